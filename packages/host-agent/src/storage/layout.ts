@@ -1,0 +1,29 @@
+import { join } from 'node:path';
+import type { NestboxPaths } from '@nestbox/kit';
+
+/** Every path below the state and run folders, in one place. docs/on-disk-layout.md describes each. */
+export function hostLayout(paths: NestboxPaths) {
+  const { stateDir, runDir } = paths;
+  return {
+    lockFile: join(stateDir, 'lock'),
+    /** Kernel and initrd of one kernel version. */
+    kernelDir: (version: string) => join(stateDir, 'kernels', version),
+    kernelsDir: join(stateDir, 'kernels'),
+    /** The read-only disk with Node, libraries and the guest agent; named by a hash of its content. */
+    agentDisk: (hash: string) => join(stateDir, 'agent', `${hash}.ext4`),
+    agentDir: join(stateDir, 'agent'),
+    /** Says which kernel and agent disk new VMs use. Written last by set-up, so its presence means "complete". */
+    currentImages: join(stateDir, 'images.json'),
+    templatesDir: join(stateDir, 'templates'),
+    templateDir: (templateId: string) => join(stateDir, 'templates', templateId),
+    sandboxesDir: join(stateDir, 'sandboxes'),
+    sandboxDir: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId),
+    sandboxRecord: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'sandbox.json'),
+    sandboxDisk: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'disk.qcow2'),
+    sandboxConsole: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'console.log'),
+    sandboxRunDir: (sandboxId: string) => join(runDir, sandboxId),
+    cacheDir: join(stateDir, 'cache'),
+  } as const;
+}
+
+export type HostLayout = ReturnType<typeof hostLayout>;

@@ -1,0 +1,115 @@
+import type { ProcessIdentity } from '@nestbox/kit';
+
+/**
+ * What the sandbox manager knows of a VM manager. Callers ask the feature flags, never the driver's name.
+ * The conformance suite (conformance.ts) says what each method must do; every driver runs it.
+ */
+export interface VmDriver {
+  readonly name: VmmName;
+  readonly features: VmFeatures;
+
+  /** What runs VMs here and why. Probes once and remembers the answer. */
+  describe(signal?: AbortSignal): Promise<VmmDescription>;
+
+  /**
+   * Starts the VMM and the guest's kernel; returns when the guest has shown its first sign of life on the console
+   * (not when its agent is ready). The VMM is no child in spirit: it has its own session, writes to files, and outlives us.
+   * On any failure, an abort included, nothing is left: no process, socket, cgroup.
+   * Throws NestboxError: not_set_up (VMM, kernel or disk missing), boot_timeout (no sign of life, after retries),
+   * vm_died (the VMM exited; its own words are in the message), host_disk_full.
+   */
+  start(spec: VmSpec, signal?: AbortSignal): Promise<VmHandle>;
+
+  /** What the kernel and the VMM say now. Works on a handle that another process of ours wrote down. */
+  status(handle: VmHandle): Promise<VmStatus>;
+
+  /** Stops the vCPUs; memory and devices stay. Pausing a paused VM is fine. */
+  pause(handle: VmHandle, signal?: AbortSignal): Promise<void>;
+
+  /** Lets the vCPUs go on. Resuming a running VM is fine. */
+  resume(handle: VmHandle, signal?: AbortSignal): Promise<void>;
+
+  /** SIGTERM, grace, SIGKILL; then sockets and cgroup go. Destroying what is gone is fine. Never throws for a dead VM. */
+  destroy(handle: VmHandle): Promise<void>;
+
+  /**
+   * Calls the listener once when the VMM process is gone, also for a VM that another process of ours started.
+   * The reason is in plain words. The listener is not called after the returned undo.
+   */
+  onExit(handle: VmHandle, listener: (reason: string) => void): () => void;
+
+  /**
+   * Ends VMMs of this installation (by runDir and command line) that no handle of the list names:
+   * what a crash between "process started" and "handle written down" leaves. Returns the pids ended.
+   */
+  removeStrays(known: readonly VmHandle[]): Promise<number[]>;
+
+  /** Boots that the watchdog killed and began again since this driver was made. */
+  readonly bootRetries: number;
+}
+
+export type VmmName = 'qemu' | 'firecracker' | 'cloud-hypervisor' | 'fake';
+
+export interface VmFeatures {
+  /** vCPUs can be stopped and go on. */
+  readonly pause: boolean;
+  /** Memory and device state can be written and restored. */
+  readonly snapshot: boolean;
+  /** A restored VM must load all its memory before the next snapshot (guest's /memory/preload). */
+  readonly needsMemoryPreload: boolean;
+}
+
+export interface VmmDescription {
+  readonly vmm: VmmName;
+  readonly version: string;
+  readonly accelerator: 'kvm' | 'tcg' | 'none';
+  /** Plain words, shown by `nestbox doctor`: why this accelerator. */
+  readonly reason: string;
+}
+
+export interface VmSpec {
+  readonly sandboxId: string;
+  readonly vcpuCount: number;
+  readonly memoryMib: number;
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+  /** Words appended to the driver's own kernel command line. */
+  readonly kernelArgs: readonly string[];
+  /** In guest order: the first is /dev/vda (root), the second /dev/vdb (agent disk). */
+  readonly disks: readonly VmDisk[];
+  readonly network: VmNetwork;
+  /** Folder for sockets and pid, made by the caller, below NestboxPaths.runDir. */
+  readonly runDir: string;
+  /** The guest's serial console is appended here. */
+  readonly consolePath: string;
+}
+
+export interface VmDisk {
+  readonly path: string;
+  readonly format: 'raw' | 'qcow2';
+  readonly readOnly: boolean;
+}
+
+export interface VmNetwork {
+  /** Name under /run/netns; the VMM runs in there. Undefined: the VMM gets no network device (tests of drivers alone). */
+  readonly netnsName: string | undefined;
+  readonly tapName: string;
+  readonly guestMac: string;
+}
+
+/** All that a restarted host agent needs to find the VM again. JSON; kept in the sandbox's record. */
+export interface VmHandle {
+  readonly sandboxId: string;
+  readonly vmm: VmmName;
+  readonly process: ProcessIdentity;
+  readonly runDir: string;
+  /** cgroup of the VMM below each controller's mount (v1) or the unified one (v2); undefined when cgroups cannot be used. */
+  readonly cgroup: string | undefined;
+}
+
+/** `gone` says why when that can be known (the VMM's last words). `stalled`: the VMM stopped the guest, e.g. host disk full. */
+export type VmStatus =
+  | { readonly state: 'running' }
+  | { readonly state: 'paused' }
+  | { readonly state: 'stalled'; readonly reason: string }
+  | { readonly state: 'gone'; readonly reason: string };

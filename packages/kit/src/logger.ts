@@ -1,0 +1,13 @@
+import { type Logger, pino } from 'pino';
+
+export type { Logger } from 'pino';
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+
+/** Structured logs as JSON lines on standard error, so that standard output stays the command's own. */
+export function createLogger(options: { level: LogLevel; name?: string }): Logger {
+  return pino(
+    { level: options.level, base: options.name === undefined ? null : { name: options.name } },
+    pino.destination({ fd: 2, sync: true }),
+  );
+}

@@ -1,0 +1,94 @@
+import { spawn } from 'node:child_process';
+
+export interface RunCommandOptions {
+  /** Bytes for standard input; none means /dev/null. */
+  readonly input?: string | Uint8Array;
+  readonly env?: NodeJS.ProcessEnv;
+  readonly cwd?: string;
+  /** Called with each piece of output as it comes, for progress. */
+  readonly onOutput?: (text: string) => void;
+  /** SIGTERM to the process when it is aborted, SIGKILL 2 s later. */
+  readonly signal?: AbortSignal;
+}
+
+export interface CommandResult {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** A command that did not exit with 0. `message` carries the end of its standard error. */
+export class CommandError extends Error {
+  override readonly name = 'CommandError';
+  readonly command: string;
+  /** Undefined when a signal ended it or it never started. */
+  readonly exitCode: number | undefined;
+  readonly stderr: string;
+
+  constructor(command: string, exitCode: number | undefined, stderr: string, options?: { cause?: unknown }) {
+    const tail = stderr.trim().split('\n').slice(-5).join('\n');
+    super(
+      `${command}: ${exitCode === undefined ? 'did not finish' : `exit code ${exitCode}`}${tail && `: ${tail}`}`,
+      options,
+    );
+    this.command = command;
+    this.exitCode = exitCode;
+    this.stderr = stderr;
+  }
+}
+
+const KILL_GRACE_MS = 2000;
+
+/** Runs a command to its end and collects its output. Throws CommandError unless it exits with 0. */
+export function runCommand(
+  file: string,
+  args: readonly string[],
+  options: RunCommandOptions = {},
+): Promise<CommandResult> {
+  return new Promise((resolve, reject) => {
+    const command = [file, ...args].join(' ');
+    if (options.signal?.aborted) {
+      reject(new CommandError(command, undefined, '', { cause: options.signal.reason }));
+      return;
+    }
+    const child = spawn(file, args, {
+      stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+      env: options.env,
+      cwd: options.cwd,
+    });
+    let killTimer: NodeJS.Timeout | undefined;
+    const onAbort = () => {
+      child.kill('SIGTERM');
+      killTimer = setTimeout(() => child.kill('SIGKILL'), KILL_GRACE_MS);
+    };
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    let stdout = '';
+    let stderr = '';
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+      options.onOutput?.(text);
+    });
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+      options.onOutput?.(text);
+    });
+    const settle = () => {
+      clearTimeout(killTimer);
+      options.signal?.removeEventListener('abort', onAbort);
+    };
+    child.once('error', (cause) => {
+      settle();
+      reject(new CommandError(command, undefined, cause.message, { cause }));
+    });
+    child.once('close', (exitCode) => {
+      settle();
+      if (exitCode === 0) resolve({ stdout, stderr });
+      else reject(new CommandError(command, exitCode ?? undefined, stderr, { cause: options.signal?.reason }));
+    });
+    if (options.input !== undefined && child.stdin) {
+      child.stdin.on('error', () => {
+        // The command went away without reading everything; its exit code tells.
+      });
+      child.stdin.end(options.input);
+    }
+  });
+}
