@@ -1,0 +1,20 @@
+/** What tells an idle sandbox from a busy one. */
+export class Activity {
+  /** Unix milliseconds of the last request that a user could have made; 0 when there was none. */
+  lastRequestAtMs = 0;
+  /** Requests that are being answered now, those of the host itself left out. */
+  openRequests = 0;
+
+  /** Counts one request; call the returned function once when it has ended. */
+  begin(): () => void {
+    this.lastRequestAtMs = Date.now();
+    this.openRequests += 1;
+    let open = true;
+    return () => {
+      if (!open) return;
+      open = false;
+      this.openRequests -= 1;
+      this.lastRequestAtMs = Date.now();
+    };
+  }
+}

@@ -1,0 +1,1 @@
+export { buildGuestAgentBundle, copyNativePackages, type GuestAgentBundle, type NativePackage } from './bundle.ts';
