@@ -1,0 +1,111 @@
+import { create } from '@bufbuild/protobuf';
+import type { ConnectRouter, HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import { ENVD_VERSION } from '@nestbox/contract';
+import { HostService, SandboxSchema, SandboxState as WireState } from '@nestbox/contract/host';
+import { toRpcError } from '@nestbox/kit';
+import type { HostAgent } from '../host-agent.ts';
+import type { SandboxInfo, SandboxState } from '../sandbox/sandbox.ts';
+import type { TemplateFile } from '../storage/images-file.ts';
+import { parseCreateRequest, parseSandboxIdField } from './parse-request.ts';
+
+const WIRE_STATES: Record<SandboxState, WireState> = {
+  starting: WireState.STARTING,
+  running: WireState.RUNNING,
+  stopping: WireState.STOPPING,
+  gone: WireState.GONE,
+};
+
+/** host.v1 on top of the sandbox manager. Every error leaves through toRpcError, so the stable code survives the wire. */
+export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (router: ConnectRouter) => void {
+  const { manager } = host;
+  const service: ServiceImpl<typeof HostService> = {
+    getHost: answering(async (_request, context) => {
+      const about = await host.describe(context.signal);
+      return {
+        hostId: about.hostId,
+        version: about.nestboxVersion,
+        vmm: about.vmm,
+        vmmVersion: about.version,
+        accelerator: about.accelerator,
+        acceleratorReason: about.reason,
+        cpuCount: about.cpuCount,
+        memoryBytes: BigInt(about.memoryBytes),
+        sandboxCount: about.sandboxCount,
+        bootRetries: about.bootRetries,
+      };
+    }),
+    createSandbox: answering(async (request, context) => ({
+      sandbox: toWire(await manager.create(parseCreateRequest(request), context.signal)),
+    })),
+    getSandbox: answering(async (request) => ({ sandbox: toWire(manager.get(parseSandboxIdField(request))) })),
+    listSandboxes: answering(async () => ({ sandboxes: manager.list().map(toWire) })),
+    destroySandbox: answering(async (request) => ({
+      destroyed: await manager.destroy(parseSandboxIdField(request)),
+    })),
+    async *watchSandboxes(_request, context) {
+      try {
+        for await (const event of manager.watch(context.signal)) {
+          yield event.kind === 'snapshot'
+            ? { event: { case: 'snapshot', value: { sandboxes: event.sandboxes.map(toWire) } } as const }
+            : { event: { case: 'changed', value: toWire(event.sandbox) } as const };
+        }
+      } catch (error) {
+        throw toRpcError(error);
+      }
+    },
+    listTemplates: answering(async () => ({ templates: (await manager.templates()).map(templateToWire) })),
+    getSandboxMetrics: answering(async (request, context) => {
+      const sample = await manager.metrics(parseSandboxIdField(request), context.signal);
+      return {
+        timestampMs: BigInt(sample.timestampMs),
+        cpuCount: sample.cpuCount,
+        cpuUsedPct: sample.cpuUsedPct,
+        memUsedBytes: BigInt(sample.memUsedBytes),
+        memTotalBytes: BigInt(sample.memTotalBytes),
+        memCacheBytes: BigInt(sample.memCacheBytes),
+        diskUsedBytes: BigInt(sample.diskUsedBytes),
+        diskTotalBytes: BigInt(sample.diskTotalBytes),
+      };
+    }),
+  };
+  return (router) => {
+    router.service(HostService, service);
+  };
+}
+
+/** Wraps one method so that whatever it throws becomes a ConnectError with our detail. */
+function answering<I, O>(method: (request: I, context: HandlerContext) => Promise<O>) {
+  return async (request: I, context: HandlerContext): Promise<O> => {
+    try {
+      return await method(request, context);
+    } catch (error) {
+      throw toRpcError(error);
+    }
+  };
+}
+
+function toWire(sandbox: SandboxInfo) {
+  return create(SandboxSchema, {
+    sandboxId: sandbox.sandboxId,
+    templateId: sandbox.templateId,
+    state: WIRE_STATES[sandbox.state],
+    vcpuCount: sandbox.vcpuCount,
+    memoryMib: sandbox.memoryMib,
+    diskMib: sandbox.diskMib,
+    createdAtMs: BigInt(sandbox.createdAtMs),
+    envdVersion: sandbox.envdVersion,
+    reason: sandbox.reason ?? '',
+  });
+}
+
+function templateToWire(template: TemplateFile) {
+  return {
+    templateId: template.templateId,
+    names: template.names,
+    vcpuCount: template.vcpuCount,
+    memoryMib: template.memoryMib,
+    diskMib: template.diskMib,
+    envdVersion: ENVD_VERSION,
+    createdAtMs: BigInt(template.createdAtMs),
+  };
+}
