@@ -1,0 +1,46 @@
+import type { Transport } from '@connectrpc/connect';
+import type { Logger } from '@nestbox/kit';
+
+/** Where a listener is to be opened. Port 0 lets the kernel choose. */
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where a host's proxy listens: a unix socket on this machine, or an address of another one. */
+export type ProxyAddress = { readonly socketPath: string } | ListenAddress;
+
+/** A host agent that this control plane places sandboxes on. */
+export interface HostConnection {
+  /** Stable across restarts: rows of the database name it. */
+  readonly id: string;
+  /** Carries host.v1: in memory (`createRouterTransport`) or over HTTP. */
+  readonly transport: Transport;
+  readonly proxyAddress: ProxyAddress;
+}
+
+export interface ControlPlaneConfig {
+  /** SQLite file, made when missing; `:memory:` for tests. */
+  readonly databasePath: string;
+  /** The first API key, `e2b_` and hexadecimal digits. Only its hash is stored. */
+  readonly apiKey: string;
+  /** Secret that every sandbox's tokens derive from. Must stay the same for the tokens to stay valid. */
+  readonly tokenSeed: string;
+  readonly api: ListenAddress;
+  readonly edge: ListenAddress;
+  /** Base domain under which `<port>-<sandboxId>.<domain>` leads to the edge. Told to the clients when given. */
+  readonly domain?: string;
+  readonly hosts: readonly HostConnection[];
+  readonly logger: Logger;
+  /** Longest time-out that a client may ask for. 24 hours when not given. */
+  readonly maxTimeoutSec?: number;
+}
+
+export interface ControlPlane {
+  /** `http://host:port` of the control API, without a slash at the end. */
+  readonly apiUrl: string;
+  /** `http://host:port` of the edge, without a slash at the end. */
+  readonly edgeUrl: string;
+  /** Closes listeners and the database. Sandboxes go on. Calling it again is harmless. */
+  stop(): Promise<void>;
+}
