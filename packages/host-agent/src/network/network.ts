@@ -7,11 +7,17 @@ export interface SandboxNetworks {
    * other installations included.
    */
   acquire(signal?: AbortSignal): Promise<NetworkSlot>;
-  /** Takes a slot apart, or cleans it and puts it back into the pool. Tries every step, reports all errors. */
+  /**
+   * Takes a slot apart; a namespace that had a guest in it is never used again. Tries every step, reports all errors.
+   * Releasing a slot that is gone is fine.
+   */
   release(slot: NetworkSlot): Promise<void>;
   /** Opens or closes the way to the internet. Private ranges, the host and other sandboxes stay closed either way. */
   setInternetAccess(slot: NetworkSlot, allowed: boolean): Promise<void>;
-  /** At start-up: keeps the slots of these indexes as they are (mending what is missing), removes all others of this installation. */
+  /**
+   * At start-up: keeps the slots of these indexes as they are (mending what is missing), removes all others of this
+   * installation. Rules that had to be made anew are closed to the internet until setInternetAccess says otherwise.
+   */
   reconcile(inUse: readonly number[]): Promise<ReconcileReport>;
   /** Ends pool filling and removes the pooled slots. Slots in use stay. */
   close(): Promise<void>;
@@ -33,6 +39,8 @@ export interface NetworkSlot {
 
 export interface ReconcileReport {
   readonly kept: readonly number[];
+  /** In use, but beyond mending: the namespace is gone, or another installation holds the index. Nothing of ours is left of them. */
+  readonly lost: readonly number[];
   /** Names of what was removed, for the log. */
   readonly removed: readonly string[];
 }

@@ -1,0 +1,90 @@
+import { GUEST_NETWORK } from '@nestbox/contract';
+import { CLOSED_SET } from './closed-ranges.ts';
+import { type SlotPlan, UPLINK } from './slot.ts';
+
+/** The one table inside a slot's namespace. */
+export const NAMESPACE_TABLE = 'nestbox';
+
+const GATEWAY = GUEST_NETWORK.gateway;
+
+/**
+ * The rules inside a slot's namespace, for `nft -f`: it replaces the whole table at once. They hold on their own, also
+ * when somebody flushes the host's rules. What the guest opens passes the chain `internet` in both directions, so
+ * that one change of that chain ends connections that are open already.
+ *
+ * The VMM lives in this namespace too: the chain `output` lets it, should the guest take it over, open nothing.
+ */
+export function namespaceRules(slot: SlotPlan, internetAllowed: boolean): string {
+  const tap = slot.tapName;
+  return `add table inet ${NAMESPACE_TABLE}
+delete table inet ${NAMESPACE_TABLE}
+table inet ${NAMESPACE_TABLE} {
+  ${CLOSED_SET}
+
+  chain spoofed {
+    type filter hook prerouting priority raw; policy accept;
+    meta nfproto != ipv4 drop
+    iifname "${tap}" ether saddr != ${slot.guestMac} drop
+    iifname "${tap}" ip saddr != ${slot.guestAddress} drop
+  }
+
+  chain arriving {
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname "${tap}" ip daddr ${GATEWAY} meta l4proto { tcp, udp } th dport 53 dnat ip to ${slot.hostVethAddress}
+    iifname "${UPLINK}" ip daddr ${slot.hostReachableAddress} dnat ip to ${slot.guestAddress}
+  }
+
+  chain leaving {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname "${UPLINK}" ip saddr ${slot.guestAddress} snat ip to ${slot.uplinkAddress}
+  }
+
+  chain forward {
+    type filter hook forward priority filter; policy drop;
+    ct state invalid drop
+    iifname "${UPLINK}" oifname "${tap}" ct direction original ct status dnat ip saddr ${slot.hostVethAddress} accept
+    iifname "${tap}" oifname "${UPLINK}" ct direction reply accept
+    iifname "${tap}" oifname "${UPLINK}" jump internet
+    iifname "${UPLINK}" oifname "${tap}" ct direction reply jump internet
+    iifname "${UPLINK}" oifname "${UPLINK}" ct status dnat reject with icmp type host-unreachable
+    iifname "${tap}" reject with icmp type admin-prohibited
+  }
+
+  chain internet {
+    ${internetRules(internetAllowed).join('\n    ')}
+  }
+
+  chain input {
+    type filter hook input priority filter; policy drop;
+    ct state established,related accept
+    iifname "${tap}" ip daddr ${GATEWAY} icmp type echo-request accept
+    iifname "${tap}" reject with icmp type admin-prohibited
+  }
+
+  chain output {
+    type filter hook output priority filter; policy drop;
+    ct state established,related accept
+  }
+}
+`;
+}
+
+/** Opens or closes the internet in one transaction; everything else of the table stays as it is. */
+export function internetAccessRules(allowed: boolean): string {
+  return [
+    `flush chain inet ${NAMESPACE_TABLE} internet`,
+    ...internetRules(allowed).map((rule) => `add rule inet ${NAMESPACE_TABLE} internet ${rule}`),
+    '',
+  ].join('\n');
+}
+
+/** `ct status dnat` on a connection that the guest opened can only be its gateway's port 53. */
+function internetRules(allowed: boolean): string[] {
+  if (!allowed) return ['ct direction original reject with icmp type admin-prohibited', 'drop'];
+  return [
+    'ct direction reply accept',
+    'ct status dnat accept',
+    'ip daddr @closed reject with icmp type admin-prohibited',
+    'accept',
+  ];
+}
