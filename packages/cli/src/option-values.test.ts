@@ -1,0 +1,20 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { collectKeyValue, parseListenPort, parseSeconds } from './option-values.ts';
+
+test('NAME=VALUE words are collected; a value may be empty or hold more =', () => {
+  const record = ['A=1', 'B=', 'C=x=y', 'A=2'].reduce<Record<string, string> | undefined>(
+    (previous, word) => collectKeyValue(word, previous),
+    undefined,
+  );
+  assert.deepEqual(record, { A: '2', B: '', C: 'x=y' });
+});
+
+test('what is no NAME=VALUE, no number of seconds and no port is refused', () => {
+  for (const word of ['', 'A', '=1']) assert.throws(() => collectKeyValue(word));
+  for (const word of ['', '0', '-1', '1.5', '1e3', 'x', '99999999999', ' 1']) assert.throws(() => parseSeconds(word));
+  for (const word of ['', '-1', '65536', '1.0', 'http']) assert.throws(() => parseListenPort(word));
+  assert.equal(parseSeconds('60'), 60);
+  assert.equal(parseListenPort('0'), 0);
+  assert.equal(parseListenPort('65535'), 65_535);
+});

@@ -1,0 +1,59 @@
+import { NESTBOX_VERSION } from '@nestbox/contract';
+import { Command } from 'commander';
+import { addDoctor } from './commands/doctor.ts';
+import { addEnv } from './commands/env.ts';
+import { addRun } from './commands/run.ts';
+import { addSandboxCreate } from './commands/sandbox-create.ts';
+import { addSandboxExec } from './commands/sandbox-exec.ts';
+import { addSandboxInfo } from './commands/sandbox-info.ts';
+import { addSandboxKill } from './commands/sandbox-kill.ts';
+import { addSandboxList } from './commands/sandbox-list.ts';
+import { addSandboxShell } from './commands/sandbox-shell.ts';
+import { addSetup } from './commands/setup.ts';
+import { addTemplateList } from './commands/template-list.ts';
+import { addUp } from './commands/up.ts';
+import { addVersion } from './commands/version.ts';
+
+/** Called by a command whose exit code is not 0 though nothing failed. */
+export type SetExitCode = (exitCode: number) => void;
+
+const EXIT_CODES = `
+Exit codes: 0 fine, 1 something failed, 2 wrong words on the command line, 128+n ended by signal n.
+run, sandbox exec and sandbox shell answer the exit code of their command, 124 when its time is over, and 125 when
+Nestbox itself failed.
+
+Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY (use this server).`;
+
+/** The whole command line. Errors leave as exceptions; main.ts prints them. */
+export function buildProgram(setExitCode: SetExitCode): Command {
+  const program = new Command('nestbox')
+    .description('MicroVM sandboxes for AI agents, on your own machines.')
+    .version(NESTBOX_VERSION, '-V, --version')
+    .exitOverride()
+    .configureOutput({
+      outputError: () => {
+        // main.ts prints errors, as text or as JSON.
+      },
+    })
+    .enablePositionalOptions()
+    .addHelpText('after', EXIT_CODES);
+
+  addUp(program);
+  addEnv(program);
+  addDoctor(program, setExitCode);
+  addSetup(program);
+  addRun(program, setExitCode);
+
+  const sandbox = program.command('sandbox').description('make, look at, use and end sandboxes of the running server');
+  addSandboxCreate(sandbox);
+  addSandboxList(sandbox);
+  addSandboxInfo(sandbox);
+  addSandboxExec(sandbox, setExitCode);
+  addSandboxShell(sandbox, setExitCode);
+  addSandboxKill(sandbox);
+
+  const template = program.command('template').description('templates that sandboxes are made from');
+  addTemplateList(template);
+  addVersion(program);
+  return program;
+}

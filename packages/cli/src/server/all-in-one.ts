@@ -1,0 +1,77 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createRouterTransport } from '@connectrpc/connect';
+import { type ListenAddress, startControlPlane } from '@nestbox/control-plane';
+import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
+import type { Logger, NestboxPaths } from '@nestbox/kit';
+import { readOrMakeSecrets } from './secrets.ts';
+
+/** The host's name in the database of an all-in-one server. Must never change: rows name it. */
+const LOCAL_HOST_ID = 'local';
+
+export interface AllInOneOptions {
+  readonly paths: NestboxPaths;
+  readonly logger: Logger;
+  /** Port 0 lets the kernel choose. */
+  readonly api: ListenAddress;
+  readonly edge: ListenAddress;
+  /** Base domain of sandbox host names; undefined: the control plane's default. */
+  readonly domain?: string;
+}
+
+export interface AllInOneServer {
+  readonly apiUrl: string;
+  readonly sandboxUrl: string;
+  readonly apiKey: string;
+  /** What runs the VMs here and why; the first call on a machine may probe for seconds. */
+  describeHost(signal?: AbortSignal): Promise<HostDescription>;
+  /** Ends the server, and with `destroySandboxes` its sandboxes too. Calling it again is harmless. */
+  stop(options: { readonly destroySandboxes: boolean }): Promise<void>;
+}
+
+/**
+ * Host agent and control plane in one process, with the RPC between them in memory.
+ * Throws NestboxError: state_dir_in_use, and what the two daemons throw. Nothing is left when it throws.
+ */
+export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneServer> {
+  const { paths, logger } = options;
+  await mkdir(paths.stateDir, { recursive: true, mode: 0o700 });
+  const secrets = await readOrMakeSecrets(paths);
+
+  await using undo = new AsyncDisposableStack();
+  // First the host agent: it takes the lock of the state folder.
+  const hostAgent = await startHostAgent({ paths, logger });
+  undo.defer(() => hostAgent.stop({ destroySandboxes: false }));
+  const controlPlane = await startControlPlane({
+    databasePath: join(paths.stateDir, 'nestbox.db'),
+    apiKey: secrets.apiKey,
+    tokenSeed: secrets.tokenSeed,
+    api: options.api,
+    edge: options.edge,
+    ...(options.domain === undefined ? {} : { domain: options.domain }),
+    hosts: [
+      {
+        id: LOCAL_HOST_ID,
+        transport: createRouterTransport(hostAgent.routes),
+        proxyAddress: { socketPath: hostAgent.proxySocketPath },
+      },
+    ],
+    logger,
+  });
+  undo.move();
+
+  return {
+    apiUrl: controlPlane.apiUrl,
+    sandboxUrl: controlPlane.edgeUrl,
+    apiKey: secrets.apiKey,
+    describeHost: (signal) => hostAgent.describe(signal),
+    async stop(stopOptions) {
+      // New requests are refused first, so that none meets a host agent that is going.
+      try {
+        await controlPlane.stop();
+      } finally {
+        await hostAgent.stop(stopOptions);
+      }
+    },
+  };
+}

@@ -1,0 +1,31 @@
+import type { WriteStream } from 'node:tty';
+import { styleText } from 'node:util';
+import type { SetupProgress } from '@nestbox/host-agent';
+import { formatSeconds } from './format-seconds.ts';
+
+type Output = NodeJS.WritableStream & Partial<Pick<WriteStream, 'isTTY' | 'columns'>>;
+
+const TITLE_WIDTH = 32;
+
+/** Shows a set-up: one line a step, redrawn while the step goes on when the output is a terminal. */
+export function setupReporter(output: Output): (event: SetupProgress) => void {
+  const live = output.isTTY === true;
+  const draw = (line: string) => {
+    const width = (output.columns ?? 80) - 1;
+    output.write(`\r\x1b[2K${line.length > width ? `${line.slice(0, width - 1)}…` : line}`);
+  };
+  return ({ state, title, detail, elapsedMs }) => {
+    const name = title.padEnd(TITLE_WIDTH);
+    if (state === 'started' || state === 'progress') {
+      if (live) draw(`  ${name} ${detail ?? '…'}`);
+      else if (state === 'started') output.write(`  ${name} …\n`);
+      return;
+    }
+    const mark = state === 'failed' ? styleText('red', '✗') : styleText('green', '✔');
+    const words = [
+      detail ?? (state === 'skipped' ? 'there already' : ''),
+      elapsedMs === undefined ? '' : `(${formatSeconds(elapsedMs)})`,
+    ];
+    output.write(`${live ? '\r\x1b[2K' : ''}${mark} ${name} ${words.filter((word) => word !== '').join(' ')}\n`);
+  };
+}
