@@ -49,8 +49,8 @@ export interface SandboxTarget {
   readonly sandboxId: string;
   /** Reaches every port of the guest. */
   readonly address: string;
-  /** Traffic counts as activity. */
-  noteActivity(): void;
+  /** Traffic counts as activity until the returned function is called. */
+  beginActivity(): () => void;
 }
 
 export interface StopOptions {
@@ -81,7 +81,7 @@ export interface SandboxManager {
   templates(): Promise<readonly TemplateFile[]>;
   /** Throws what the proxy answers: sandbox_not_found, sandbox_unreachable (not running yet or any more), host_disk_full. */
   target(sandboxId: string): SandboxTarget;
-  /** Milliseconds since the epoch of the last traffic that went through the proxy; the create at first. */
+  /** Milliseconds since the epoch of the last traffic through the proxy: now while there is some, at first the create. */
   lastActivityMs(sandboxId: string): number;
   stop(options: StopOptions): Promise<void>;
 }

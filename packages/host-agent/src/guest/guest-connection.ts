@@ -1,0 +1,70 @@
+import { type Client, createClient, type Transport } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import { GUEST_AGENT_PORT } from '@nestbox/contract';
+import { Filesystem } from '@nestbox/contract/filesystem';
+import { Process } from '@nestbox/contract/process';
+import { ConnectionPool, type PoolOptions, UNARY_TIMEOUT_MS } from './connection-pool.ts';
+
+export interface GuestEndpoint {
+  /** Where the host reaches the guest. */
+  readonly address: string;
+  /** Default: the guest agent's own port. */
+  readonly port?: number;
+  /** Undefined: the guest agent was initialised without one. */
+  readonly accessToken: string | undefined;
+}
+
+/** Which user runs a process or owns a file. Source: envd-interface, "User". */
+export const DEFAULT_GUEST_USER = 'root';
+
+/** One guest agent, its two pools, and the typed clients over them. */
+export class GuestConnection {
+  readonly endpoint: GuestEndpoint;
+  readonly port: number;
+  /** Calls that answer at once, two minutes at most. */
+  readonly unary: ConnectionPool;
+  /** Streams of output, terminals and file contents: no limit. */
+  readonly streaming: ConnectionPool;
+  readonly unaryProcess: Client<typeof Process>;
+  readonly streamingProcess: Client<typeof Process>;
+  readonly filesystem: Client<typeof Filesystem>;
+
+  constructor(endpoint: GuestEndpoint, options: PoolOptions = {}) {
+    this.endpoint = endpoint;
+    this.port = endpoint.port ?? GUEST_AGENT_PORT;
+    this.unary = new ConnectionPool(options);
+    this.streaming = new ConnectionPool(options);
+    const unaryTransport = this.#transport(this.unary, UNARY_TIMEOUT_MS);
+    this.unaryProcess = createClient(Process, unaryTransport);
+    this.filesystem = createClient(Filesystem, unaryTransport);
+    this.streamingProcess = createClient(Process, this.#transport(this.streaming));
+  }
+
+  /** Headers that name the user (Basic, no password) and carry the token. */
+  headers(user: string = DEFAULT_GUEST_USER): Record<string, string> {
+    const authorization = `Basic ${Buffer.from(`${user}:`).toString('base64')}`;
+    const token = this.endpoint.accessToken;
+    return token === undefined ? { authorization } : { authorization, 'x-access-token': token };
+  }
+
+  closeIdle(): void {
+    this.unary.closeIdle();
+    this.streaming.closeIdle();
+  }
+
+  /** Ends every connection, used ones too. */
+  close(): void {
+    this.unary.destroy();
+    this.streaming.destroy();
+  }
+
+  #transport(pool: ConnectionPool, defaultTimeoutMs?: number): Transport {
+    return createConnectTransport({
+      httpVersion: '1.1',
+      baseUrl: `http://${this.endpoint.address}:${this.port}`,
+      acceptCompression: [],
+      nodeOptions: { agent: pool },
+      ...(defaultTimeoutMs === undefined ? {} : { defaultTimeoutMs }),
+    });
+  }
+}

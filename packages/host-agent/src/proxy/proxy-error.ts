@@ -1,0 +1,75 @@
+import { type ServerResponse, STATUS_CODES } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { type ErrorCode, NestboxError, type SandboxAddress } from '@nestbox/contract';
+import { DialError } from './upstream-pool.ts';
+
+/** What the proxy itself answers. Whatever keeps traffic from a sandbox is a 502: clients depend on that status. */
+export interface ProxyErrorBody {
+  readonly code: number;
+  readonly error_code: ErrorCode;
+  readonly message: string;
+  readonly sandboxId?: string;
+  readonly port?: number;
+}
+
+export function badRequest(message: string): ProxyErrorBody {
+  return { code: 400, error_code: 'invalid_request', message };
+}
+
+export function routeNotFound(target: SandboxAddress): ProxyErrorBody {
+  return { code: 404, error_code: 'not_found', message: 'There is no such route.', ...nameOf(target) };
+}
+
+/** Maps what `SandboxTargets.target` throws. A full host disk keeps its own status: waiting helps, retrying does not. */
+export function sandboxRefused(error: unknown, target: SandboxAddress): ProxyErrorBody {
+  const known = NestboxError.from(error);
+  const code = known.code === 'host_disk_full' ? known.httpStatus : 502;
+  return { code, error_code: known.code, message: known.message, ...nameOf(target) };
+}
+
+/** Maps a failure on the way to the application. */
+export function upstreamFailed(error: unknown, target: SandboxAddress): ProxyErrorBody {
+  if (error instanceof DialError && error.failure === 'refused')
+    return {
+      code: 502,
+      error_code: 'port_not_open',
+      message: `The sandbox is running but nothing listens on port ${target.port}.`,
+      ...nameOf(target),
+    };
+  const detail = error instanceof Error ? error.message : String(error);
+  return {
+    code: 502,
+    error_code: 'sandbox_unreachable',
+    message: `The sandbox did not answer on port ${target.port}: ${detail}`,
+    ...nameOf(target),
+  };
+}
+
+/** After the status line is out, only a broken connection tells the client that the body is not whole. */
+export function sendProxyError(response: ServerResponse, body: ProxyErrorBody): void {
+  if (response.headersSent) {
+    response.destroy();
+    return;
+  }
+  const text = JSON.stringify(body);
+  response.writeHead(body.code, {
+    'content-type': 'application/json; charset=utf-8',
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-store',
+  });
+  response.end(text);
+}
+
+/** The same on a bare socket, after a request to upgrade. */
+export function sendProxyErrorOnSocket(socket: Duplex, body: ProxyErrorBody): void {
+  const text = JSON.stringify(body);
+  socket.end(
+    `HTTP/1.1 ${body.code} ${STATUS_CODES[body.code] ?? ''}\r\n` +
+      'Content-Type: application/json; charset=utf-8\r\n' +
+      `Content-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+  );
+}
+
+function nameOf({ sandboxId, port }: SandboxAddress): { sandboxId: string; port: number } {
+  return { sandboxId, port };
+}

@@ -1,0 +1,75 @@
+import { rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import type { Logger } from '@nestbox/kit';
+import { MAX_HEADER_BYTES } from './forward-request.ts';
+import type { HostProxy } from './host-proxy.ts';
+import { BODY_BUFFER_BYTES } from './upstream-pool.ts';
+
+/** Source: host-system specification, "Proxies". */
+const HEADERS_TIMEOUT_MS = 10_000;
+const IDLE_TIMEOUT_MS = 620_000;
+const TIMEOUT_CHECK_INTERVAL_MS = 2000;
+
+export type ProxyAddress = { readonly socketPath: string } | { readonly host: string; readonly port: number };
+
+export interface ProxyServer {
+  /** The port that was given for port 0. Undefined on a unix socket. */
+  readonly port: number | undefined;
+  close(): Promise<void>;
+}
+
+/** Listens for proxy traffic. A left-over socket file is replaced: the state folder's lock says that nobody uses it. */
+export async function listenForProxyTraffic(
+  proxy: HostProxy,
+  address: ProxyAddress,
+  logger: Logger,
+): Promise<ProxyServer> {
+  const server = createServer({
+    headersTimeout: HEADERS_TIMEOUT_MS,
+    keepAliveTimeout: IDLE_TIMEOUT_MS,
+    connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
+    // Uploads take as long as they take.
+    requestTimeout: 0,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    highWaterMark: BODY_BUFFER_BYTES,
+    noDelay: true,
+    shouldUpgradeCallback: isUpgradeToForward,
+  });
+  server.on('request', (request, response) => proxy.handleRequest(request, response));
+  server.on('checkContinue', (request, response) => proxy.handleRequest(request, response));
+  server.on('upgrade', (request, socket, head) => proxy.handleUpgrade(request, socket, head));
+  server.on('error', (error) => logger.error({ err: error }, 'the proxy listener failed'));
+  if ('socketPath' in address) await rm(address.socketPath, { force: true });
+  await listen(server, address);
+  const bound = server.address();
+  return {
+    port: bound !== null && typeof bound === 'object' ? bound.port : undefined,
+    async close() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+/**
+ * HTTP/2 offers of ordinary clients are declined by ignoring them, and a body cannot be told from the new protocol's
+ * bytes: both go on as plain requests.
+ */
+export function isUpgradeToForward(request: IncomingMessage): boolean {
+  if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined)
+    return false;
+  return !/\bh2c\b/i.test(request.headers.upgrade ?? '');
+}
+
+function listen(server: Server, address: ProxyAddress): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    const listening = () => {
+      server.off('error', reject);
+      resolve();
+    };
+    if ('socketPath' in address) server.listen({ path: address.socketPath }, listening);
+    else server.listen({ host: address.host, port: address.port }, listening);
+  });
+}
