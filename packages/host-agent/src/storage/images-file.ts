@@ -2,7 +2,9 @@ import { z } from 'zod';
 
 /** `images.json`: what new VMs boot. Paths are absolute. */
 export const currentImages = z.object({
+  /** Kernel release and Debian's version of it, e.g. `6.1.0-56-cloud-amd64_6.1.192-2`. */
   kernelVersion: z.string(),
+  /** What QEMU boots: the uncompressed ELF kernel (PVH) where the kernel allows it, else the bzImage. */
   kernelPath: z.string(),
   initrdPath: z.string(),
   agentDiskPath: z.string(),

@@ -6,7 +6,9 @@ export function hostLayout(paths: NestboxPaths) {
   const { stateDir, runDir } = paths;
   return {
     lockFile: join(stateDir, 'lock'),
-    /** Kernel and initrd of one kernel version. */
+    /** One file for each host agent that has, or wants, this state folder (state-lock.ts). */
+    hostAgentLockDir: join(stateDir, 'host-agent.lock'),
+    /** Kernel, its modules and initial RAM disks of one kernel version. */
     kernelDir: (version: string) => join(stateDir, 'kernels', version),
     kernelsDir: join(stateDir, 'kernels'),
     /** The read-only disk with Node, libraries and the guest agent; named by a hash of its content. */
@@ -16,6 +18,8 @@ export function hostLayout(paths: NestboxPaths) {
     currentImages: join(stateDir, 'images.json'),
     templatesDir: join(stateDir, 'templates'),
     templateDir: (templateId: string) => join(stateDir, 'templates', templateId),
+    templateFile: (templateId: string) => join(stateDir, 'templates', templateId, 'template.json'),
+    templateRootfs: (templateId: string) => join(stateDir, 'templates', templateId, 'rootfs.ext4'),
     sandboxesDir: join(stateDir, 'sandboxes'),
     sandboxDir: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId),
     sandboxRecord: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'sandbox.json'),
@@ -23,6 +27,12 @@ export function hostLayout(paths: NestboxPaths) {
     sandboxConsole: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'console.log'),
     sandboxRunDir: (sandboxId: string) => join(runDir, sandboxId),
     cacheDir: join(stateDir, 'cache'),
+    /** Held (flock) by the one set-up that may run. Never removed. */
+    setupLock: join(stateDir, 'setup.lock'),
+    /** Where set-up builds; whatever is in it when no set-up runs is left of one that was interrupted. */
+    setupWorkDir: join(stateDir, 'setup-work'),
+    /** What the current images were made from, so that the next set-up knows in milliseconds what is still right. */
+    setupRecord: join(stateDir, 'setup.json'),
   } as const;
 }
 

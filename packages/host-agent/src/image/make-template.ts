@@ -1,0 +1,108 @@
+import { chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NestboxError } from '@nestbox/contract';
+import { writeFileAtomic } from '@nestbox/kit';
+import { z } from 'zod';
+import { type TemplateFile, templateFile } from '../storage/images-file.ts';
+import type { HostLayout } from '../storage/layout.ts';
+import { syncFile } from './durable.ts';
+import { makeExt4 } from './ext4.ts';
+import { pathExists } from './path-exists.ts';
+
+export type TemplateSpec = Omit<TemplateFile, 'createdAtMs'>;
+
+export interface MakeTemplateOptions {
+  readonly layout: HostLayout;
+  readonly spec: TemplateSpec;
+  /** Folder that becomes the root disk; owners, modes and links are kept, so root calls this for a real system. */
+  readonly tree: string;
+  /** Existing folder on the state folder's file system, in which the template is built. The caller removes it. */
+  readonly workDir: string;
+  /** Replaces a template that is there, unless a sandbox uses it (`conflict`). */
+  readonly replace?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Makes a template from a folder: `rootfs.ext4` (sparse, read-only) and, last, `template.json`, in a folder beside that
+ * is then renamed into place; so a template is there complete or not at all. Nothing is left on failure.
+ * Throws conflict (it exists, or is in use), host_disk_full, invalid_request (the spec).
+ */
+export async function makeTemplate(options: MakeTemplateOptions): Promise<TemplateFile> {
+  const { layout, tree, workDir, replace = false, signal } = options;
+  const parsed = templateFile.safeParse({ ...options.spec, createdAtMs: Date.now() });
+  if (!parsed.success)
+    throw new NestboxError('invalid_request', `This is no valid template: ${z.prettifyError(parsed.error)}`);
+  const template = parsed.data;
+  const target = layout.templateDir(template.templateId);
+  if (!replace && (await pathExists(target)))
+    throw new NestboxError('conflict', `The template ${template.templateId} exists already.`);
+
+  await using undo = new AsyncDisposableStack();
+  const folder = join(workDir, `template-${template.templateId}`);
+  await mkdir(folder, { mode: 0o755 });
+  undo.defer(() => rm(folder, { recursive: true, force: true }));
+  const rootfs = join(folder, 'rootfs.ext4');
+  await makeExt4({
+    path: rootfs,
+    tree,
+    sizeBytes: template.diskMib * 2 ** 20,
+    label: 'nestbox-root',
+    journal: true,
+    ...(signal && { signal }),
+  });
+  // Overlays of sandboxes refer to it from now on: it must never change.
+  await chmod(rootfs, 0o444);
+  await syncFile(rootfs);
+  await writeFileAtomic(join(folder, 'template.json'), `${JSON.stringify(template, undefined, 2)}\n`, 0o644);
+  await mkdir(layout.templatesDir, { recursive: true });
+  if (replace && (await pathExists(target))) {
+    await refuseWhileUsed(layout, template.templateId);
+    const replaced = `${folder}.replaced`;
+    await rename(target, replaced);
+    undo.defer(() => rm(replaced, { recursive: true, force: true }));
+  }
+  await rename(folder, target);
+  await syncFile(layout.templatesDir);
+  return template;
+}
+
+/** The template of an id, or undefined when it is not there or not complete. */
+export async function readTemplate(layout: HostLayout, templateId: string): Promise<TemplateFile | undefined> {
+  const folder = layout.templateDir(templateId);
+  if (!(await pathExists(join(folder, 'rootfs.ext4')))) return undefined;
+  const text = await readFile(join(folder, 'template.json'), 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
+  try {
+    return templateFile.safeParse(JSON.parse(text)).data;
+  } catch {
+    return undefined;
+  }
+}
+
+const sandboxRecord = z.object({ templateId: z.string() });
+
+/** A sandbox's overlay holds only what differs from the template's disk: without the very same disk it is rubbish. */
+async function refuseWhileUsed(layout: HostLayout, templateId: string): Promise<void> {
+  if (!(await pathExists(layout.sandboxesDir))) return;
+  const users: string[] = [];
+  for (const sandboxId of await readdir(layout.sandboxesDir)) {
+    const record = await readFile(layout.sandboxRecord(sandboxId), 'utf8').catch(() => undefined);
+    if (record === undefined || usesTemplate(record, templateId)) users.push(sandboxId);
+  }
+  if (users.length > 0)
+    throw new NestboxError(
+      'conflict',
+      `The template ${templateId} cannot be replaced while sandboxes use it (${users.slice(0, 5).join(', ')}). Kill them first.`,
+    );
+}
+
+/** A record that cannot be understood may be anybody's. */
+function usesTemplate(record: string, templateId: string): boolean {
+  try {
+    const parsed = sandboxRecord.safeParse(JSON.parse(record));
+    return !parsed.success || parsed.data.templateId === templateId;
+  } catch {
+    return true;
+  }
+}
