@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { writeFileAtomic } from './atomic-file.ts';
+
+test('a file is replaced whole, with the mode that was asked for, and nothing is left beside it', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-atomic-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'record.json');
+  await writeFileAtomic(path, 'one');
+  await writeFileAtomic(path, 'two', 0o640);
+  assert.equal(await readFile(path, 'utf8'), 'two');
+  assert.equal((await stat(path)).mode & 0o777, 0o640);
+  assert.deepEqual(await readdir(folder), ['record.json']);
+});
+
+test('many writers at once leave one whole content', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-atomic-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'record.json');
+  const contents = Array.from({ length: 20 }, (_, index) => String(index).repeat(5000));
+  await Promise.all(contents.map((content) => writeFileAtomic(path, content)));
+  assert.ok(contents.includes(await readFile(path, 'utf8')));
+  assert.deepEqual(await readdir(folder), ['record.json']);
+});
+
+test('a write that fails leaves the old content and nothing beside it', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-atomic-'));
+  t.after(() => rm(folder, { recursive: true }));
+  // A folder stands where the file should go, so the rename fails.
+  await assert.rejects(writeFileAtomic(folder, 'x'));
+  const missing = join(folder, 'missing', 'record.json');
+  await assert.rejects(writeFileAtomic(missing, 'x'), { code: 'ENOENT' });
+  assert.deepEqual(await readdir(folder), []);
+});
