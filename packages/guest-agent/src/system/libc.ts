@@ -1,3 +1,4 @@
+import { getSystemErrorName } from 'node:util';
 import koffi, { type LibraryHandle } from 'koffi';
 
 /**
@@ -19,15 +20,13 @@ export class SystemCallError extends Error {
   readonly syscall: string;
 
   constructor(syscall: string, errno: number) {
-    const code = ERRNO_NAMES.get(errno) ?? `E${errno}`;
+    const code = getSystemErrorName(-errno);
     super(`${syscall}: ${code}`);
     this.code = code;
     this.errno = errno;
     this.syscall = syscall;
   }
 }
-
-const ERRNO_NAMES = new Map<number, string>(Object.entries(koffi.os.errno).map(([name, value]) => [value, name]));
 
 /** Throws SystemCallError when `result` is negative, else returns it. Call it before anything else can touch errno. */
 export function checked(syscall: string, result: number): number {
