@@ -16,17 +16,21 @@ export interface VmDriver {
    * (not when its agent is ready). The VMM is no child in spirit: it has its own session, writes to files, and outlives us.
    * On any failure, an abort included, nothing is left: no process, socket, cgroup.
    * Throws NestboxError: not_set_up (VMM, kernel or disk missing), boot_timeout (no sign of life, after retries),
-   * vm_died (the VMM exited; its own words are in the message), host_disk_full.
+   * vm_died (the VMM exited; its own words are in the message), host_disk_full, deadline_exceeded (aborted; an abort
+   * whose reason is a NestboxError throws that one).
    */
   start(spec: VmSpec, signal?: AbortSignal): Promise<VmHandle>;
 
-  /** What the kernel and the VMM say now. Works on a handle that another process of ours wrote down. */
+  /**
+   * What the kernel and the VMM say now. Works on a handle that another process of ours wrote down. A handle that does not
+   * describe a VM of this installation is `gone`. Throws sandbox_unreachable when the VMM lives but does not answer.
+   */
   status(handle: VmHandle): Promise<VmStatus>;
 
-  /** Stops the vCPUs; memory and devices stay. Pausing a paused VM is fine. */
+  /** Stops the vCPUs; memory and devices stay. Pausing a paused VM is fine. Throws vm_died when it is gone. */
   pause(handle: VmHandle, signal?: AbortSignal): Promise<void>;
 
-  /** Lets the vCPUs go on. Resuming a running VM is fine. */
+  /** Lets the vCPUs go on, also after a stall. Resuming a running VM is fine. Throws vm_died when it is gone. */
   resume(handle: VmHandle, signal?: AbortSignal): Promise<void>;
 
   /** SIGTERM, grace, SIGKILL; then sockets and cgroup go. Destroying what is gone is fine. Never throws for a dead VM. */
@@ -46,7 +50,16 @@ export interface VmDriver {
 
   /** Boots that the watchdog killed and began again since this driver was made. */
   readonly bootRetries: number;
+
+  /** Lets go of every VM without ending it: no listener is called any more, control connections are closed. */
+  close(): Promise<void>;
 }
+
+/**
+ * The line by which the guest shows that its kernel runs and its initrd has begun, written to the serial console first
+ * thing. Firmware and a panicking kernel write there too, so "any output" would be no sign of life.
+ */
+export const BOOT_SIGN_OF_LIFE = 'nestbox: initrd';
 
 export type VmmName = 'qemu' | 'firecracker' | 'cloud-hypervisor' | 'fake';
 

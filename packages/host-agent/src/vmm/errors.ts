@@ -1,0 +1,16 @@
+import { NestboxError } from '@nestbox/contract';
+
+/** What leaves a driver: a NestboxError in any case. An abort is told by the signal, whatever error it surfaced as. */
+export function toDriverError(error: unknown, fallback: string, signal?: AbortSignal): NestboxError {
+  // An undo that failed on the way out stands in front of the error that matters.
+  const original = error instanceof SuppressedError ? error.suppressed : error;
+  if (signal?.aborted) {
+    if (signal.reason instanceof NestboxError) return signal.reason;
+    return new NestboxError('deadline_exceeded', 'The VM was given up before it was ready.', { cause: signal.reason });
+  }
+  if (original instanceof NestboxError) return original;
+  const code = original instanceof Error && 'code' in original ? original.code : undefined;
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new NestboxError('host_disk_full', "The host's disk is full.", { cause: error });
+  return new NestboxError('internal', fallback, { cause: error });
+}

@@ -1,0 +1,168 @@
+import { join } from 'node:path';
+import type { VmDisk, VmSpec } from '../driver.ts';
+
+export const QEMU_BINARY = 'qemu-system-x86_64';
+
+/** How guests run here; what the probe found out. */
+export type QemuAccelerator =
+  | { readonly kind: 'tcg'; readonly translationBufferMib: number }
+  | { readonly kind: 'kvm'; readonly cpuModel: string };
+
+/** Files that QEMU and the driver share in a VM's run folder. */
+export function qemuRunFiles(runDir: string) {
+  return {
+    qmpSocket: join(runDir, 'qmp.sock'),
+    /** QEMU's own standard output and error. */
+    log: join(runDir, 'qemu.log'),
+    /** Symbolic link to the sandbox's console log, so that it is found again from the run folder. */
+    console: join(runDir, 'console'),
+  } as const;
+}
+
+/**
+ * Refuses obsolete system calls, new privileges, fork and exec, and changes of scheduling. All of snapshot, pause and
+ * resume work under it.
+ */
+export const SECCOMP_POLICY = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+/** QEMU runs in the kernel's smallest set of devices: what a guest cannot see, it cannot attack. */
+const Q35_MACHINE = 'q35,sata=off,smbus=off,usb=off,vmport=off,graphics=off,i8042=off';
+/** PIT and PIC stay on (the default): without them the kernel's calibration takes longer. */
+const MICROVM_MACHINE = 'microvm,usb=off,graphics=off';
+
+/** `panic=1 reboot=t` with -no-reboot: a guest that panics or reboots ends its VMM, which is how we hear of it. */
+const KERNEL_ARGS = ['console=ttyS0', 'quiet', 'panic=1', 'reboot=t'];
+
+/**
+ * QEMU's arguments for a VM.
+ *
+ * Machine: `microvm` with KVM; `q35` under TCG, where `microvm` hangs in about one boot of ten (the kernel waits for a timer
+ * tick that never comes).
+ */
+export function qemuArguments(spec: VmSpec, accelerator: QemuAccelerator): string[] {
+  const files = qemuRunFiles(spec.runDir);
+  const bus = accelerator.kind === 'tcg' ? 'pci' : 'device';
+  return [
+    '-name',
+    `nestbox-${spec.sandboxId}`,
+    '-no-user-config',
+    '-nodefaults',
+    '-display',
+    'none',
+    '-no-reboot',
+    '-sandbox',
+    SECCOMP_POLICY,
+    ...machine(accelerator),
+    '-smp',
+    `cpus=${spec.vcpuCount},sockets=1,cores=${spec.vcpuCount},threads=1`,
+    '-m',
+    `${spec.memoryMib}M`,
+    '-object',
+    json({ 'qom-type': 'memory-backend-ram', id: 'mem', size: spec.memoryMib * 1024 * 1024 }),
+    // A stream of device state alone has no configuration section; the process that loads one must not expect it.
+    '-global',
+    'migration.send-configuration=off',
+    ...qmpMonitor(spec.runDir),
+    '-chardev',
+    `file,id=console,path=${escapeCommas(files.console)},append=on`,
+    '-serial',
+    'chardev:console',
+    ...spec.disks.flatMap((disk, index) => blockDevice(disk, index, bus)),
+    ...networkDevice(spec, bus),
+    '-kernel',
+    spec.kernelPath,
+    '-initrd',
+    spec.initrdPath,
+    '-append',
+    [...KERNEL_ARGS, ...spec.kernelArgs].join(' '),
+  ];
+}
+
+function machine(accelerator: QemuAccelerator): string[] {
+  // The memory backend and the missing vmdesc are what a snapshot of this VM will need; they cannot be given later.
+  const common = 'memory-backend=mem,suppress-vmdesc=on';
+  if (accelerator.kind === 'kvm')
+    return ['-machine', `${MICROVM_MACHINE},${common}`, '-accel', 'kvm', '-cpu', accelerator.cpuModel];
+  return [
+    '-machine',
+    `${Q35_MACHINE},${common}`,
+    '-accel',
+    `tcg,tb-size=${accelerator.translationBufferMib}`,
+    '-cpu',
+    'max',
+  ];
+}
+
+const QMP_CHARDEV = 'socket,id=qmp,server=on,wait=off,path=';
+
+function qmpMonitor(runDir: string): string[] {
+  const socket = escapeCommas(qemuRunFiles(runDir).qmpSocket);
+  return ['-chardev', `${QMP_CHARDEV}${socket}`, '-mon', 'chardev=qmp,mode=control'];
+}
+
+/**
+ * The run folder of the VM that a command line belongs to; undefined when it is none of ours. Also tells the shell and
+ * nsenter that are about to become QEMU, since they carry the same words.
+ */
+export function runDirOfCommandLine(words: readonly string[]): string | undefined {
+  for (const [index, word] of words.entries()) {
+    if (!word.startsWith(QMP_CHARDEV) || words[index - 1] !== '-chardev') continue;
+    const socket = word.slice(QMP_CHARDEV.length).replaceAll(',,', ',');
+    const suffix = '/qmp.sock';
+    if (socket.endsWith(suffix)) return socket.slice(0, -suffix.length);
+  }
+  return undefined;
+}
+
+/**
+ * A disk. `discard=unmap` gives the host back what the guest frees. A failed write stops the VM (`stalled`), so a full host
+ * disk loses nothing: the write is repeated on resume. A failed read goes to the guest, as a real disk's would.
+ */
+function blockDevice(disk: VmDisk, index: number, bus: 'pci' | 'device'): string[] {
+  const file = `disk${index}-file`;
+  const node = `disk${index}`;
+  const shared = { 'read-only': disk.readOnly, discard: 'unmap' };
+  return [
+    '-blockdev',
+    // Threads, since io_uring is switched off on many hosts. The guest's flushes reach the host's disk.
+    json({ driver: 'file', 'node-name': file, filename: disk.path, aio: 'threads', ...shared }),
+    '-blockdev',
+    json({ driver: disk.format, 'node-name': node, file, ...shared }),
+    '-device',
+    json({
+      driver: `virtio-blk-${bus}`,
+      id: `vd${index}`,
+      drive: node,
+      // Write errors are possible only where writes are.
+      ...(disk.readOnly ? {} : { werror: 'stop', rerror: 'report' }),
+      ...(bus === 'pci' ? { 'disable-legacy': 'on' } : {}),
+    }),
+  ];
+}
+
+function networkDevice(spec: VmSpec, bus: 'pci' | 'device'): string[] {
+  const { netnsName, tapName, guestMac } = spec.network;
+  if (netnsName === undefined) return [];
+  return [
+    '-netdev',
+    json({ type: 'tap', id: 'net', ifname: tapName, script: 'no', downscript: 'no' }),
+    '-device',
+    // No boot ROM: nobody boots from the network, and it is 256 KiB of firmware that runs in the guest.
+    json({
+      driver: `virtio-net-${bus}`,
+      id: 'nic',
+      netdev: 'net',
+      mac: guestMac,
+      ...(bus === 'pci' ? { 'disable-legacy': 'on', romfile: '' } : {}),
+    }),
+  ];
+}
+
+function json(value: Readonly<Record<string, unknown>>): string {
+  return JSON.stringify(value);
+}
+
+/** In QEMU's key=value options a comma in a value is doubled. */
+function escapeCommas(value: string): string {
+  return value.replaceAll(',', ',,');
+}

@@ -1,0 +1,167 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isProcessAlive } from '@nestbox/kit';
+import { z } from 'zod';
+import type { VmCgroup } from '../cgroup/cgroup.ts';
+import type { VmHandle, VmStatus } from '../driver.ts';
+import { waitUntilGone } from '../end-process.ts';
+import { explainExit } from '../exit-reason.ts';
+import { lastLines, readFileTail } from '../file-tail.ts';
+import type { ProcessExit } from '../launch.ts';
+import { qemuRunFiles } from './command-line.ts';
+import { QmpClient } from './qmp-client.ts';
+
+const CONNECT_DEADLINE_MS = 5000;
+const STATUS_DEADLINE_MS = 5000;
+/** `stop` waits until the requests in flight have reached the host's disk. */
+const RUN_STATE_DEADLINE_MS = 30_000;
+/** How often a VM is looked at whose control socket cannot be had; normally the socket's closing tells at once. */
+const FALLBACK_POLL_MS = 500;
+/** Between QEMU's closing its socket and its end lie a few milliseconds. */
+const DYING_MS = 2000;
+const LAST_EVENT_MS = 200;
+const LAST_WORDS_BYTES = 4096;
+
+const queryStatus = z.object({ status: z.string() });
+const queryBlock = z.array(z.object({ 'io-status': z.string().optional() }));
+
+/** What the driver holds of one VM: its control connection, and what was heard from it. */
+export class QemuVm {
+  readonly handle: VmHandle;
+  readonly #cgroup: VmCgroup | undefined;
+  /** Of VMs that this process started. */
+  readonly #exited: Promise<ProcessExit> | undefined;
+  #exit: ProcessExit | undefined;
+  #qmp: Promise<QmpClient> | undefined;
+  #shutdownCause: string | undefined;
+  #outOfMemory = false;
+
+  constructor(handle: VmHandle, cgroup: VmCgroup | undefined, exited: Promise<ProcessExit> | undefined) {
+    this.handle = handle;
+    this.#cgroup = cgroup;
+    this.#exited = exited?.then((exit) => {
+      this.#exit = exit;
+      return exit;
+    });
+  }
+
+  /** Started by this process, so its driver knows it even when nobody has written its handle down yet. */
+  get isOwn(): boolean {
+    return this.#exited !== undefined;
+  }
+
+  get isAlive(): boolean {
+    return isProcessAlive(this.handle.process);
+  }
+
+  /** The control connection, shared by all who ask; made when there is none. Throws QmpUnavailableError. */
+  connect(): Promise<QmpClient> {
+    if (this.#qmp !== undefined) return this.#qmp;
+    const opening = this.#open();
+    this.#qmp = opening;
+    const forget = () => {
+      if (this.#qmp === opening) this.#qmp = undefined;
+    };
+    opening.then((client) => client.closed.then(forget), forget);
+    return opening;
+  }
+
+  async #open(): Promise<QmpClient> {
+    const { qmpSocket } = qemuRunFiles(this.handle.runDir);
+    const client = await QmpClient.connect(qmpSocket, { deadlineMs: CONNECT_DEADLINE_MS });
+    client.onEvent(({ name, data }) => {
+      if (name === 'SHUTDOWN' && typeof data.reason === 'string') this.#shutdownCause = data.reason;
+    });
+    return client;
+  }
+
+  /** What QEMU says. Throws QmpUnavailableError or QmpCommandError. */
+  async queryStatus(): Promise<VmStatus> {
+    const qmp = await this.connect();
+    const ask = async (command: string) => qmp.execute(command, undefined, { deadlineMs: STATUS_DEADLINE_MS });
+    const { status } = queryStatus.parse(await ask('query-status'));
+    switch (status) {
+      case 'running':
+        return { state: 'running' };
+      case 'io-error': {
+        const full = queryBlock.parse(await ask('query-block')).some((disk) => disk['io-status'] === 'nospace');
+        const reason = full
+          ? "The host's disk is full, so the guest's writes wait. Free some space, then resume the sandbox."
+          : "A write to the VM's disk failed on the host. Mend the disk, then resume the sandbox.";
+        return { state: 'stalled', reason };
+      }
+      case 'internal-error':
+      case 'guest-panicked':
+      case 'shutdown':
+      case 'watchdog':
+        return { state: 'stalled', reason: `The VM manager stopped the guest (${status}).` };
+      default:
+        // paused, and the stations of a migration: vCPUs stand still because somebody asked for it.
+        return { state: 'paused' };
+    }
+  }
+
+  async setRunning(running: boolean, signal?: AbortSignal): Promise<void> {
+    const qmp = await this.connect();
+    await qmp.execute(running ? 'cont' : 'stop', undefined, { deadlineMs: RUN_STATE_DEADLINE_MS }, signal);
+  }
+
+  /** After a failed question: is the VM about to go? */
+  async isGoneSoon(): Promise<boolean> {
+    return waitUntilGone(this.handle.process, DYING_MS);
+  }
+
+  /** Resolves with the reason when the VM is gone. Rejects when the signal aborts. */
+  async waitUntilGone(signal: AbortSignal): Promise<string> {
+    const aborted = Promise.withResolvers<never>();
+    aborted.promise.catch(() => undefined);
+    const onAbort = () => aborted.reject(signal.reason);
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      signal.throwIfAborted();
+      if (this.#exited !== undefined) await Promise.race([this.#exited, aborted.promise]);
+      while (this.isAlive) {
+        await Promise.race([this.#controlLost(signal), aborted.promise]);
+        await waitUntilGone(this.handle.process, DYING_MS);
+      }
+      await this.#hearLastEvents();
+      return await this.explainEnd();
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
+  }
+
+  /** Resolves when the control connection ends, which mostly means that QEMU does; without one, after a while. */
+  async #controlLost(signal: AbortSignal): Promise<void> {
+    try {
+      const qmp = await this.connect();
+      await qmp.closed;
+    } catch {
+      await sleep(FALLBACK_POLL_MS, undefined, { ref: false, signal }).catch(() => undefined);
+    }
+  }
+
+  /** The end of the process may be heard of before the last event that QEMU wrote into its socket. */
+  async #hearLastEvents(): Promise<void> {
+    const qmp = await this.#qmp?.catch(() => undefined);
+    if (qmp !== undefined) await Promise.race([qmp.closed, sleep(LAST_EVENT_MS)]);
+  }
+
+  /** Why it is gone, as far as is known. */
+  async explainEnd(): Promise<string> {
+    // The cgroup and the log go with destroy; what they said is remembered.
+    this.#outOfMemory ||= (await this.#cgroup?.wasOutOfMemory().catch(() => false)) ?? false;
+    const log = await readFileTail(qemuRunFiles(this.handle.runDir).log, LAST_WORDS_BYTES).catch(() => '');
+    return explainExit({
+      exit: this.#exit,
+      shutdownCause: this.#shutdownCause,
+      outOfMemory: this.#outOfMemory,
+      lastWords: lastLines(log, 3),
+    });
+  }
+
+  /** Lets go of the VM, which goes on. */
+  async close(): Promise<void> {
+    const qmp = await this.#qmp?.catch(() => undefined);
+    qmp?.close();
+  }
+}
