@@ -1,7 +1,105 @@
 import { NestboxError } from '@nestbox/contract';
-import type { ControlPlane, ControlPlaneConfig } from './config.ts';
+import { KeyedMutex } from '@nestbox/kit';
+import { BackgroundTasks } from './background-tasks.ts';
+import { type Clock, systemClock } from './clock.ts';
+import type { ControlPlane, ControlPlaneConfig, ListenAddress } from './config.ts';
+import { openEdge } from './edge/open-edge.ts';
+import { HostRegistry } from './hosts/host-registry.ts';
+import { createApiServer } from './http/create-api-server.ts';
+import { boundUrl } from './listen-url.ts';
+import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
+import { Reaper } from './reconcile/reaper.ts';
+import { Reconciler } from './reconcile/reconciler.ts';
+import { watchHost } from './reconcile/watch-host.ts';
+import { AccessTokens } from './service/access-tokens.ts';
+import { ApiKeys } from './service/api-keys.ts';
+import { SandboxRoutes } from './service/sandbox-routes.ts';
+import type { ServiceContext } from './service/service-context.ts';
+import { DEFAULT_MAX_TIMEOUT_SEC } from './service/timeout-range.ts';
+import { openStore } from './store/open-store.ts';
+import { markAllStartingAsStopping } from './store/sandbox-repository.ts';
 
-/** Opens the database, the control API and the edge, and begins to watch the hosts. Rejects with NestboxError. */
-export function startControlPlane(_config: ControlPlaneConfig): Promise<ControlPlane> {
-  return Promise.reject(new NestboxError('not_supported', 'The control plane is being built.'));
+/** How long the start waits for hosts; those that come later are taken in when they come. */
+const HOST_WAIT_MS = 2000;
+
+/**
+ * Opens the database, takes in what the hosts have, and opens control API and edge. Rejects with NestboxError and
+ * leaves nothing open then. `clock` is for tests.
+ */
+export async function startControlPlane(config: ControlPlaneConfig, clock: Clock = systemClock): Promise<ControlPlane> {
+  const { logger } = config;
+  await using stack = new AsyncDisposableStack();
+  const db = await openStore(config.databasePath);
+  stack.defer(() => db.destroy());
+  const tasks = new BackgroundTasks(logger);
+  stack.defer(() => tasks.drain());
+
+  const context: ServiceContext = {
+    db,
+    hosts: new HostRegistry(config.hosts),
+    tokens: new AccessTokens(config.tokenSeed),
+    routes: new SandboxRoutes(db, clock),
+    clock,
+    logger,
+    tasks,
+    endings: new KeyedMutex(),
+    domain: config.domain,
+    maxTimeoutSec: config.maxTimeoutSec ?? DEFAULT_MAX_TIMEOUT_SEC,
+    endChanged: () => reaper.wake(),
+  };
+  const reaper: Reaper = new Reaper(expireSandboxes(context), clock, tasks, logger);
+  const apiKeys = await ApiKeys.load(db, config.apiKey, clock.now());
+  // Whoever asked for them lost the connection with the last server.
+  await markAllStartingAsStopping(db, clock.now());
+
+  const stopping = new AbortController();
+  const loops: Promise<void>[] = [];
+  stack.defer(async () => {
+    stopping.abort();
+    await Promise.all(loops);
+  });
+  await takeInHosts(context, loops, stopping.signal);
+  loops.push(reaper.run(stopping.signal));
+
+  const edge = await listen('sandbox edge', config.edge, () =>
+    openEdge({ address: config.edge, hosts: config.hosts, routes: context.routes, tokens: context.tokens, logger }),
+  );
+  stack.defer(() => edge.close());
+  const api = createApiServer(context, apiKeys);
+  stack.defer(() => api.close());
+  await listen('control API', config.api, () => api.listen({ host: config.api.host, port: config.api.port }));
+
+  const open = stack.move();
+  let stopped: Promise<void> | undefined;
+  return {
+    apiUrl: boundUrl(api.server),
+    edgeUrl: edge.url,
+    stop: () => {
+      stopped ??= open.disposeAsync();
+      return stopped;
+    },
+  };
+}
+
+/** Begins to watch every host, and waits a moment for their first answers, so that the server starts complete. */
+async function takeInHosts(context: ServiceContext, loops: Promise<void>[], signal: AbortSignal): Promise<void> {
+  const { clock, logger } = context;
+  const reconciler = new Reconciler(context);
+  const firstResults = [...context.hosts].map((link) => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    loops.push(watchHost({ link, reconciler, clock, logger }, signal, resolve));
+    return promise;
+  });
+  const waited = new AbortController();
+  await Promise.race([Promise.all(firstResults), clock.sleep(HOST_WAIT_MS, waited.signal)]);
+  waited.abort();
+}
+
+async function listen<T>(what: string, { host, port }: ListenAddress, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open();
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new NestboxError('conflict', `The ${what} cannot listen on ${host}:${port}: ${reason}`, { cause });
+  }
 }

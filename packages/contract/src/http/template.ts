@@ -1,0 +1,29 @@
+import { z } from 'zod';
+import { pageLimit, timestamp } from './common.ts';
+
+export const templateBody = z.object({
+  templateID: z.string(),
+  buildID: z.string(),
+  cpuCount: z.int(),
+  memoryMB: z.int(),
+  diskSizeMB: z.int(),
+  public: z.boolean(),
+  aliases: z.array(z.string()),
+  names: z.array(z.string()),
+  createdAt: timestamp,
+  updatedAt: timestamp,
+  createdBy: z.object({ id: z.string(), email: z.string().nullable() }).nullable(),
+  lastSpawnedAt: timestamp.nullable(),
+  spawnCount: z.int(),
+  buildCount: z.int(),
+  envdVersion: z.string(),
+  buildStatus: z.enum(['building', 'waiting', 'ready', 'error']),
+});
+export type Template = z.infer<typeof templateBody>;
+
+export const templateListQuery = z.object({ nextToken: z.string().optional(), limit: pageLimit });
+
+export const templateAliasParams = z.object({ alias: z.string() });
+
+/** Answer of `GET /templates/aliases/{alias}`. */
+export const templateAliasBody = z.object({ templateID: z.string(), public: z.boolean() });

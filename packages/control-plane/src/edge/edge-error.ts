@@ -1,0 +1,78 @@
+import { STATUS_CODES } from 'node:http';
+
+/** Why the edge answers a request itself. `body` is what the client gets as JSON. */
+export interface EdgeError {
+  readonly status: number;
+  readonly body: {
+    readonly code: number;
+    readonly message: string;
+    readonly error_code: string;
+    readonly sandboxId?: string;
+  };
+}
+
+export function badAddress(message: string): EdgeError {
+  return { status: 400, body: { code: 400, message, error_code: 'invalid_request' } };
+}
+
+/**
+ * 502 and this wording, since clients take the status for "not running". The stable code is the control API's, whose
+ * own status for it is 404.
+ */
+export function sandboxNotRunning(sandboxId: string): EdgeError {
+  return {
+    status: 502,
+    body: { code: 502, message: 'The sandbox was not found', error_code: 'sandbox_not_found', sandboxId },
+  };
+}
+
+export function trafficTokenWrong(sandboxId: string, missing: boolean): EdgeError {
+  const what = missing ? 'is missing' : 'is not the right one';
+  const message = `The sandbox's traffic is not public: the header 'e2b-traffic-access-token' ${what}.`;
+  return { status: 403, body: { code: 403, message, error_code: 'forbidden', sandboxId } };
+}
+
+/** The answer for routes that only the host may call: as if they did not exist. */
+export function internalRoute(sandboxId: string): EdgeError {
+  return { status: 404, body: { code: 404, message: 'There is no such route.', error_code: 'not_found', sandboxId } };
+}
+
+export function hostUnreachable(sandboxId: string): EdgeError {
+  const message = 'The host of this sandbox cannot be reached now. The sandbox may still be running; try again.';
+  return { status: 503, body: { code: 503, message, error_code: 'host_unavailable', sandboxId } };
+}
+
+export function brokenAnswer(sandboxId: string): EdgeError {
+  const message = 'What the application in the sandbox answered is not valid HTTP.';
+  return { status: 502, body: { code: 502, message, error_code: 'sandbox_unreachable', sandboxId } };
+}
+
+export function edgeFailure(): EdgeError {
+  const message = 'Something went wrong inside Nestbox; the server log has the details.';
+  return { status: 500, body: { code: 500, message, error_code: 'internal' } };
+}
+
+/** Headers and body of the answer. Any origin may read it, else a browser would only see that "something" failed. */
+export function edgeErrorResponse({ status, body }: EdgeError): {
+  status: number;
+  headers: Record<string, string | number>;
+  text: string;
+} {
+  const text = JSON.stringify(body);
+  return {
+    status,
+    headers: {
+      'Content-Type': 'application/json',
+      'Content-Length': Buffer.byteLength(text),
+      'Access-Control-Allow-Origin': '*',
+    },
+    text,
+  };
+}
+
+/** The same as raw HTTP/1.1, for sockets that have no response object. */
+export function edgeErrorOnWire(error: EdgeError): string {
+  const { status, headers, text } = edgeErrorResponse(error);
+  const lines = Object.entries({ ...headers, Connection: 'close' }).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${text}`;
+}

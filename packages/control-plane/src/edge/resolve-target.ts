@@ -1,0 +1,94 @@
+import { timingSafeEqual } from 'node:crypto';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import {
+  GUEST_AGENT_PORT,
+  isInternalGuestPath,
+  parsePort,
+  parseSandboxHost,
+  parseSandboxId,
+  SANDBOX_ID_HEADER,
+  SANDBOX_PORT_HEADER,
+  type SandboxAddress,
+} from '@nestbox/contract';
+import type { AccessTokens } from '../service/access-tokens.ts';
+import type { SandboxRoutes } from '../service/sandbox-routes.ts';
+import {
+  badAddress,
+  type EdgeError,
+  hostUnreachable,
+  internalRoute,
+  sandboxNotRunning,
+  trafficTokenWrong,
+} from './edge-error.ts';
+import type { HostProxies, HostProxy } from './host-proxies.ts';
+
+export const TRAFFIC_TOKEN_HEADER = 'e2b-traffic-access-token';
+
+/** Where one request goes. */
+export interface EdgeTarget {
+  readonly address: SandboxAddress;
+  readonly proxy: HostProxy;
+  /** Request target at the host's proxy: `/proxy/<sandboxId>/<port>` and the client's own, untouched. */
+  readonly path: string;
+}
+
+export type Resolution = { readonly target: EdgeTarget } | { readonly error: EdgeError };
+
+export interface EdgeDirectory {
+  readonly routes: SandboxRoutes;
+  readonly tokens: AccessTokens;
+  readonly proxies: HostProxies;
+}
+
+/** Finds where a request goes, or what to answer instead. */
+export async function resolveTarget(directory: EdgeDirectory, request: IncomingMessage): Promise<Resolution> {
+  const address = readAddress(request.headers);
+  if (address === undefined)
+    return {
+      error: badAddress(
+        'This address leads to no sandbox: use <port>-<sandboxId>.<domain>, or send the headers E2b-Sandbox-Id and E2b-Sandbox-Port.',
+      ),
+    };
+  const path = originForm(request.url ?? '');
+  if (path === undefined) return { error: badAddress('The request target must be a path.') };
+  const { sandboxId, port } = address;
+  if (port === GUEST_AGENT_PORT && isInternalGuestPath(path)) return { error: internalRoute(sandboxId) };
+
+  const route = await directory.routes.find(sandboxId);
+  if (route === undefined) return { error: sandboxNotRunning(sandboxId) };
+  // The guest agent's port has a token of its own, which such a sandbox always uses.
+  if (!route.publicTraffic && port !== GUEST_AGENT_PORT) {
+    const presented = request.headers[TRAFFIC_TOKEN_HEADER];
+    if (typeof presented !== 'string' || presented === '') return { error: trafficTokenWrong(sandboxId, true) };
+    if (!equalSecrets(presented, directory.tokens.trafficToken(sandboxId)))
+      return { error: trafficTokenWrong(sandboxId, false) };
+  }
+  const proxy = directory.proxies.find(route.hostId);
+  if (proxy === undefined) return { error: hostUnreachable(sandboxId) };
+  return { target: { address, proxy, path: `/proxy/${sandboxId}/${port}${path}` } };
+}
+
+/** The routing headers win; half of them is nothing to guess from. */
+function readAddress(headers: IncomingHttpHeaders): SandboxAddress | undefined {
+  const rawId = headers[SANDBOX_ID_HEADER];
+  const rawPort = headers[SANDBOX_PORT_HEADER];
+  if (rawId === undefined && rawPort === undefined) return parseSandboxHost(headers.host ?? '');
+  if (typeof rawId !== 'string' || typeof rawPort !== 'string') return undefined;
+  const sandboxId = parseSandboxId(rawId);
+  const port = parsePort(rawPort);
+  return sandboxId !== undefined && port !== undefined ? { sandboxId, port } : undefined;
+}
+
+/** Path and query of a request target in origin form, or in the absolute form that clients send to proxies. */
+function originForm(target: string): string | undefined {
+  if (target.startsWith('/')) return target;
+  const absolute = /^https?:\/\/[^/?#]*(.*)$/i.exec(target)?.[1];
+  if (absolute === undefined) return undefined;
+  return absolute.startsWith('/') ? absolute : `/${absolute}`;
+}
+
+function equalSecrets(presented: string, expected: string): boolean {
+  const a = Buffer.from(presented);
+  const b = Buffer.from(expected);
+  return a.length === b.length && timingSafeEqual(a, b);
+}

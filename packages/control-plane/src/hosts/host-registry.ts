@@ -1,0 +1,41 @@
+import { NestboxError } from '@nestbox/contract';
+import type { HostConnection } from '../config.ts';
+import { HostLink } from './host-link.ts';
+
+/** The configured hosts by id. */
+export class HostRegistry implements Iterable<HostLink> {
+  readonly #links: ReadonlyMap<string, HostLink>;
+
+  constructor(connections: readonly HostConnection[]) {
+    this.#links = new Map(connections.map((connection) => [connection.id, new HostLink(connection)]));
+    if (this.#links.size !== connections.length)
+      throw new NestboxError('invalid_request', 'Two of the configured hosts have the same id.');
+  }
+
+  [Symbol.iterator](): Iterator<HostLink> {
+    return this.#links.values();
+  }
+
+  find(hostId: string): HostLink | undefined {
+    return this.#links.get(hostId);
+  }
+
+  /** Throws `host_unavailable` when the host is not configured any more. */
+  get(hostId: string): HostLink {
+    const link = this.#links.get(hostId);
+    if (link === undefined)
+      throw new NestboxError('host_unavailable', `The host ${hostId} is not among the configured hosts.`);
+    return link;
+  }
+
+  /** The hosts that can take work now. Throws `host_unavailable` when there is none. */
+  connected(): HostLink[] {
+    const links = [...this.#links.values()];
+    const connected = links.filter((link) => link.state.kind === 'connected');
+    if (connected.length > 0) return connected;
+    const [first] = links;
+    if (first === undefined) throw new NestboxError('host_unavailable', 'No host is configured.');
+    first.requireConnected();
+    return [first];
+  }
+}

@@ -1,0 +1,128 @@
+import type { Socket } from 'node:net';
+import { NestboxError } from '@nestbox/contract';
+import fastify, { type FastifyReply } from 'fastify';
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { ApiKeys } from '../service/api-keys.ts';
+import type { ServiceContext } from '../service/service-context.ts';
+import type { ApiServer } from './api-server.ts';
+import { authenticate } from './authenticate.ts';
+import { errorResponse, toErrorResponse } from './error-response.ts';
+import { KnownPaths } from './known-paths.ts';
+import { connectSandboxRoute } from './routes/connect-sandbox.ts';
+import { createSandboxRoute } from './routes/create-sandbox.ts';
+import { getSandboxRoute } from './routes/get-sandbox.ts';
+import { healthRoute } from './routes/health.ts';
+import { killSandboxRoute } from './routes/kill-sandbox.ts';
+import { listSandboxesRoute } from './routes/list-sandboxes.ts';
+import { listTemplatesRoute } from './routes/list-templates.ts';
+import { refreshSandboxRoute } from './routes/refresh-sandbox.ts';
+import { sandboxMetricsRoute } from './routes/sandbox-metrics.ts';
+import { setTimeoutRoute } from './routes/set-timeout.ts';
+import { templateAliasRoute } from './routes/template-alias.ts';
+import { unsupportedRoutes } from './routes/unsupported.ts';
+
+const BODY_LIMIT_BYTES = 1024 * 1024;
+/** Ids of any length reach the services, which answer 404 for what can be none. Headers are limited by node to 16 KiB. */
+const MAX_PARAM_LENGTH = 16 * 1024;
+/** For receiving a whole request: 1 MiB over a poor line. */
+const REQUEST_TIMEOUT_MS = 60_000;
+const KEEP_ALIVE_MS = 620_000;
+
+/** The control API, not listening yet. */
+export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiServer {
+  const app = fastify({
+    bodyLimit: BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    exposeHeadRoutes: false,
+    clientErrorHandler: answerBrokenRequest,
+    frameworkErrors: (error, _request, reply) => sendError(reply, error),
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  parseJsonBodies(app);
+
+  const knownPaths = new KnownPaths();
+  app.addHook('onRoute', (route) => knownPaths.add(route.url, route.method));
+  app.setNotFoundHandler((request, reply) => {
+    const methods = knownPaths.methodsOf(request.url);
+    if (methods.length === 0)
+      return sendError(
+        reply,
+        new NestboxError('not_found', `There is no ${request.method} ${shortPath(request.url)}.`),
+      );
+    reply.header('Allow', methods.join(', '));
+    return sendError(
+      reply,
+      new NestboxError('method_not_allowed', `This path answers ${methods.join(', ')}, not ${request.method}.`),
+    );
+  });
+  app.setErrorHandler((error, request, reply) => {
+    const response = toErrorResponse(error);
+    const facts = { err: error, method: request.method, path: shortPath(request.url) };
+    if (response.status === 500) context.logger.error(facts, 'A request failed');
+    else context.logger.debug(facts, 'A request was refused');
+    return reply.code(response.status).send(response.body);
+  });
+
+  healthRoute(app);
+  void app.register((authenticated, _options, done) => {
+    authenticated.addHook('onRequest', async (request) => authenticate(apiKeys, request));
+    const routes = authenticated.withTypeProvider<ZodTypeProvider>();
+    createSandboxRoute(routes, context);
+    getSandboxRoute(routes, context);
+    listSandboxesRoute(routes, context);
+    killSandboxRoute(routes, context);
+    connectSandboxRoute(routes, context);
+    setTimeoutRoute(routes, context);
+    refreshSandboxRoute(routes, context);
+    sandboxMetricsRoute(routes, context);
+    listTemplatesRoute(routes, context);
+    templateAliasRoute(routes, context);
+    unsupportedRoutes(routes);
+    done();
+  });
+  return app;
+}
+
+/** JSON only, and an empty body is no body: some bodies are optional, and clients send their header all the same. */
+function parseJsonBodies(app: ApiServer): void {
+  app.removeAllContentTypeParsers();
+  const parseJson = app.getDefaultJsonParser('error', 'error');
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
+    if (body.length === 0) done(null, undefined);
+    else void parseJson(request, body.toString(), done);
+  });
+}
+
+function sendError(reply: FastifyReply, error: unknown): FastifyReply {
+  const { status, body } = toErrorResponse(error);
+  return reply.code(status).send(body);
+}
+
+const SHOWN_PATH_LENGTH = 120;
+
+function shortPath(url: string): string {
+  const path = url.split('?', 1)[0] ?? '';
+  return path.length > SHOWN_PATH_LENGTH ? `${path.slice(0, SHOWN_PATH_LENGTH)}…` : path;
+}
+
+/** For what is not even HTTP, too slow, or has too many headers: node has no request object for it. */
+function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const { status, body } =
+    error.code === 'HPE_HEADER_OVERFLOW'
+      ? errorResponse('payload_too_large', 'The headers are too large.', 431)
+      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? errorResponse('deadline_exceeded', 'The request did not arrive in time.', 408)
+        : errorResponse('invalid_request', 'The request is not valid HTTP/1.1.');
+  const text = JSON.stringify(body);
+  socket.end(
+    `HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+  );
+}

@@ -1,0 +1,25 @@
+import { listedSandboxBody, sandboxListQuery, sandboxListQueryV1 } from '@nestbox/contract/http';
+import { z } from 'zod';
+import { listAllSandboxes, listSandboxes } from '../../service/list-sandboxes.ts';
+import type { ServiceContext } from '../../service/service-context.ts';
+import type { ApiServer } from '../api-server.ts';
+import { viewListedSandbox } from '../sandbox-views.ts';
+
+const answer = z.array(listedSandboxBody);
+
+/** `GET /v2/sandboxes` in pages, and `GET /sandboxes` in one piece. */
+export function listSandboxesRoute(app: ApiServer, context: ServiceContext): void {
+  app.get(
+    '/v2/sandboxes',
+    { schema: { querystring: sandboxListQuery, response: { 200: answer } } },
+    async (request, reply) => {
+      const page = await listSandboxes(context, request.query);
+      reply.header('X-Total-Running', page.totalRunning);
+      if (page.nextToken !== undefined) reply.header('X-Next-Token', page.nextToken);
+      return page.sandboxes.map(viewListedSandbox);
+    },
+  );
+  app.get('/sandboxes', { schema: { querystring: sandboxListQueryV1, response: { 200: answer } } }, async (request) =>
+    (await listAllSandboxes(context, request.query.metadata)).map(viewListedSandbox),
+  );
+}

@@ -1,0 +1,50 @@
+import type { ListedSandbox, Sandbox, SandboxDetail } from '@nestbox/contract/http';
+import type { ServiceContext } from '../service/service-context.ts';
+import type { SandboxRecord } from '../store/sandbox-record.ts';
+
+/** A required field without a meaning any more. It must be fit for the legacy id form `<sandboxID>-<clientID>`. */
+const CLIENT_ID = 'nestbox';
+
+type TokenSource = Pick<ServiceContext, 'tokens' | 'domain'>;
+
+export function viewSandbox({ tokens, domain }: TokenSource, record: SandboxRecord): Sandbox {
+  return {
+    templateID: record.templateId,
+    sandboxID: record.id,
+    ...(record.alias === undefined ? {} : { alias: record.alias }),
+    clientID: CLIENT_ID,
+    envdVersion: record.envdVersion,
+    ...(record.secure ? { envdAccessToken: tokens.guestToken(record.id) } : {}),
+    trafficAccessToken: record.allowPublicTraffic ? null : tokens.trafficToken(record.id),
+    domain: domain ?? null,
+  };
+}
+
+export function viewListedSandbox(record: SandboxRecord): ListedSandbox {
+  return {
+    templateID: record.templateId,
+    ...(record.alias === undefined ? {} : { alias: record.alias }),
+    sandboxID: record.id,
+    clientID: CLIENT_ID,
+    startedAt: new Date(record.startedAtMs).toISOString(),
+    endAt: new Date(record.endAtMs).toISOString(),
+    cpuCount: record.vcpuCount,
+    memoryMB: record.memoryMib,
+    diskSizeMB: record.diskMib,
+    ...(record.metadata === undefined ? {} : { metadata: { ...record.metadata } }),
+    state: 'running',
+    envdVersion: record.envdVersion,
+    volumeMounts: [],
+  };
+}
+
+export function viewSandboxDetail(source: TokenSource, record: SandboxRecord): SandboxDetail {
+  return {
+    ...viewListedSandbox(record),
+    ...(record.secure ? { envdAccessToken: source.tokens.guestToken(record.id) } : {}),
+    allowInternetAccess: record.allowInternetAccess ?? null,
+    domain: source.domain ?? null,
+    ...(record.network === undefined ? {} : { network: record.network }),
+    lifecycle: { autoResume: false, onTimeout: 'kill' },
+  };
+}

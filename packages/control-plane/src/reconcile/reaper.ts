@@ -1,0 +1,69 @@
+import type { Logger } from '@nestbox/kit';
+import type { BackgroundTasks } from '../background-tasks.ts';
+import type { Clock } from '../clock.ts';
+
+/**
+ * Longest sleep. Timers run on the monotonic clock and ends are wall-clock times, so a jump of the wall clock (a
+ * suspended machine, a corrected clock) is noticed this late at most.
+ */
+const MAX_SLEEP_MS = 60_000;
+/** After the database failed. */
+const ERROR_SLEEP_MS = 5_000;
+
+/** What the reaper asks of the rest; all of it survives a restart, since ends are in the database. */
+export interface ReaperActions {
+  /** Wall-clock time of the next end; undefined when nothing runs. */
+  nextDueAtMs(): Promise<number | undefined>;
+  /** Takes what is due by now, so that it is not due any more, and returns the ids. */
+  takeDue(nowMs: number): Promise<readonly string[]>;
+  /** Ends one sandbox. */
+  end(sandboxId: string): Promise<unknown>;
+}
+
+/** Ends sandboxes at their time: sleeps until the nearest end and is woken when an earlier one is set. */
+export class Reaper {
+  readonly #actions: ReaperActions;
+  readonly #clock: Clock;
+  readonly #tasks: BackgroundTasks;
+  readonly #logger: Logger;
+  #sleep = new AbortController();
+
+  constructor(actions: ReaperActions, clock: Clock, tasks: BackgroundTasks, logger: Logger) {
+    this.#actions = actions;
+    this.#clock = clock;
+    this.#tasks = tasks;
+    this.#logger = logger;
+  }
+
+  /** To be called when an end was set or moved earlier. */
+  wake(): void {
+    this.#sleep.abort();
+  }
+
+  /** Runs until the signal is aborted. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      // Renewed before looking: a wake-up during the look then shortens the sleep behind it.
+      this.#sleep = new AbortController();
+      const sleepMs = await this.#endDue();
+      await this.#clock.sleep(sleepMs, AbortSignal.any([signal, this.#sleep.signal]));
+    }
+  }
+
+  /** Returns how long nothing is due. */
+  async #endDue(): Promise<number> {
+    try {
+      for (const sandboxId of await this.#actions.takeDue(this.#clock.now()))
+        this.#tasks.start(`ending the sandbox ${sandboxId} at its time`, () => this.#actions.end(sandboxId));
+      const dueAtMs = await this.#actions.nextDueAtMs();
+      return dueAtMs === undefined ? MAX_SLEEP_MS : clamp(dueAtMs - this.#clock.now(), 0, MAX_SLEEP_MS);
+    } catch (error) {
+      this.#logger.error({ err: error }, 'Looking for sandboxes at their end failed');
+      return ERROR_SLEEP_MS;
+    }
+  }
+}
+
+function clamp(value: number, min: number, max: number): number {
+  return Math.min(Math.max(value, min), max);
+}

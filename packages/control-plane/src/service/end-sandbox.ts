@@ -1,0 +1,28 @@
+import { deleteSandbox, findSandbox, markStopping, postponeStop } from '../store/sandbox-repository.ts';
+import type { ServiceContext } from './service-context.ts';
+
+/** How long after a failed attempt the reaper tries again to end a sandbox. */
+export const STOP_RETRY_MS = 10_000;
+
+export type EndReason = 'killed' | 'timed out' | 'creation failed' | 'left behind';
+
+/**
+ * Ends a sandbox in whichever state it is and resolves when its host has said that it is gone: true when there was one.
+ * It is stopping from the first moment on, so when the host cannot be reached (`host_unavailable` and other errors of
+ * the host) it is out of every list and the reaper tries again.
+ */
+export function endSandbox(context: ServiceContext, sandboxId: string, reason: EndReason): Promise<boolean> {
+  const ending = context.endings.run(sandboxId, async () => {
+    const record = await findSandbox(context.db, sandboxId);
+    if (record === undefined) return false;
+    const retryAtMs = context.clock.now() + STOP_RETRY_MS;
+    if (!(await markStopping(context.db, sandboxId, retryAtMs))) await postponeStop(context.db, sandboxId, retryAtMs);
+    context.routes.forget(sandboxId);
+    context.endChanged();
+    await context.hosts.get(record.hostId).destroySandbox(sandboxId);
+    await deleteSandbox(context.db, sandboxId);
+    context.logger.info({ sandboxId, reason }, 'A sandbox ended');
+    return true;
+  });
+  return context.tasks.track(ending);
+}

@@ -1,0 +1,12 @@
+import { setEnd } from '../store/sandbox-repository.ts';
+import { readSandboxId, sandboxNotFound } from './sandbox-lookup.ts';
+import type { ServiceContext } from './service-context.ts';
+import { checkTimeout } from './timeout-range.ts';
+
+/** Lets the sandbox end `timeoutSec` from now, sooner or later than before. Throws `sandbox_not_found`. */
+export async function setSandboxTimeout(context: ServiceContext, rawId: string, timeoutSec: number): Promise<void> {
+  checkTimeout(timeoutSec, 0, context.maxTimeoutSec);
+  const endAtMs = context.clock.now() + timeoutSec * 1000;
+  if (!(await setEnd(context.db, readSandboxId(rawId), endAtMs))) throw sandboxNotFound(rawId);
+  context.endChanged();
+}

@@ -1,0 +1,60 @@
+import { NestboxError } from '@nestbox/contract';
+import type { NewSandbox, SandboxNetworkConfig } from '@nestbox/contract/http';
+
+const ALL_TRAFFIC: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0']);
+
+/**
+ * Refuses what a create request asks for and this server cannot do, so that nothing is silently left out:
+ * `not_supported` for features, `invalid_request` for combinations that make no sense. Values that ask for nothing
+ * (false, null, empty) pass, since clients send them by default.
+ */
+export function checkSupported(request: NewSandbox): void {
+  if (request.autoPauseMemory === false && request.autoPause !== true)
+    throw new NestboxError(
+      'invalid_request',
+      'The field "autoPauseMemory" may only be false when "autoPause" is true.',
+    );
+  if (request.autoPauseMemory === false && request.autoResume?.enabled === true)
+    throw new NestboxError(
+      'invalid_request',
+      'The fields "autoPauseMemory: false" and "autoResume" exclude each other.',
+    );
+  refuse(request.autoPause === true, 'autoPause', 'sandboxes end at their time-out');
+  refuse(request.autoResume?.enabled === true, 'autoResume', 'there is no pausing yet');
+  refuse(request.mcp !== undefined && request.mcp !== null, 'mcp');
+  refuse(!isEmpty(request.iam?.tokens), 'iam');
+  refuse(!isEmpty(request.volumeMounts), 'volumeMounts');
+  if (request.network !== undefined) checkNetwork(request.network, request.secure);
+}
+
+/** Whether the request lets the sandbox reach the internet. Denying every address is the same as switching it off. */
+export function wantsInternet(request: NewSandbox): boolean {
+  return request.allow_internet_access !== false && isEmpty(request.network?.denyOut);
+}
+
+function checkNetwork(network: SandboxNetworkConfig, secure: boolean): void {
+  refuse(!isEmpty(network.allowOut), 'network.allowOut');
+  refuse(
+    network.denyOut?.some((target) => !ALL_TRAFFIC.has(target)) === true,
+    'network.denyOut',
+    'only "0.0.0.0/0", which denies everything, can be denied',
+  );
+  refuse(!isEmpty(network.rules), 'network.rules');
+  refuse(network.egressProxy !== undefined && network.egressProxy !== null, 'network.egressProxy');
+  refuse(network.maskRequestHost !== undefined && network.maskRequestHost !== '', 'network.maskRequestHost');
+  refuse(!isEmpty(network.httpsPorts), 'network.httpsPorts');
+  if (network.allowPublicTraffic === false && !secure)
+    throw new NestboxError('invalid_request', 'The field "network.allowPublicTraffic: false" needs "secure: true".');
+}
+
+function refuse(asked: boolean, field: string, hint?: string): void {
+  if (!asked) return;
+  throw new NestboxError(
+    'not_supported',
+    `The field "${field}" is not supported by this version of Nestbox${hint === undefined ? '' : `: ${hint}`}.`,
+  );
+}
+
+function isEmpty(value: object | undefined): boolean {
+  return value === undefined || Object.keys(value).length === 0;
+}

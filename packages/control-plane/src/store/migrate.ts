@@ -1,0 +1,38 @@
+import { NestboxError } from '@nestbox/contract';
+import { type Kysely, sql } from 'kysely';
+import { type Migration, Migrator } from 'kysely/migration';
+import * as sandboxes from './migrations/0001-sandboxes.ts';
+
+/** In the order of their names. One that has been released never changes; a new one is added instead. */
+export const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  '0001-sandboxes': sandboxes,
+};
+
+/**
+ * Brings the database to this version's schema, and only forward: one that a newer Nestbox has touched is refused with
+ * `conflict` and left as it is.
+ */
+export async function migrate<DB>(
+  db: Kysely<DB>,
+  migrations: Readonly<Record<string, Migration>> = MIGRATIONS,
+): Promise<void> {
+  const unknown = (await executedMigrations(db)).filter((name) => !Object.hasOwn(migrations, name));
+  if (unknown.length > 0)
+    throw new NestboxError(
+      'conflict',
+      `The database was made by a newer Nestbox (it has ${unknown.join(', ')}). Use that version or newer.`,
+    );
+  const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } });
+  const { error } = await migrator.migrateToLatest();
+  if (error !== undefined)
+    throw new NestboxError('internal', 'The database could not be brought to the current schema.', { cause: error });
+}
+
+const MIGRATION_TABLE = 'kysely_migration';
+
+async function executedMigrations<DB>(db: Kysely<DB>): Promise<string[]> {
+  const tables = await db.introspection.getTables({ withInternalKyselyTables: true });
+  if (!tables.some((table) => table.name === MIGRATION_TABLE)) return [];
+  const { rows } = await sql<{ name: string }>`select name from ${sql.table(MIGRATION_TABLE)}`.execute(db);
+  return rows.map((row) => row.name);
+}

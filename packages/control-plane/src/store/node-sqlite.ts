@@ -1,0 +1,60 @@
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
+import { NestboxError } from '@nestbox/contract';
+import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely';
+import type { Database } from './schema.ts';
+
+const SQLITE_BUSY = 5;
+
+/**
+ * Opens (or makes) the database file and keeps it for this process alone: a second server on the same file is refused
+ * with `state_dir_in_use`. WAL, so that readers and the checkpoint do not block a writer; with `synchronous=NORMAL` a
+ * crash of the process loses nothing, and a power cut ends the sandboxes too. Source: https://sqlite.org/wal.html
+ */
+export function openSqlite(path: string): Kysely<Database> {
+  let database: DatabaseSync;
+  try {
+    database = new DatabaseSync(path);
+  } catch (cause) {
+    throw new NestboxError('not_set_up', `The database ${path} cannot be opened: check that its folder is writable.`, {
+      cause,
+    });
+  }
+  try {
+    // The exclusive lock is taken by the first access, and WAL in this mode needs no shared-memory file.
+    database.exec('PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;');
+    database.exec('PRAGMA foreign_keys=ON; BEGIN IMMEDIATE; COMMIT;');
+  } catch (cause) {
+    database.close();
+    if (isBusy(cause))
+      throw new NestboxError('state_dir_in_use', `Another server uses the database ${path}. Stop it first.`, { cause });
+    throw new NestboxError('not_set_up', `The file ${path} is not a usable database.`, { cause });
+  }
+  return new Kysely<Database>({ dialect: new SqliteDialect({ database: adaptDatabase(database) }) });
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+}
+
+/** Shapes `node:sqlite` like the part of better-sqlite3 that Kysely's dialect uses. */
+function adaptDatabase(database: DatabaseSync): SqliteDatabase {
+  return {
+    close: () => database.close(),
+    prepare: (sql) => adaptStatement(database.prepare(sql)),
+  };
+}
+
+function adaptStatement(statement: StatementSync): SqliteStatement {
+  return {
+    reader: statement.columns().length > 0,
+    all: (parameters) => statement.all(...parameters.map(toSqlValue)),
+    run: (parameters) => statement.run(...parameters.map(toSqlValue)),
+    iterate: (parameters) => statement.iterate(...parameters.map(toSqlValue)),
+  };
+}
+
+function toSqlValue(value: unknown): SQLInputValue {
+  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
+    return value;
+  throw new TypeError(`A ${typeof value} is no type that the schema uses.`);
+}

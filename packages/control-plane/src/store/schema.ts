@@ -1,0 +1,61 @@
+import type { SandboxState } from './sandbox-state.ts';
+
+/**
+ * The tables, in types that SQLite and PostgreSQL share: text, integers up to 2^53 and nothing else.
+ * Times are milliseconds since the Unix epoch, flags are 0 or 1, objects are JSON in text.
+ */
+export interface Database {
+  sandboxes: SandboxTable;
+  sandbox_metadata: SandboxMetadataTable;
+  template_usage: TemplateUsageTable;
+  api_keys: ApiKeyTable;
+}
+
+export interface SandboxTable {
+  id: string;
+  state: SandboxState;
+  host_id: string;
+  template_id: string;
+  /** Name that the template had at creation. */
+  alias: string | null;
+  /** JSON object of strings; null when the client gave none. */
+  metadata: string | null;
+  vcpu_count: number;
+  memory_mib: number;
+  disk_mib: number;
+  envd_version: string;
+  created_at_ms: number;
+  /** When it became ready; the creation until then. Lists are ordered by it. */
+  started_at_ms: number;
+  /** While running: when it ends. While stopping: when ending it is tried again. */
+  end_at_ms: number;
+  /** 1 when the guest agent asks for a token. The token itself derives from seed and id and is stored nowhere. */
+  secure: number;
+  /** As the client asked; null when it did not say. */
+  allow_internet_access: number | null;
+  /** 0 when the edge asks for the traffic token. */
+  allow_public_traffic: number;
+  /** JSON of the network part of the request, for telling it again; null when there was none. */
+  network: string | null;
+}
+
+/** The same pairs as in `sandboxes.metadata`, a row each, so that both databases can search them by index. */
+export interface SandboxMetadataTable {
+  sandbox_id: string;
+  key: string;
+  value: string;
+}
+
+export interface TemplateUsageTable {
+  template_id: string;
+  spawn_count: number;
+  last_spawned_at_ms: number;
+}
+
+export interface ApiKeyTable {
+  id: string;
+  name: string;
+  /** SHA-256 of the key in hexadecimal. Keys are 160 random bits, so no salt and no slow hash is needed. */
+  key_hash: string;
+  created_at_ms: number;
+}
