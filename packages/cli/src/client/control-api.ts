@@ -1,46 +1,17 @@
 import { type ErrorCode, isErrorCode, NestboxError } from '@nestbox/contract';
+import {
+  errorBody,
+  type ListedSandbox,
+  listedSandboxBody,
+  type Sandbox,
+  type SandboxDetail,
+  sandboxBody,
+  sandboxDetailBody,
+  type Template,
+  templateBody,
+} from '@nestbox/contract/http';
 import { z } from 'zod';
 import type { Endpoints } from './endpoints.ts';
-
-const createdSandbox = z.object({
-  sandboxID: z.string(),
-  templateID: z.string(),
-  envdAccessToken: z.string().optional(),
-  domain: z.string().nullish(),
-});
-const listedSandbox = z.object({
-  sandboxID: z.string(),
-  templateID: z.string(),
-  alias: z.string().optional(),
-  state: z.string(),
-  startedAt: z.string(),
-  endAt: z.string(),
-  cpuCount: z.int(),
-  memoryMB: z.int(),
-  diskSizeMB: z.int(),
-  metadata: z.record(z.string(), z.string()).optional(),
-});
-const sandboxDetail = listedSandbox.extend({
-  envdVersion: z.string(),
-  envdAccessToken: z.string().optional(),
-  allowInternetAccess: z.boolean().nullish(),
-  domain: z.string().nullish(),
-});
-const template = z.object({
-  templateID: z.string(),
-  names: z.array(z.string()).optional(),
-  aliases: z.array(z.string()).optional(),
-  cpuCount: z.int(),
-  memoryMB: z.int(),
-  diskSizeMB: z.int(),
-  createdAt: z.string(),
-});
-const errorBody = z.object({ message: z.string(), error_code: z.string().optional() });
-
-export type CreatedSandbox = z.infer<typeof createdSandbox>;
-export type ListedSandbox = z.infer<typeof listedSandbox>;
-export type SandboxDetail = z.infer<typeof sandboxDetail>;
-export type ListedTemplate = z.infer<typeof template>;
 
 export interface NewSandbox {
   readonly templateId: string;
@@ -65,7 +36,7 @@ export class ControlApi {
     this.#endpoints = endpoints;
   }
 
-  async createSandbox(request: NewSandbox, signal?: AbortSignal): Promise<CreatedSandbox> {
+  async createSandbox(request: NewSandbox, signal?: AbortSignal): Promise<Sandbox> {
     const { body } = await this.#call('POST', '/sandboxes', signal, {
       templateID: request.templateId,
       timeout: request.timeoutSec,
@@ -74,7 +45,7 @@ export class ControlApi {
       envVars: request.envVars ?? {},
       metadata: request.metadata ?? {},
     });
-    return this.#parse(createdSandbox, body);
+    return this.#parse(sandboxBody, body);
   }
 
   /** All running sandboxes, newest first, whatever the number of pages. */
@@ -84,7 +55,7 @@ export class ControlApi {
     do {
       const query = new URLSearchParams({ limit: '100', ...(next === undefined ? {} : { nextToken: next }) });
       const { body, headers } = await this.#call('GET', `/v2/sandboxes?${query}`, signal);
-      all.push(...this.#parse(z.array(listedSandbox), body));
+      all.push(...this.#parse(z.array(listedSandboxBody), body));
       next = headers.get('x-next-token') ?? undefined;
     } while (next !== undefined && next !== '');
     return all;
@@ -92,7 +63,7 @@ export class ControlApi {
 
   async getSandbox(sandboxId: string, signal?: AbortSignal): Promise<SandboxDetail> {
     const { body } = await this.#call('GET', `/sandboxes/${encodeURIComponent(sandboxId)}`, signal);
-    return this.#parse(sandboxDetail, body);
+    return this.#parse(sandboxDetailBody, body);
   }
 
   /** From now on the sandbox ends by itself in `timeoutSec` seconds. */
@@ -104,9 +75,9 @@ export class ControlApi {
     await this.#call('DELETE', `/sandboxes/${encodeURIComponent(sandboxId)}`, signal);
   }
 
-  async listTemplates(signal?: AbortSignal): Promise<ListedTemplate[]> {
+  async listTemplates(signal?: AbortSignal): Promise<Template[]> {
     const { body } = await this.#call('GET', '/templates', signal);
-    return this.#parse(z.array(template), body);
+    return this.#parse(z.array(templateBody), body);
   }
 
   async #call(

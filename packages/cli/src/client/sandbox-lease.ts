@@ -1,5 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
-import type { ControlApi, CreatedSandbox, NewSandbox } from './control-api.ts';
+import type { Sandbox } from '@nestbox/contract/http';
+import type { ControlApi, NewSandbox } from './control-api.ts';
 
 /** A sandbox that must not outlive us, not even when we are killed, ends this long after the last sign of life from us. */
 const LEASE_SEC = 60;
@@ -9,7 +10,7 @@ const RENEW_EVERY_MS = 20_000;
 export async function keepSandboxAlive(
   api: ControlApi,
   request: Omit<NewSandbox, 'timeoutSec'>,
-): Promise<{ readonly sandbox: CreatedSandbox } & AsyncDisposable> {
+): Promise<{ readonly sandbox: Sandbox } & AsyncDisposable> {
   const sandbox = await api.createSandbox({ ...request, timeoutSec: LEASE_SEC });
   const renewal = setInterval(() => {
     // One that fails is made good by the next; when all fail, the server is gone and the command's own stream tells.

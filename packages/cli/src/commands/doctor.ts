@@ -1,9 +1,8 @@
-import { styleText } from 'node:util';
-import { type HostCheck, hostChecks } from '@nestbox/host-agent';
 import { resolvePaths } from '@nestbox/kit';
 import type { Command } from 'commander';
 import { EXIT } from '../exit-codes.ts';
 import type { SetExitCode } from '../program.ts';
+import { formatCheck } from '../terminal/check-report.ts';
 
 export function addDoctor(program: Command, setExitCode: SetExitCode): void {
   program
@@ -11,11 +10,16 @@ export function addDoctor(program: Command, setExitCode: SetExitCode): void {
     .description('check every need of this machine: found or not, why it matters, how to mend it')
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
-      setExitCode(EXIT.ok);
-      void hostChecks;
-      void styleText;
-      void resolvePaths;
-      void options;
-      void ({} as HostCheck);
+      const { examineHost } = await import('../server/readiness.ts');
+      const checks = await examineHost(resolvePaths());
+      const failed = checks.filter(({ state }) => state === 'failed').length;
+      if (options.json) console.log(JSON.stringify({ ok: failed === 0, checks }));
+      else {
+        for (const check of checks) console.log(formatCheck(check));
+        console.log(
+          failed === 0 ? '\nThis machine can run sandboxes.' : `\n${failed} of ${checks.length} needs are not met.`,
+        );
+      }
+      setExitCode(failed === 0 ? EXIT.ok : EXIT.failure);
     });
 }

@@ -20,7 +20,7 @@ export function addTemplateList(template: Command): void {
           formatTable(
             ['NAMES', 'TEMPLATE', 'VCPUS', 'MEMORY', 'DISK', 'MADE'],
             templates.map((each) => [
-              (each.names ?? each.aliases ?? []).join(', '),
+              each.names.join(', '),
               each.templateID,
               String(each.cpuCount),
               `${each.memoryMB} MiB`,

@@ -35,7 +35,7 @@ export interface AllInOneServer {
  */
 export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneServer> {
   const { paths, logger } = options;
-  await mkdir(paths.stateDir, { recursive: true, mode: 0o700 });
+  await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
   const secrets = await readOrMakeSecrets(paths);
 
   await using undo = new AsyncDisposableStack();

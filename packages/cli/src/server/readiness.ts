@@ -1,15 +1,20 @@
 import { fileURLToPath } from 'node:url';
 import { NestboxError } from '@nestbox/contract';
 import { buildGuestAgentBundle } from '@nestbox/guest-agent';
-import { checkSetup, type SetupProgress, setUp } from '@nestbox/host-agent';
+import { checkSetup, type SetupProgress, setUp } from '@nestbox/host-agent/image';
 import type { NestboxPaths } from '@nestbox/kit';
+import type { HostNeed } from '../terminal/check-report.ts';
 
 /**
  * Throws NestboxError: forbidden (not root), not_set_up (names what is missing), each with the command that mends it.
  */
 export async function requireReadyHost(paths: NestboxPaths): Promise<void> {
-  requireRoot('Running VMs and their networks');
-  const { missing } = await checkSetup({ paths, agentSources: agentSources() });
+  if (process.geteuid?.() !== 0)
+    throw new NestboxError(
+      'forbidden',
+      'Starting VMs and their networks needs root. Run the same command with sudo, or set E2B_API_URL, E2B_SANDBOX_URL and E2B_API_KEY to use a server that runs already.',
+    );
+  const { missing } = await checkSetup(paths, agentSources());
   if (missing.length > 0)
     throw new NestboxError(
       'not_set_up',
@@ -17,13 +22,12 @@ export async function requireReadyHost(paths: NestboxPaths): Promise<void> {
     );
 }
 
-/** Makes what is missing. Throws NestboxError: forbidden (not root), and what `setUp` throws. */
+/** Makes what is missing. Throws what `setUp` throws: not_set_up without root, with the line to run. */
 export async function setUpHost(
   paths: NestboxPaths,
   onProgress: (event: SetupProgress) => void,
   options: { readonly force?: boolean; readonly signal?: AbortSignal } = {},
 ): Promise<void> {
-  requireRoot('Setting up');
   await setUp({
     paths,
     onProgress,
@@ -41,7 +45,14 @@ function agentSources(): string[] {
   );
 }
 
-function requireRoot(what: string): void {
-  if (process.getuid?.() === 0) return;
-  throw new NestboxError('forbidden', `${what} needs root. Run the same command with sudo.`);
+/** Every need of this machine, met or not. Changes nothing. */
+export async function examineHost(paths: NestboxPaths): Promise<HostNeed[]> {
+  const { missing } = await checkSetup(paths, agentSources());
+  return missing.map(({ what }) => ({
+    name: 'Set-up',
+    state: 'failed' as const,
+    found: `missing: ${what}`,
+    why: 'Sandboxes boot from it.',
+    mend: 'nestbox setup',
+  }));
 }

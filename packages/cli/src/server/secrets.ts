@@ -13,7 +13,7 @@ export interface Secrets {
 }
 
 export async function readOrMakeSecrets(paths: NestboxPaths): Promise<Secrets> {
-  await mkdir(paths.stateDir, { recursive: true, mode: 0o700 });
+  await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
   return {
     apiKey: await readOrMake(apiKeyPath(paths), () => `e2b_${randomBytes(20).toString('hex')}`),
     tokenSeed: await readOrMake(join(paths.stateDir, 'token-seed'), () => randomBytes(32).toString('hex')),

@@ -32,7 +32,7 @@ export async function announceServer(
   paths: NestboxPaths,
   server: Omit<RunningServer, 'pid' | 'startTicks' | 'startedAtMs'>,
 ): Promise<() => Promise<void>> {
-  await mkdir(paths.stateDir, { recursive: true, mode: 0o700 });
+  await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
   const path = serverFilePath(paths);
   const content: RunningServer = { ...server, ...ownIdentity(), startedAtMs: Date.now() };
   // Holds no secret: users without root may read where the server is; the key is another file's business.

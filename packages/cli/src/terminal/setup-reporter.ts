@@ -1,6 +1,6 @@
 import type { WriteStream } from 'node:tty';
 import { styleText } from 'node:util';
-import type { SetupProgress } from '@nestbox/host-agent';
+import type { SetupProgress } from '@nestbox/host-agent/image';
 import { formatSeconds } from './format-seconds.ts';
 
 type Output = NodeJS.WritableStream & Partial<Pick<WriteStream, 'isTTY' | 'columns'>>;

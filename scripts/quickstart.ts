@@ -1,0 +1,129 @@
+/**
+ * `npm run quickstart`: from a fresh machine to commands in a microVM, driven by the unmodified `e2b` package; every step on
+ * screen with its time. Nothing is left running at the end, however it comes.
+ */
+import assert from 'node:assert/strict';
+import { styleText } from 'node:util';
+import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { Sandbox } from 'e2b';
+import { findServer } from '../packages/cli/src/client/endpoints.ts';
+import { describeFailure, printFailure } from '../packages/cli/src/failure.ts';
+import { InterruptGuard } from '../packages/cli/src/interruption.ts';
+import { setUpHost } from '../packages/cli/src/server/readiness.ts';
+import { exportLines } from '../packages/cli/src/terminal/export-lines.ts';
+import { formatSeconds } from '../packages/cli/src/terminal/format-seconds.ts';
+import { setupReporter } from '../packages/cli/src/terminal/setup-reporter.ts';
+import { findLeftovers } from '../test/support/leftovers.ts';
+import { startServer } from '../test/support/server.ts';
+import { showStep } from './quickstart/screen.ts';
+import { tour } from './quickstart/tour.ts';
+
+async function quickstart(): Promise<void> {
+  const begunMs = performance.now();
+  using guard = new InterruptGuard();
+  const paths = resolvePaths();
+
+  console.log(styleText('bold', 'Prepare this machine'));
+  await setUpHost(paths, setupReporter(process.stdout), { signal: guard.signal });
+  guard.signal.throwIfAborted();
+  console.log('');
+
+  const apiKey = await serveAndTour(paths, guard.signal);
+  console.log(`${styleText('green', 'Done')} in ${formatSeconds(performance.now() - begunMs)}. Now you:\n`);
+  console.log(nextSteps(apiKey));
+}
+
+/** A server, a sandbox and the tour through it; all of it is gone again when this returns or throws. Returns the API key. */
+async function serveAndTour(paths: NestboxPaths, signal: AbortSignal): Promise<string> {
+  const running = await findServer({}, paths);
+  await using cleanup = new AsyncDisposableStack();
+  const server =
+    running?.sandboxUrl === undefined
+      ? await showStep('Start Nestbox: control plane and host agent in one process', async (say) => {
+          const started = cleanup.use(await startServer(paths));
+          say(`API at ${started.apiUrl}, sandboxes at ${started.sandboxUrl}`);
+          return started.connection;
+        })
+      : { apiUrl: running.apiUrl, sandboxUrl: running.sandboxUrl, apiKey: running.apiKey };
+  if (running !== undefined) console.log(`Nestbox runs here already (process ${running.pid}); using it.\n`);
+
+  const creating = Promise.withResolvers<Sandbox>();
+  creating.promise.catch(() => {});
+  // Also ends a sandbox that is still being made when the user gives up.
+  cleanup.defer(() =>
+    creating.promise.then(
+      async (sandbox) => {
+        await sandbox.kill();
+      },
+      () => {},
+    ),
+  );
+  await orInterrupted(signal, async () => {
+    const sandbox = await showStep('Create a sandbox with the e2b package', async (say) => {
+      const created = Sandbox.create({ ...server, timeoutMs: 120_000, metadata: { madeBy: 'quickstart' } });
+      created.then(creating.resolve, creating.reject);
+      say(`sandbox ${(await created).sandboxId}`);
+      return created;
+    });
+    await tour(sandbox, server.sandboxUrl);
+    await showStep('Kill the sandbox', async () => {
+      assert.equal(await sandbox.kill(), true);
+      assert.equal(await sandbox.isRunning(), false);
+    });
+  }).catch((error: unknown) => {
+    creating.reject(error);
+    throw error;
+  });
+
+  if (running === undefined)
+    await showStep('End Nestbox and look for anything left behind', async (say) => {
+      await cleanup.disposeAsync();
+      assert.deepEqual(await findLeftovers(paths), []);
+      say('no process, network namespace, interface, mount, cgroup or file');
+    });
+  return server.apiKey;
+}
+
+/** The first to come: the end of the work, or the user's signal. Work that goes on then fails as its server goes. */
+async function orInterrupted(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+  const interrupted = Promise.withResolvers<never>();
+  const onAbort = () => interrupted.reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    await Promise.race([work(), interrupted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+function nextSteps(apiKey: string): string {
+  const dim = (text: string) => styleText('gray', text);
+  return `${dim('# in one terminal: the server')}
+npx nestbox up
+
+${dim('# in another: tell the e2b client (npm, Python or CLI) where it is')}
+${exportLines({ apiUrl: 'http://127.0.0.1:3000', sandboxUrl: 'http://127.0.0.1:3001', apiKey })}
+
+${dim('# and use it')}
+node --input-type=module -e '
+  import { Sandbox } from "e2b";
+  const sandbox = await Sandbox.create();
+  console.log((await sandbox.commands.run("python3 -c \\"print(6 * 7)\\"")).stdout);
+  await sandbox.kill();
+'
+
+${dim('# or without a program of yours')}
+npx nestbox run -- python3 -c 'print(6 * 7)'
+`;
+}
+
+try {
+  await quickstart();
+} catch (error) {
+  const failure = describeFailure(error);
+  if (failure !== undefined) {
+    printFailure(failure, false);
+    process.exitCode = failure.exitCode;
+  }
+}

@@ -1,0 +1,213 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { describe, test } from 'node:test';
+import { runCommand } from '@nestbox/kit';
+import type { CommandHandle } from 'e2b';
+import { WebSocket } from 'ws';
+import { requestByHost } from '../support/edge-request.ts';
+import { vmsCannotRun } from '../support/state-folder.ts';
+import { useSandbox } from '../support/suite.ts';
+
+/** Answers what it was asked, and echoes WebSocket messages by the part of RFC 6455 that the test needs. */
+const SERVER_IN_SANDBOX = `
+import { createServer } from 'node:http';
+import { createHash } from 'node:crypto';
+const [, , port, address] = process.argv;
+const server = createServer((request, response) => {
+  const hash = createHash('sha256');
+  let bytes = 0;
+  request.on('data', (piece) => { hash.update(piece); bytes += piece.length; });
+  request.on('end', () => {
+    response.writeHead(request.url === '/teapot' ? 418 : 200, { 'content-type': 'application/json', 'x-from': 'sandbox' });
+    response.end(JSON.stringify({ method: request.method, url: request.url, host: request.headers.host, bytes, hash: hash.digest('hex') }));
+  });
+});
+server.on('upgrade', (request, socket) => {
+  const key = request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
+  const accept = createHash('sha1').update(key).digest('base64');
+  socket.write('HTTP/1.1 101 Switching Protocols\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\nSec-WebSocket-Accept: ' + accept + '\\r\\n\\r\\n');
+  let held = Buffer.alloc(0);
+  socket.on('error', () => {});
+  socket.on('data', (piece) => {
+    held = Buffer.concat([held, piece]);
+    while (held.length >= 6) {
+      const length = held[1] & 0x7f;
+      if (held.length < 6 + length) return;
+      const mask = held.subarray(2, 6);
+      const text = Buffer.from(held.subarray(6, 6 + length).map((byte, index) => byte ^ mask[index % 4]));
+      if ((held[0] & 0x0f) === 8) { socket.end(Buffer.concat([Buffer.from([0x88, length]), text])); return; }
+      const answer = Buffer.from('echo ' + request.url + ' ' + text);
+      socket.write(Buffer.concat([Buffer.from([0x81, answer.length]), answer]));
+      held = held.subarray(6 + length);
+    }
+  });
+});
+server.listen(Number(port), address, () => console.log('listening'));
+`;
+
+describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() }, () => {
+  const suite = useSandbox();
+
+  /** Resolves when the server in the sandbox listens. */
+  async function serve(port: number, address: string): Promise<CommandHandle> {
+    const { files, commands } = suite.sandbox;
+    await files.write('/tmp/server.mjs', SERVER_IN_SANDBOX);
+    const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
+    const handle = await commands.run(`node /tmp/server.mjs ${port} ${address}`, {
+      background: true,
+      timeoutMs: 0,
+      onStdout: () => resolve(),
+      onStderr: (text) => reject(new Error(text)),
+    });
+    await listening;
+    return handle;
+  }
+
+  test('an HTTP server answers by its host name, with path, method, status and headers kept', async () => {
+    const server = await serve(8080, '0.0.0.0');
+    const host = suite.sandbox.getHost(8080);
+    assert.match(host, new RegExp(`^8080-${suite.sandbox.sandboxId}\\.`));
+    const body = Buffer.alloc(3_000_000, 'x');
+    const answer = await requestByHost(suite.server.sandboxUrl, host, '/a/b//c/?q=%2F&r=1', { method: 'PUT', body });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers['x-from'], 'sandbox');
+    const seen: unknown = JSON.parse(answer.body);
+    assert.partialDeepStrictEqual(seen, { method: 'PUT', url: '/a/b//c/?q=%2F&r=1', host, bytes: 3_000_000 });
+    assert.equal((await requestByHost(suite.server.sandboxUrl, host, '/teapot')).status, 418);
+    await server.kill();
+  });
+
+  test('an HTTP server answers by routing headers', async () => {
+    const server = await serve(8081, '0.0.0.0');
+    const response = await fetch(`${suite.server.sandboxUrl}/by-header`, {
+      headers: { 'E2b-Sandbox-Id': suite.sandbox.sandboxId, 'E2b-Sandbox-Port': '8081' },
+    });
+    assert.equal(response.status, 200);
+    assert.partialDeepStrictEqual(await response.json(), { method: 'GET', url: '/by-header' });
+    await server.kill();
+  });
+
+  test('a server that listens on localhost only is reached too', async () => {
+    const server = await serve(8082, '127.0.0.1');
+    const host = suite.sandbox.getHost(8082);
+    // Its forwarder follows within a second or two (envd interface, "Port forwarding"); until then the port is not open.
+    const deadline = Date.now() + 20_000;
+    let answer = await requestByHost(suite.server.sandboxUrl, host, '/');
+    while (answer.status === 502 && Date.now() < deadline)
+      answer = await requestByHost(suite.server.sandboxUrl, host, '/');
+    assert.equal(answer.status, 200, answer.body);
+    await server.kill();
+  });
+
+  test('a WebSocket server is reached by host name, and messages keep their order', async () => {
+    const server = await serve(8083, '0.0.0.0');
+    const socket = new WebSocket(`${suite.server.sandboxUrl.replace('http', 'ws')}/chat?room=1`, {
+      headers: { Host: suite.sandbox.getHost(8083) },
+    });
+    await once(socket, 'open');
+    const heard: string[] = [];
+    const { promise: complete, resolve } = Promise.withResolvers<void>();
+    socket.on('message', (data) => {
+      heard.push(String(data));
+      if (heard.length === 20) resolve();
+    });
+    for (let index = 0; index < 20; index++) socket.send(`message ${index}`);
+    await complete;
+    assert.deepEqual(
+      heard,
+      Array.from({ length: 20 }, (_, index) => `echo /chat?room=1 message ${index}`),
+    );
+    socket.close();
+    await once(socket, 'close');
+    await server.kill();
+  });
+
+  test('a port that nobody listens on, a sandbox that is not there and a host name of nobody are told', async () => {
+    const { sandboxUrl } = suite.server;
+    const { sandboxId } = suite.sandbox;
+    const closed = await requestByHost(sandboxUrl, suite.sandbox.getHost(9), '/');
+    assert.equal(closed.status, 502);
+    const body: unknown = JSON.parse(closed.body);
+    assert.partialDeepStrictEqual(body, { sandboxId, port: 9 });
+    const absent = await requestByHost(sandboxUrl, `80-i${'0'.repeat(20)}.example.test`, '/');
+    assert.equal(absent.status, 502);
+    assert.match(absent.body, new RegExp(`i${'0'.repeat(20)}`));
+    for (const host of ['example.test', '0-abc.example.test', '99999-abc.example.test', '-.-', '80-../..'])
+      assert.ok([400, 404, 502].includes((await requestByHost(sandboxUrl, host, '/')).status), host);
+  });
+
+  test('what only the host may ask of the guest agent is not there for others', async () => {
+    for (const path of ['/init', '/freeze', '/snapshot/prepare', '//init', '/x/../init']) {
+      const answer = await requestByHost(suite.server.sandboxUrl, suite.sandbox.getHost(49_983), path, {
+        method: 'POST',
+        body: '{}',
+      });
+      assert.equal(answer.status, 404, path);
+    }
+  });
+
+  test('signed URLs let a file in and out without a token, and nothing else', async () => {
+    const { sandboxUrl } = suite.server;
+    const upload = new URL(await suite.sandbox.uploadUrl('/home/user/signed.txt', { useSignatureExpiration: 60 }));
+    const form = new FormData();
+    form.append('file', new Blob(['by a signed URL']), 'signed.txt');
+    const encoded = new Response(form);
+    const posted = await requestByHost(sandboxUrl, upload.host, `${upload.pathname}${upload.search}`, {
+      method: 'POST',
+      headers: { 'Content-Type': encoded.headers.get('content-type') ?? '' },
+      body: new Uint8Array(await encoded.arrayBuffer()),
+    });
+    assert.equal(posted.status, 200, posted.body);
+    assert.equal(await suite.sandbox.files.read('/home/user/signed.txt'), 'by a signed URL');
+
+    const download = new URL(await suite.sandbox.downloadUrl('/home/user/signed.txt'));
+    const path = `${download.pathname}${download.search}`;
+    const got = await requestByHost(sandboxUrl, download.host, path);
+    assert.deepEqual([got.status, got.body], [200, 'by a signed URL']);
+    const other = path.replace('signed.txt', '.bashrc');
+    assert.notEqual(other, path);
+    assert.equal((await requestByHost(sandboxUrl, download.host, other)).status, 401);
+    const expired = new URL(await suite.sandbox.downloadUrl('/home/user/signed.txt', { useSignatureExpiration: -10 }));
+    const refused = await requestByHost(sandboxUrl, expired.host, `${expired.pathname}${expired.search}`);
+    assert.equal(refused.status, 401);
+  });
+
+  test('a sandbox reaches no server of this machine and no other sandbox', async (t) => {
+    const closed = await suite.createSandbox({ allowInternetAccess: false });
+    // A real listener on every address: what keeps the sandbox away from it is not that nobody answers.
+    const listener = createServer((socket) => socket.end('reached')).listen(0, '0.0.0.0');
+    t.after(() => listener.close());
+    await once(listener, 'listening');
+    const { port } = listener.address() as AddressInfo;
+    const hostAddresses = Object.values(networkInterfaces())
+      .flatMap((addresses) => addresses ?? [])
+      .filter(({ family }) => family === 'IPv4')
+      .map(({ address }) => `${address}/${port}`);
+    const sandboxAddresses = (await slotAddresses(suite.paths.instance)).map((address) => `${address}/49983`);
+    assert.ok(hostAddresses.length >= 2 && sandboxAddresses.length >= 2);
+    for (const sandbox of [suite.sandbox, closed]) {
+      const targets = [`169.254.0.22/${port}`, ...hostAddresses, ...sandboxAddresses].filter(
+        // Inside, the loopback address is the sandbox's own.
+        (target) => !target.startsWith('127.'),
+      );
+      const probes = targets.map(
+        (target) => `(timeout 3 bash -c 'exec 3<>/dev/tcp/${target}' 2>/dev/null && echo ${target}) &`,
+      );
+      const { stdout } = await sandbox.commands.run(`${probes.join('\n')}\nwait`);
+      // Its own address by which the host reaches it may lead back to itself.
+      const reached = stdout.split('\n').filter((line) => line !== '');
+      assert.ok(reached.length <= 1 && reached.every((target) => sandboxAddresses.includes(target)), stdout);
+    }
+    assert.equal((await closed.getInfo()).allowInternetAccess, false);
+    await closed.kill();
+  });
+});
+
+/** Where the host reaches the sandboxes of an installation. */
+async function slotAddresses(instance: string): Promise<string[]> {
+  const { stdout } = await runCommand('ip', ['-4', '-json', 'route', 'show']);
+  const routes: { dst: string; dev?: string }[] = JSON.parse(stdout);
+  return routes.filter(({ dst, dev }) => dev?.includes(instance) && !dst.includes('/')).map(({ dst }) => dst);
+}

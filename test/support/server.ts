@@ -1,0 +1,72 @@
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { type NestboxPaths, readProcessIdentity } from '@nestbox/kit';
+import { z } from 'zod';
+import { spawnNestbox } from './nestbox-command.ts';
+
+const readyLine = z.object({ apiUrl: z.url(), sandboxUrl: z.url(), apiKey: z.string(), pid: z.int() });
+
+/** A `nestbox up` of a test's own. */
+export interface TestServer extends AsyncDisposable {
+  readonly apiUrl: string;
+  readonly sandboxUrl: string;
+  readonly apiKey: string;
+  readonly pid: number;
+  /** What the e2b clients take. */
+  readonly connection: { readonly apiUrl: string; readonly sandboxUrl: string; readonly apiKey: string };
+  /** What it has written to standard error so far. */
+  readonly log: () => string;
+  /** Sends the signal and waits for the end. Returns the exit code, or the name of the signal that ended it. */
+  end(signal: NodeJS.Signals): Promise<number | NodeJS.Signals | null>;
+}
+
+/** Starts `nestbox up` on free ports and waits until it is ready. Disposing ends it with its sandboxes. */
+export async function startServer(paths: NestboxPaths, args: readonly string[] = []): Promise<TestServer> {
+  const child = spawnNestbox(
+    ['up', '--json', '--port', '0', '--sandbox-port', '0', ...args],
+    { NESTBOX_DIR: paths.stateDir },
+    // In a process group of its own: Ctrl-C is for the caller, who then ends the server in order.
+    { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
+  );
+  let log = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    log += text;
+  });
+  const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
+    child.once('exit', (exitCode, signal) => resolve(exitCode ?? signal));
+  });
+  const ready = readyLine.safeParse(await firstLine(child));
+  if (!ready.success) {
+    child.kill('SIGTERM');
+    throw new Error(`nestbox up did not become ready (it ended with ${await ended}): ${log}`);
+  }
+  const { apiUrl, sandboxUrl, apiKey, pid } = ready.data;
+  const end = async (signal: NodeJS.Signals) => {
+    if (readProcessIdentity(pid) !== undefined) process.kill(pid, signal);
+    return await ended;
+  };
+  return {
+    apiUrl,
+    sandboxUrl,
+    apiKey,
+    pid,
+    connection: { apiUrl, sandboxUrl, apiKey },
+    log: () => log,
+    end,
+    async [Symbol.asyncDispose]() {
+      await end('SIGTERM');
+    },
+  };
+}
+
+async function firstLine(child: ChildProcess): Promise<unknown> {
+  if (child.stdout === null) return undefined;
+  for await (const line of createInterface({ input: child.stdout })) {
+    try {
+      return JSON.parse(line);
+    } catch {
+      return line;
+    }
+  }
+  return undefined;
+}
