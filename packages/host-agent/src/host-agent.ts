@@ -1,34 +1,45 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readFile } from 'node:fs/promises';
+import { availableParallelism, hostname, totalmem } from 'node:os';
+import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
+import { NESTBOX_VERSION } from '@nestbox/contract';
 import type { Logger, NestboxPaths } from '@nestbox/kit';
+import { createGuestClient } from './guest/guest-client.ts';
 import type { SandboxNetworks } from './network/network.ts';
+import { createSandboxNetworks } from './network/sandbox-networks.ts';
+import { createHostProxy, type HostProxy } from './proxy/host-proxy.ts';
+import { listenForProxyTraffic } from './proxy/proxy-server.ts';
+import { hostRoutes } from './rpc/host-routes.ts';
+import { readCurrentImages } from './sandbox/current-images.ts';
+import { type HostLimits, resolveHostLimits } from './sandbox/host-limits.ts';
+import { createSandboxManager } from './sandbox/manager.ts';
+import { sandboxRecord } from './sandbox/record.ts';
 import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
+import { hostLayout } from './storage/layout.ts';
+import { SandboxRecordStore } from './storage/sandbox-records.ts';
+import { acquireStateLock } from './storage/state-lock.ts';
+import { TemplateStore } from './storage/template-store.ts';
 import type { VmDriver, VmmDescription } from './vmm/driver.ts';
-
-export interface HostLimits {
-  /** Sandboxes at once. Default 1,000. */
-  readonly maxSandboxes: number;
-  /** Sum of the guests' memory. Default nine tenths of the host's. */
-  readonly maxMemoryMib: number;
-  /** From the VMM's start to an initialised guest agent. Default 60,000. */
-  readonly bootTimeoutMs: number;
-  /** Boots at once; further creates wait. Default the number of cores, at least two. */
-  readonly maxConcurrentBoots: number;
-}
+import { selectDriver } from './vmm/select.ts';
 
 export interface HostAgentConfig {
   readonly paths: NestboxPaths;
   readonly logger: Logger;
   readonly limits?: Partial<HostLimits>;
-  /** Where the proxy listens besides its unix socket, e.g. for an edge on another machine. Default: nowhere. */
-  readonly proxyListen?: { readonly host: string; readonly port: number };
+  /** Name of a VM driver. Default `auto`. */
+  readonly vmm?: string;
+  /** Default `auto`: KVM when a probe guest runs under it. */
+  readonly accelerator?: 'auto' | 'kvm' | 'tcg';
   /** Prepared network slots to keep. Default 2. */
   readonly networkPoolSize?: number;
-  /** For tests: in place of the driver that was probed and of real namespaces. */
+  /** In place of the driver above and of real namespaces; for tests. */
   readonly driver?: VmDriver;
   readonly networks?: SandboxNetworks;
 }
 
 export interface HostDescription extends VmmDescription {
+  /** The same after each start; tells machines and installations apart. */
   readonly hostId: string;
   readonly nestboxVersion: string;
   readonly cpuCount: number;
@@ -37,23 +48,126 @@ export interface HostDescription extends VmmDescription {
   readonly bootRetries: number;
 }
 
-/**
- * One machine's sandboxes. Takes the state folder's lock, finds again what runs, and listens for proxy traffic on
- * `proxySocketPath`.
- */
+/** One machine's sandboxes. */
 export interface HostAgent {
   /** Registers host.v1; for createRouterTransport (in memory) or connectNodeAdapter. */
   readonly routes: (router: ConnectRouter) => void;
   readonly manager: SandboxManager;
+  /** To mount on other listeners than `proxySocketPath`. */
+  readonly proxy: HostProxy;
   /** `/proxy/<sandboxId>/<port>/…` over HTTP/1.1. */
   readonly proxySocketPath: string;
+  /** The first call on a machine probes KVM, which can take seconds. */
   describe(signal?: AbortSignal): Promise<HostDescription>;
-  /** Everything but the VMs ends, and those too when asked to. Repeating it is fine. */
+  /** Everything but the VMs ends, and those too when asked to. Repeating it is fine; the first call's options count. */
   stop(options?: StopOptions): Promise<void>;
 }
 
+const DEFAULT_NETWORK_POOL_SIZE = 2;
+
 /**
- * Throws NestboxError: state_dir_in_use (another host agent has this folder). A host that is not set up starts all the
- * same; its creates answer not_set_up.
+ * Takes the state folder's lock, finds again what runs, and listens for proxy traffic. Neither pool nor probe is waited
+ * for. Throws NestboxError: state_dir_in_use (another host agent has this folder), not_set_up (no root, ip or nft). A
+ * host without images or VMM starts all the same; its creates answer not_set_up. When it throws, nothing is left.
  */
-export declare function startHostAgent(config: HostAgentConfig): Promise<HostAgent>;
+export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent> {
+  const { paths, logger } = config;
+  const layout = hostLayout(paths);
+  await using undo = new AsyncDisposableStack();
+  for (const folder of [paths.stateDir, paths.runDir, layout.sandboxesDir])
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+  undo.use(await acquireStateLock(layout.hostAgentLockDir));
+
+  const driver = config.driver ?? makeDriver(config, layout.cacheDir);
+  undo.defer(() => driver.close());
+  const networks = config.networks ?? (await makeNetworks(config));
+  undo.defer(() => networks.close());
+  const manager = await createSandboxManager(
+    {
+      driver,
+      networks,
+      layout,
+      records: new SandboxRecordStore(layout, sandboxRecord),
+      templates: new TemplateStore(layout),
+      currentImages: () => readCurrentImages(layout),
+      guestClient: createGuestClient,
+      limits: resolveHostLimits(config.limits),
+      logger,
+    },
+    paths,
+  );
+  undo.defer(() => manager.stop({ destroySandboxes: false }));
+
+  const proxy = createHostProxy({ sandboxes: manager, logger });
+  undo.defer(() => proxy.close());
+  undo.defer(
+    manager.onChange(({ sandboxId, state }) => {
+      if (state === 'stopping' || state === 'gone') proxy.dropSandbox(sandboxId);
+    }),
+  );
+  const proxySocketPath = join(paths.runDir, 'host-proxy.sock');
+  const proxyServer = await listenForProxyTraffic(proxy, { socketPath: proxySocketPath }, logger);
+  undo.defer(() => proxyServer.close());
+  undo.defer(probeInBackground(driver, logger));
+
+  const hostId = await readHostId(paths);
+  const describe = async (signal?: AbortSignal): Promise<HostDescription> => ({
+    ...(await driver.describe(signal)),
+    hostId,
+    nestboxVersion: NESTBOX_VERSION,
+    cpuCount: availableParallelism(),
+    memoryBytes: totalmem(),
+    sandboxCount: manager.list().length,
+    bootRetries: driver.bootRetries,
+  });
+  const everything = undo.move();
+  let stopped: Promise<void> | undefined;
+  return {
+    routes: hostRoutes({ manager, describe }),
+    manager,
+    proxy,
+    proxySocketPath,
+    describe,
+    stop(options = { destroySandboxes: false }) {
+      stopped ??= manager.stop(options).finally(() => everything.disposeAsync());
+      return stopped;
+    },
+  };
+}
+
+function makeDriver({ paths, logger, vmm, accelerator }: HostAgentConfig, cacheDir: string): VmDriver {
+  const { runDir: runRoot, instance } = paths;
+  return selectDriver(vmm ?? 'auto', {
+    runRoot,
+    instance,
+    cacheDir,
+    logger,
+    ...(accelerator === undefined ? {} : { accelerator }),
+  });
+}
+
+function makeNetworks({ paths, logger, networkPoolSize }: HostAgentConfig): Promise<SandboxNetworks> {
+  const poolSize = networkPoolSize ?? DEFAULT_NETWORK_POOL_SIZE;
+  return createSandboxNetworks({ instance: paths.instance, poolSize, logger });
+}
+
+/** Asks the driver now what it can, so that the first create need not wait for the probe. Returns what ends it. */
+function probeInBackground(driver: VmDriver, logger: Logger): () => Promise<void> {
+  const ending = new AbortController();
+  const probe = driver.describe(ending.signal).then(
+    ({ vmm, version, accelerator, reason }) => logger.info({ vmm, version, accelerator, reason }, 'what runs VMs here'),
+    (error: unknown) => {
+      if (!ending.signal.aborted) logger.warn({ err: error }, 'no VM can be run here yet');
+    },
+  );
+  return () => {
+    ending.abort();
+    return probe;
+  };
+}
+
+/** Of the machine and the installation; no secret, and no clue to the machine id itself (machine-id(5) asks for a hash). */
+async function readHostId({ stateDir }: NestboxPaths): Promise<string> {
+  const machine = await readFile('/etc/machine-id', 'utf8').catch(() => hostname());
+  return createHash('sha256').update(`nestbox host ${machine.trim()} ${stateDir}`).digest('hex').slice(0, 16);
+}

@@ -1,3 +1,6 @@
+/** By this a caller from another machine shows that it may use a host; it is not for the application. */
+export const HOST_TOKEN_HEADER = 'x-nestbox-host-token';
+
 /** Headers that belong to one connection and never travel on. Source: RFC 9110, section 7.6.1. */
 const HOP_BY_HOP = new Set([
   'connection',
@@ -9,6 +12,7 @@ const HOP_BY_HOP = new Set([
   'trailer',
   'transfer-encoding',
   'upgrade',
+  HOST_TOKEN_HEADER,
 ]);
 
 /**

@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Logger } from '@nestbox/kit';
 import { MAX_HEADER_BYTES } from './forward-request.ts';
 import type { HostProxy } from './host-proxy.ts';
@@ -10,43 +11,61 @@ const HEADERS_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 620_000;
 const TIMEOUT_CHECK_INTERVAL_MS = 2000;
 
-export type ProxyAddress = { readonly socketPath: string } | { readonly host: string; readonly port: number };
+export type ListenAddress = { readonly socketPath: string } | { readonly host: string; readonly port: number };
 
-export interface ProxyServer {
+export interface Listener {
   /** The port that was given for port 0. Undefined on a unix socket. */
   readonly port: number | undefined;
   close(): Promise<void>;
 }
 
-/** Listens for proxy traffic. A left-over socket file is replaced: the state folder's lock says that nobody uses it. */
-export async function listenForProxyTraffic(
-  proxy: HostProxy,
-  address: ProxyAddress,
-  logger: Logger,
-): Promise<ProxyServer> {
-  const server = createServer({
-    headersTimeout: HEADERS_TIMEOUT_MS,
-    keepAliveTimeout: IDLE_TIMEOUT_MS,
-    connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
-    // Uploads take as long as they take.
-    requestTimeout: 0,
-    maxHeaderSize: MAX_HEADER_BYTES,
-    highWaterMark: BODY_BUFFER_BYTES,
-    noDelay: true,
-    shouldUpgradeCallback: isUpgradeToForward,
-  });
+/** What every listener with proxy traffic on it needs. */
+export const PROXY_SERVER_OPTIONS = {
+  headersTimeout: HEADERS_TIMEOUT_MS,
+  keepAliveTimeout: IDLE_TIMEOUT_MS,
+  connectionsCheckingInterval: TIMEOUT_CHECK_INTERVAL_MS,
+  // Uploads take as long as they take.
+  requestTimeout: 0,
+  maxHeaderSize: MAX_HEADER_BYTES,
+  highWaterMark: BODY_BUFFER_BYTES,
+  noDelay: true,
+  shouldUpgradeCallback: isUpgradeToForward,
+} satisfies ServerOptions;
+
+/** Listens for proxy traffic alone. */
+export function listenForProxyTraffic(proxy: HostProxy, address: ListenAddress, logger: Logger): Promise<Listener> {
+  const server = createServer(PROXY_SERVER_OPTIONS);
   server.on('request', (request, response) => proxy.handleRequest(request, response));
   server.on('checkContinue', (request, response) => proxy.handleRequest(request, response));
   server.on('upgrade', (request, socket, head) => proxy.handleUpgrade(request, socket, head));
-  server.on('error', (error) => logger.error({ err: error }, 'the proxy listener failed'));
+  return listen(server, address, logger);
+}
+
+/** A left-over socket file is replaced: the state folder's lock says that nobody uses it. */
+export async function listen(server: Server, address: ListenAddress, logger: Logger): Promise<Listener> {
   if ('socketPath' in address) await rm(address.socketPath, { force: true });
-  await listen(server, address);
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    const listening = () => {
+      server.off('error', reject);
+      resolve();
+    };
+    if ('socketPath' in address) server.listen({ path: address.socketPath }, listening);
+    else server.listen({ host: address.host, port: address.port }, listening);
+  });
+  server.on('error', (error) => logger.error({ err: error }, 'a listener failed'));
+  // Node forgets connections that were upgraded, and closing waits for them.
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  });
   const bound = server.address();
   return {
     port: bound !== null && typeof bound === 'object' ? bound.port : undefined,
     async close() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
+      for (const socket of sockets) socket.destroy();
       await closed;
     },
   };
@@ -60,16 +79,4 @@ export function isUpgradeToForward(request: IncomingMessage): boolean {
   if (request.headers['content-length'] !== undefined || request.headers['transfer-encoding'] !== undefined)
     return false;
   return !/\bh2c\b/i.test(request.headers.upgrade ?? '');
-}
-
-function listen(server: Server, address: ProxyAddress): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    const listening = () => {
-      server.off('error', reject);
-      resolve();
-    };
-    if ('socketPath' in address) server.listen({ path: address.socketPath }, listening);
-    else server.listen({ host: address.host, port: address.port }, listening);
-  });
 }

@@ -1,4 +1,4 @@
-import type { TemplateFile } from '../storage/images-file.ts';
+import type { Template } from '../storage/template-store.ts';
 
 /** What a create asks for. Two creates with one id must ask for the same, else the second is a conflict. */
 export interface SandboxSpec {
@@ -77,8 +77,10 @@ export interface SandboxManager {
   destroy(sandboxId: string): Promise<boolean>;
   /** Ends when `signal` is aborted or the manager stops. */
   watch(signal: AbortSignal): AsyncIterable<SandboxEvent>;
+  /** Calls back at once for each change, for what lives in this process; returns the undo. The listener must not throw. */
+  onChange(listener: (sandbox: SandboxInfo) => void): () => void;
   metrics(sandboxId: string, signal?: AbortSignal): Promise<SandboxMetrics>;
-  templates(): Promise<readonly TemplateFile[]>;
+  templates(): Promise<readonly Template[]>;
   /** Throws what the proxy answers: sandbox_not_found, sandbox_unreachable (not running yet or any more), host_disk_full. */
   target(sandboxId: string): SandboxTarget;
   /** Milliseconds since the epoch of the last traffic through the proxy: now while there is some, at first the create. */

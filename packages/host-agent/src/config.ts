@@ -1,0 +1,85 @@
+import { readFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { NestboxError } from '@nestbox/contract';
+import { type LogLevel, type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { z } from 'zod';
+import type { ListenAddress } from './proxy/proxy-server.ts';
+
+export interface DaemonConfig {
+  readonly paths: NestboxPaths;
+  readonly listen: ListenAddress;
+  readonly token: string | undefined;
+  readonly logLevel: LogLevel;
+  readonly vmm: string;
+  readonly accelerator: 'auto' | 'kvm' | 'tcg';
+}
+
+export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--token-file FILE] [--vmm NAME]
+                  [--accelerator auto|kvm|tcg] [--log-level LEVEL]
+Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
+Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
+
+const flags = z.object({
+  listen: z.string().optional(),
+  'token-file': z.string().optional(),
+  vmm: z.string().default('auto'),
+  accelerator: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
+  'log-level': z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+});
+
+/** Throws NestboxError invalid_request with the usage. */
+export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv): DaemonConfig {
+  const paths = resolvePaths(env);
+  const values = parseFlags(args);
+  const listen = parseListen(values.listen ?? `unix:${paths.runDir}/host-agent.sock`);
+  const token = values['token-file'] === undefined ? env.NESTBOX_HOST_TOKEN : readToken(values['token-file']);
+  if ('port' in listen && (token === undefined || token.length < 16))
+    throw usage('A TCP address needs a token of at least 16 characters: whoever reaches it can run sandboxes.');
+  return {
+    paths,
+    listen,
+    token,
+    vmm: values.vmm,
+    accelerator: values.accelerator,
+    logLevel: values['log-level'],
+  };
+}
+
+function parseFlags(args: readonly string[]): z.infer<typeof flags> {
+  try {
+    const { values } = parseArgs({
+      args: [...args],
+      options: {
+        listen: { type: 'string' },
+        'token-file': { type: 'string' },
+        vmm: { type: 'string' },
+        accelerator: { type: 'string' },
+        'log-level': { type: 'string' },
+      },
+    });
+    return flags.parse(values);
+  } catch (error) {
+    throw usage(error instanceof z.ZodError ? z.prettifyError(error) : String(error), error);
+  }
+}
+
+function parseListen(text: string): ListenAddress {
+  if (text.startsWith('unix:')) return { socketPath: text.slice('unix:'.length) };
+  const match = /^(?:\[([0-9a-f:.]+)\]|([^:]+)):([0-9]{1,5})$/i.exec(text);
+  const port = Number(match?.[3]);
+  const host = match?.[1] ?? match?.[2];
+  if (host === undefined || !(port <= 65_535)) throw usage(`"${text}" is neither unix:PATH nor HOST:PORT.`);
+  return { host, port };
+}
+
+function readToken(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch (error) {
+    throw usage(`The token cannot be read from ${path}.`, error);
+  }
+}
+
+function usage(message: string, cause?: unknown): NestboxError {
+  return new NestboxError('invalid_request', `${message}\n${USAGE}`, { cause });
+}

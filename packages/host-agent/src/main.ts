@@ -1,0 +1,35 @@
+import { NestboxError } from '@nestbox/contract';
+import { createLogger } from '@nestbox/kit';
+import { readDaemonConfig } from './config.ts';
+import { startHostAgent } from './host-agent.ts';
+import { listenForControlPlane } from './rpc/host-server.ts';
+
+/** The host agent as a daemon of its own, for a control plane elsewhere. `nestbox up` runs it inside its own process. */
+async function main(): Promise<void> {
+  const config = readDaemonConfig(process.argv.slice(2), process.env);
+  const logger = createLogger({ level: config.logLevel, name: 'host-agent' });
+  await using running = new AsyncDisposableStack();
+  const host = await startHostAgent({
+    paths: config.paths,
+    logger,
+    vmm: config.vmm,
+    accelerator: config.accelerator,
+  });
+  // Sandboxes go on; the next start finds them.
+  running.defer(() => host.stop({ destroySandboxes: false }));
+  const listener = await listenForControlPlane(host, config.listen, config.token, logger);
+  running.defer(() => listener.close());
+  logger.info({ listen: config.listen, port: listener.port, stateDir: config.paths.stateDir }, 'ready');
+  const signal = await new Promise<NodeJS.Signals>((resolve) => {
+    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, resolve);
+  });
+  logger.info({ signal }, 'stopping; sandboxes go on');
+}
+
+try {
+  await main();
+} catch (error) {
+  process.stderr.write(`${NestboxError.from(error).message}\n`);
+  if (!(error instanceof NestboxError)) console.error(error);
+  process.exitCode = 1;
+}

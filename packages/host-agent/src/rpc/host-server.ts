@@ -1,0 +1,60 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connectNodeAdapter } from '@connectrpc/connect-node';
+import type { Logger } from '@nestbox/kit';
+import type { HostAgent } from '../host-agent.ts';
+import { HOST_TOKEN_HEADER } from '../proxy/headers.ts';
+import { sendProxyError, sendProxyErrorOnSocket } from '../proxy/proxy-error.ts';
+import { type ListenAddress, type Listener, listen, PROXY_SERVER_OPTIONS } from '../proxy/proxy-server.ts';
+
+const UNAUTHORIZED = {
+  code: 401,
+  error_code: 'unauthorized',
+  message: `The token of this host is missing or wrong (header ${HOST_TOKEN_HEADER}).`,
+} as const;
+
+/**
+ * host.v1 and proxy traffic on one listener, for a control plane on another machine. `token` goes with each request, in
+ * HOST_TOKEN_HEADER or, for RPC, as a bearer; undefined only where the listener is private (a unix socket).
+ */
+export function listenForControlPlane(
+  host: HostAgent,
+  address: ListenAddress,
+  token: string | undefined,
+  logger: Logger,
+): Promise<Listener> {
+  const rpc = connectNodeAdapter({ routes: host.routes });
+  const server = createServer(PROXY_SERVER_OPTIONS);
+  const handle = (request: IncomingMessage, response: ServerResponse) => {
+    if (!isAllowed(request, token)) sendProxyError(response, UNAUTHORIZED);
+    else if (isForProxy(request)) host.proxy.handleRequest(request, response);
+    else rpc(request, response);
+  };
+  server.on('request', handle);
+  server.on('checkContinue', (request, response) => {
+    if (!isForProxy(request)) response.writeContinue();
+    handle(request, response);
+  });
+  server.on('upgrade', (request, socket, head) => {
+    if (isAllowed(request, token)) host.proxy.handleUpgrade(request, socket, head);
+    else sendProxyErrorOnSocket(socket, UNAUTHORIZED);
+  });
+  return listen(server, address, logger);
+}
+
+function isForProxy(request: IncomingMessage): boolean {
+  return request.url?.startsWith('/proxy/') === true;
+}
+
+/** For proxy traffic, Authorization is the application's own. */
+function isAllowed(request: IncomingMessage, token: string | undefined): boolean {
+  if (token === undefined) return true;
+  const own = request.headers[HOST_TOKEN_HEADER];
+  const bearer = isForProxy(request) ? undefined : /^Bearer (.+)$/i.exec(request.headers.authorization ?? '')?.[1];
+  const given = typeof own === 'string' ? own : bearer;
+  return given !== undefined && timingSafeEqual(digest(given), digest(token));
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}

@@ -1,0 +1,55 @@
+import { NestboxError } from '@nestbox/contract';
+import type { GuestClient } from '../guest/guest-client.ts';
+import type { NetworkSlot } from '../network/network.ts';
+import type { VmHandle } from '../vmm/driver.ts';
+import type { SandboxState } from './sandbox.ts';
+
+/** What belongs to a sandbox whose guest agent answered. */
+export interface RunningVm {
+  readonly handle: VmHandle;
+  readonly slot: NetworkSlot;
+  readonly guest: GuestClient;
+  /** What the guest agent said it speaks. */
+  readonly envdVersion: string;
+}
+
+/** Where a sandbox is in its life, with what exists only there. */
+export type Lifecycle =
+  | { readonly state: 'starting' }
+  /** `stall`: why the VMM holds the guest still (the host's disk is full), until there is room again. */
+  | { readonly state: 'running'; readonly vm: RunningVm; readonly stall: string | undefined }
+  /** `remains`: what a running one leaves to be removed. One that was starting removes its own. */
+  | { readonly state: 'stopping'; readonly reason: string; readonly remains: RunningVm | undefined }
+  | { readonly state: 'gone'; readonly reason: string };
+
+/** Every way from one state to another. `running` to itself is a stall that begins or ends. */
+const TRANSITIONS: Record<SandboxState, readonly SandboxState[]> = {
+  starting: ['running', 'stopping', 'gone'],
+  running: ['running', 'stopping'],
+  stopping: ['gone'],
+  gone: [],
+};
+
+/** Holds the state of one sandbox; nothing else writes it. */
+export class LifecycleCell {
+  #current: Lifecycle;
+  readonly #onChange: () => void;
+
+  constructor(initial: Lifecycle, onChange: () => void) {
+    this.#current = initial;
+    this.#onChange = onChange;
+  }
+
+  get current(): Lifecycle {
+    return this.#current;
+  }
+
+  /** Throws NestboxError internal for a way that the table does not have. */
+  transition(next: Lifecycle): void {
+    const { state } = this.#current;
+    if (!TRANSITIONS[state].includes(next.state))
+      throw new NestboxError('internal', `A sandbox cannot go from ${state} to ${next.state}.`);
+    this.#current = next;
+    this.#onChange();
+  }
+}

@@ -1,0 +1,110 @@
+import { ENVD_VERSION } from '@nestbox/contract';
+import { type Lifecycle, LifecycleCell } from './lifecycle.ts';
+import type { SandboxRecord } from './record.ts';
+import type { SandboxInfo, SandboxSpec } from './sandbox.ts';
+
+/** What never changes about a sandbox. */
+export interface SandboxIdentity {
+  readonly spec: SandboxSpec;
+  /** The template's id, where the spec may say a name. */
+  readonly templateId: string;
+  readonly vcpuCount: number;
+  readonly memoryMib: number;
+  readonly diskMib: number;
+  readonly createdAtMs: number;
+}
+
+/** One sandbox as this process knows it. What must outlive the process is in its record. */
+export class LiveSandbox {
+  readonly identity: SandboxIdentity;
+  readonly #cell: LifecycleCell;
+  #openActivities = 0;
+  #lastActivityMs: number;
+
+  constructor(identity: SandboxIdentity, initial: Lifecycle, onChange: (sandbox: LiveSandbox) => void) {
+    this.identity = identity;
+    this.#cell = new LifecycleCell(initial, () => onChange(this));
+    this.#lastActivityMs = identity.createdAtMs;
+  }
+
+  get id(): string {
+    return this.identity.spec.sandboxId;
+  }
+
+  get lifecycle(): Lifecycle {
+    return this.#cell.current;
+  }
+
+  transition(next: Lifecycle): void {
+    this.#cell.transition(next);
+  }
+
+  get lastActivityMs(): number {
+    return this.#openActivities > 0 ? Date.now() : this.#lastActivityMs;
+  }
+
+  beginActivity(): () => void {
+    this.#openActivities += 1;
+    let open = true;
+    return () => {
+      if (!open) return;
+      open = false;
+      this.#openActivities -= 1;
+      this.#lastActivityMs = Date.now();
+    };
+  }
+
+  get info(): SandboxInfo {
+    const { spec, ...identity } = this.identity;
+    const { lifecycle } = this;
+    return {
+      ...identity,
+      sandboxId: spec.sandboxId,
+      state: lifecycle.state,
+      envdVersion: lifecycle.state === 'running' ? lifecycle.vm.envdVersion : ENVD_VERSION,
+      reason: reasonOf(lifecycle),
+    };
+  }
+}
+
+function reasonOf(lifecycle: Lifecycle): string | undefined {
+  switch (lifecycle.state) {
+    case 'starting':
+      return undefined;
+    case 'running':
+      return lifecycle.stall;
+    case 'stopping':
+    case 'gone':
+      return lifecycle.reason;
+  }
+}
+
+export function identityFromRecord(record: SandboxRecord): SandboxIdentity {
+  return {
+    spec: {
+      sandboxId: record.sandboxId,
+      templateId: record.requestedTemplate,
+      envVars: record.envVars,
+      accessToken: record.accessToken,
+      allowInternetAccess: record.allowInternetAccess,
+    },
+    templateId: record.templateId,
+    vcpuCount: record.vcpuCount,
+    memoryMib: record.memoryMib,
+    diskMib: record.diskMib,
+    createdAtMs: record.createdAtMs,
+  };
+}
+
+/** Whether two creates ask for the same sandbox. Order of variables does not matter; a template's id and name do. */
+export function isSameSpec(a: SandboxSpec, b: SandboxSpec): boolean {
+  const names = Object.keys(a.envVars);
+  return (
+    a.sandboxId === b.sandboxId &&
+    a.templateId === b.templateId &&
+    a.accessToken === b.accessToken &&
+    a.allowInternetAccess === b.allowInternetAccess &&
+    names.length === Object.keys(b.envVars).length &&
+    names.every((name) => a.envVars[name] === b.envVars[name])
+  );
+}

@@ -1,0 +1,69 @@
+import { freeBytes } from '../storage/disk-space.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+
+/** How often the host's free space is looked at, a cheap call. */
+const INTERVAL_MS = 3000;
+/** A VMM stops its guest when a write finds no space; with this much free there is no reason to ask each one. */
+const LOW_SPACE_BYTES = 1024 * 2 ** 20;
+/** A stalled guest goes on once this much is free again. */
+const RESUME_SPACE_BYTES = 128 * 2 ** 20;
+
+/**
+ * Finds guests that their VMM holds still because the host's disk is full, and lets them go on when there is room.
+ * Call the returned function to end it; it answers when no look is under way.
+ */
+export function watchForStalls(
+  context: SandboxContext,
+  running: () => Iterable<LiveSandbox>,
+  intervalMs = INTERVAL_MS,
+): () => Promise<void> {
+  let looking: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    looking ??= lookForStalls(context, running())
+      .catch((error: unknown) => context.logger.error({ err: error }, 'looking for stalled VMs failed'))
+      .finally(() => {
+        looking = undefined;
+      });
+  }, intervalMs);
+  timer.unref();
+  return async () => {
+    clearInterval(timer);
+    await looking;
+  };
+}
+
+export async function lookForStalls(context: SandboxContext, running: Iterable<LiveSandbox>): Promise<void> {
+  const free = await freeBytes(context.layout.sandboxesDir);
+  for (const sandbox of running) {
+    const { lifecycle } = sandbox;
+    if (lifecycle.state !== 'running') continue;
+    if (lifecycle.stall === undefined && free >= LOW_SPACE_BYTES) continue;
+    try {
+      await lookAt(context, sandbox, free);
+    } catch (error) {
+      // A VM that is gone is told by its exit; one that does not answer is asked again next time.
+      context.logger.warn({ err: error, sandboxId: sandbox.id }, 'the state of a VM could not be read');
+    }
+  }
+}
+
+async function lookAt({ driver, logger }: SandboxContext, sandbox: LiveSandbox, free: number): Promise<void> {
+  const before = sandbox.lifecycle;
+  if (before.state !== 'running') return;
+  const { handle } = before.vm;
+  let status = await driver.status(handle);
+  if (status.state === 'stalled' && free >= RESUME_SPACE_BYTES) {
+    await driver.resume(handle);
+    status = await driver.status(handle);
+  }
+  // The sandbox may have ended while the VMM was asked.
+  if (sandbox.lifecycle !== before) return;
+  if (status.state === 'stalled' && before.stall === undefined) {
+    logger.warn({ sandboxId: sandbox.id, reason: status.reason }, 'a VM stands still until the disk has room');
+    sandbox.transition({ ...before, stall: status.reason });
+  } else if (status.state === 'running' && before.stall !== undefined) {
+    logger.info({ sandboxId: sandbox.id }, 'a VM goes on after it stood still');
+    sandbox.transition({ ...before, stall: undefined });
+  }
+}
