@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { type ProcessIdentity, readProcessIdentity } from '@nestbox/kit';
 
@@ -44,4 +45,42 @@ export async function findProcesses(
     if (identity !== undefined) found.push({ identity, words });
   }
   return found;
+}
+
+/** State letter of proc_pid_stat(5), e.g. `T` for stopped; undefined when there is no such process. */
+export function readProcessState(pid: number): string | undefined {
+  return readStat(pid)?.[0];
+}
+
+/** Undefined when there is no such process. */
+export function readSessionId(pid: number): number | undefined {
+  const session = readStat(pid)?.[3];
+  return session === undefined ? undefined : Number(session);
+}
+
+/** Every process below this one: children, their children, and so on. */
+export async function listDescendants(pid: number): Promise<ProcessIdentity[]> {
+  const childrenOf = new Map<number, number[]>();
+  for (const name of await readdir('/proc')) {
+    const parent = /^[1-9][0-9]*$/.test(name) ? Number(readStat(Number(name))?.[1]) : Number.NaN;
+    if (!Number.isNaN(parent)) childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), Number(name)]);
+  }
+  const found: ProcessIdentity[] = [];
+  const queue = [...(childrenOf.get(pid) ?? [])];
+  for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
+    const identity = readProcessIdentity(next);
+    if (identity !== undefined) found.push(identity);
+    queue.push(...(childrenOf.get(next) ?? []));
+  }
+  return found;
+}
+
+/** The fields after the command's name, which stands in parentheses and may itself hold any character: state, parent, group, session, … */
+function readStat(pid: number): string[] | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  } catch {
+    return undefined;
+  }
 }

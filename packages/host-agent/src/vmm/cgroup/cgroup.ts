@@ -107,6 +107,11 @@ export class VmCgroup {
     return [...new Set(all.flat().map(Number))];
   }
 
+  /** The limits as the kernel has them; it may have rounded them to pages. */
+  readLimits(): Promise<CgroupLimits> {
+    return this.#hierarchy.readLimits(this.path);
+  }
+
   /** True when the kernel killed something inside for want of memory. */
   async wasOutOfMemory(): Promise<boolean> {
     const events = await readFile(this.#hierarchy.memoryEventsFile(this.path), 'utf8').catch(ignoreMissing(''));

@@ -27,6 +27,7 @@ export interface Hierarchy {
   /** Makes the cgroup that will hold those of VMs. Harmless when it is there. */
   prepareFamily(path: string): Promise<void>;
   writeLimits(path: string, limits: CgroupLimits): Promise<void>;
+  readLimits(path: string): Promise<CgroupLimits>;
   /** Has a line `oom_kill N`. */
   memoryEventsFile(path: string): string;
 }
@@ -96,6 +97,13 @@ function v1Hierarchy(mounts: Readonly<Record<VmController, string>>): Hierarchy 
       await writeFile(join(cpu, path, 'cpu.cfs_quota_us'), String(Math.round(limits.cpuCount * CPU_PERIOD_US)));
       await writeFile(join(pids, path, 'pids.max'), String(limits.pidCount));
     },
+    async readLimits(path) {
+      const [memoryBytes] = await readNumbers(join(memory, path, 'memory.limit_in_bytes'));
+      const [quotaUs] = await readNumbers(join(cpu, path, 'cpu.cfs_quota_us'));
+      const [periodUs] = await readNumbers(join(cpu, path, 'cpu.cfs_period_us'));
+      const [pidCount] = await readNumbers(join(pids, path, 'pids.max'));
+      return { memoryBytes, cpuCount: quotaUs / periodUs, pidCount };
+    },
     memoryEventsFile: (path) => join(memory, path, 'memory.oom_control'),
   };
 }
@@ -116,8 +124,21 @@ function v2Hierarchy(mount: string, base: string): Hierarchy {
       await writeFile(join(folder, 'cpu.max'), `${Math.round(limits.cpuCount * CPU_PERIOD_US)} ${CPU_PERIOD_US}`);
       await writeFile(join(folder, 'pids.max'), String(limits.pidCount));
     },
+    async readLimits(path) {
+      const [memoryBytes] = await readNumbers(join(mount, path, 'memory.max'));
+      const [quotaUs, periodUs] = await readNumbers(join(mount, path, 'cpu.max'));
+      const [pidCount] = await readNumbers(join(mount, path, 'pids.max'));
+      return { memoryBytes, cpuCount: quotaUs / periodUs, pidCount };
+    },
     memoryEventsFile: (path) => join(mount, path, 'memory.events'),
   };
+}
+
+/** Words of a limit file as numbers; `max` and what is missing are infinite. */
+async function readNumbers(path: string): Promise<[number, number]> {
+  const [first = 'max', second = 'max'] = await readWords(path);
+  const number = (word: string) => (word === 'max' ? Number.POSITIVE_INFINITY : Number(word));
+  return [number(first), number(second)];
 }
 
 /**

@@ -1,23 +1,8 @@
-import { join } from 'node:path';
 import type { VmDisk, VmSpec } from '../driver.ts';
+import type { QemuAccelerator } from './accelerator.ts';
+import { qemuRunFiles, runDirOfSocket } from './run-files.ts';
 
 export const QEMU_BINARY = 'qemu-system-x86_64';
-
-/** How guests run here; what the probe found out. */
-export type QemuAccelerator =
-  | { readonly kind: 'tcg'; readonly translationBufferMib: number }
-  | { readonly kind: 'kvm'; readonly cpuModel: string };
-
-/** Files that QEMU and the driver share in a VM's run folder. */
-export function qemuRunFiles(runDir: string) {
-  return {
-    qmpSocket: join(runDir, 'qmp.sock'),
-    /** QEMU's own standard output and error. */
-    log: join(runDir, 'qemu.log'),
-    /** Symbolic link to the sandbox's console log, so that it is found again from the run folder. */
-    console: join(runDir, 'console'),
-  } as const;
-}
 
 /**
  * Refuses obsolete system calls, new privileges, fork and exec, and changes of scheduling. All of snapshot, pause and
@@ -107,9 +92,7 @@ function qmpMonitor(runDir: string): string[] {
 export function runDirOfCommandLine(words: readonly string[]): string | undefined {
   for (const [index, word] of words.entries()) {
     if (!word.startsWith(QMP_CHARDEV) || words[index - 1] !== '-chardev') continue;
-    const socket = word.slice(QMP_CHARDEV.length).replaceAll(',,', ',');
-    const suffix = '/qmp.sock';
-    if (socket.endsWith(suffix)) return socket.slice(0, -suffix.length);
+    return runDirOfSocket(word.slice(QMP_CHARDEV.length).replaceAll(',,', ','));
   }
   return undefined;
 }

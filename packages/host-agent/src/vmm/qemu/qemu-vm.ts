@@ -7,8 +7,8 @@ import { waitUntilGone } from '../end-process.ts';
 import { explainExit } from '../exit-reason.ts';
 import { lastLines, readFileTail } from '../file-tail.ts';
 import type { ProcessExit } from '../launch.ts';
-import { qemuRunFiles } from './command-line.ts';
 import { QmpClient } from './qmp-client.ts';
+import { qemuRunFiles } from './run-files.ts';
 
 const CONNECT_DEADLINE_MS = 5000;
 const STATUS_DEADLINE_MS = 5000;

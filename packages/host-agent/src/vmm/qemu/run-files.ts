@@ -1,0 +1,37 @@
+import { open, rm, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** Files that QEMU and the driver share in a VM's run folder. */
+export function qemuRunFiles(runDir: string) {
+  return {
+    qmpSocket: join(runDir, QMP_SOCKET),
+    /** QEMU's own standard output and error. */
+    log: join(runDir, 'qemu.log'),
+    /** Symbolic link to the sandbox's console log, so that it is found again from the run folder. */
+    console: join(runDir, 'console'),
+  } as const;
+}
+
+const QMP_SOCKET = 'qmp.sock';
+
+/** The run folder that a control socket is in; undefined when the path is no control socket. */
+export function runDirOfSocket(socketPath: string): string | undefined {
+  return socketPath.endsWith(`/${QMP_SOCKET}`) ? socketPath.slice(0, -QMP_SOCKET.length - 1) : undefined;
+}
+
+/** Removes the files above, and nothing else. What is gone is fine. */
+export async function removeRunFiles(runDir: string): Promise<void> {
+  for (const path of Object.values(qemuRunFiles(runDir))) {
+    await rm(path, { force: true }).catch((error: unknown) => {
+      // The "run folder" is a file.
+      if (!(error instanceof Error && 'code' in error && error.code === 'ENOTDIR')) throw error;
+    });
+  }
+}
+
+/** Makes the console log, if it is new, and the link to it. Returns where this boot's output begins, in bytes. */
+export async function linkConsole(runDir: string, consolePath: string): Promise<number> {
+  await using file = await open(consolePath, 'a', 0o600);
+  await symlink(consolePath, qemuRunFiles(runDir).console);
+  return (await file.stat()).size;
+}
