@@ -1,5 +1,5 @@
 import { CommandError, type CommandResult, runCommand } from '@nestbox/kit';
-import { toolEnvironment } from './ext4.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 export interface AptOptions {
   readonly cwd?: string;

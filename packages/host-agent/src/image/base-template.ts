@@ -1,11 +1,13 @@
 import { chmod, cp, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { GUEST_NETWORK } from '@nestbox/contract';
+import { runCommand } from '@nestbox/kit';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { type AptOptions, aptEnvironment, withFreshIndexes } from './apt.ts';
 import { runContained } from './contained-command.ts';
 import { debianSources } from './debian-sources.ts';
 import { type MakeTemplateOptions, makeTemplate, type TemplateSpec } from './make-template.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 /** The same on every installation, so that a sandbox's record means the same after a move to another machine. */
 export const BASE_TEMPLATE_ID = 'nestboxbase0debian12';
@@ -113,6 +115,8 @@ async function addNode(tree: string, nodePath: string, npmDir: string): Promise<
     recursive: true,
     filter: (source) => !['docs', 'man'].some((folder) => source === join(npmDir, folder)),
   });
+  // Whoever installed npm on this machine, and with whichever umask: in the guest it is for everybody.
+  await runCommand('chmod', ['-R', 'u=rwX,go=rX', join(local, 'lib')], { env: toolEnvironment() });
   for (const command of ['npm', 'npx']) {
     await chmod(join(npm, 'bin', `${command}-cli.js`), 0o755);
     await symlink(`../lib/node_modules/npm/bin/${command}-cli.js`, join(local, 'bin', command));
@@ -155,19 +159,29 @@ const FILES: readonly { readonly path: string; readonly content: string; readonl
 const HOST_FILES = ['etc/apt/sources.list', 'etc/apt/apt.conf.d/99mmdebstrap', 'etc/dpkg/dpkg.cfg.d/99mmdebstrap'];
 const EMPTIED_FOLDERS = ['var/lib/apt/lists', 'var/cache/apt', 'var/log', 'tmp', 'run', 'etc/apt/sources.list.d'];
 
+/** Folders that apt expects to find. */
+const APT_FOLDERS = [
+  'var/log/apt',
+  'var/cache/apt/archives',
+  'var/cache/apt/archives/partial',
+  'var/lib/apt/lists/partial',
+];
+
 async function makeNeutral(tree: string): Promise<void> {
   for (const path of HOST_FILES) await rm(join(tree, path), { force: true });
   for (const folder of EMPTIED_FOLDERS) {
     for (const name of await readdir(join(tree, folder)))
       await rm(join(tree, folder, name), { recursive: true, force: true });
   }
-  // Folders that apt expects to find.
-  await mkdir(join(tree, 'var/log/apt'), { recursive: true });
-  await mkdir(join(tree, 'var/cache/apt/archives/partial'), { recursive: true });
-  await mkdir(join(tree, 'var/lib/apt/lists/partial'), { recursive: true });
+  for (const folder of APT_FOLDERS) {
+    await mkdir(join(tree, folder), { recursive: true });
+    await chmod(join(tree, folder), 0o755);
+  }
   for (const { path, content, mode = 0o644 } of FILES) {
     // Removed first: it may be a link, and would be followed on this machine.
     await rm(join(tree, path), { force: true });
-    await writeFile(join(tree, path), content, { mode });
+    await writeFile(join(tree, path), content);
+    // Apart, since our umask does not count here.
+    await chmod(join(tree, path), mode);
   }
 }

@@ -3,8 +3,8 @@ import type { CurrentImages } from '../storage/images-file.ts';
 import { hostLayout } from '../storage/layout.ts';
 import { agentDiskFingerprint } from './agent-disk.ts';
 import { BASE_TEMPLATE_ID } from './base-template.ts';
+import { hasTemplate } from './has-template.ts';
 import { missingPackages } from './host-packages.ts';
-import { readTemplate } from './make-template.ts';
 import { nodeBinary } from './node-binary.ts';
 import { pathExists } from './path-exists.ts';
 import { readCurrentImages, readSetupRecord } from './setup-record.ts';
@@ -45,7 +45,7 @@ export async function checkSetup(paths: NestboxPaths, agentSources?: readonly st
     if (record?.agentDiskHash !== images.agentDiskHash || record.agentFingerprint !== wanted)
       missing.push({ step: 'agent-disk', what: 'a guest agent disk of the current sources' });
   }
-  if ((await readTemplate(layout, BASE_TEMPLATE_ID)) === undefined)
+  if (!(await hasTemplate(layout, BASE_TEMPLATE_ID)))
     missing.push({ step: 'base-template', what: 'the template base' });
   return { complete: missing.length === 0, missing, images: absent.length === 0 ? images : undefined };
 }

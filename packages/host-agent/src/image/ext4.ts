@@ -1,6 +1,8 @@
 import { open, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { CommandError, runCommand } from '@nestbox/kit';
+import { mapDiskFull } from '../storage/disk-space.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 export interface Ext4Options {
   /** File to make; must not exist. It is sparse: only what holds content takes room on the host. */
@@ -75,14 +77,8 @@ function mke2fsArguments({ path, tree, sizeBytes, label, uuid, journal, inodeCou
   ];
 }
 
-/** English messages, which we read, and the folders where Debian keeps these tools whoever calls us. */
-export function toolEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' };
-}
-
 function toImageError(path: string, error: unknown): unknown {
-  if (!(error instanceof CommandError)) return error;
-  if (/No space left on device/.test(error.stderr))
-    return new NestboxError('host_disk_full', `There is no room left on this machine for ${path}.`, { cause: error });
-  return new NestboxError('internal', `The disk image ${path} could not be made: ${error.message}`, { cause: error });
+  const mapped = mapDiskFull(error);
+  if (!(mapped instanceof CommandError)) return mapped;
+  return new NestboxError('internal', `The disk image ${path} could not be made: ${mapped.message}`, { cause: error });
 }

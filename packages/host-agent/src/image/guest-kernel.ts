@@ -6,8 +6,8 @@ import type { HostLayout } from '../storage/layout.ts';
 import { type AptOptions, aptEnvironment, aptGet, withFreshIndexes } from './apt.ts';
 import { syncFile } from './durable.ts';
 import { extractPvhKernel } from './elf-kernel.ts';
-import { toolEnvironment } from './ext4.ts';
 import { pathExists } from './path-exists.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 /** Debian's kernel for virtual machines: small, virtio as modules, no firmware. It depends on the current version's package. */
 const META_PACKAGE = 'linux-image-cloud-amd64';

@@ -1,10 +1,11 @@
-import { chmod, mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chmod, mkdir, rename, rm } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { writeFileAtomic } from '@nestbox/kit';
 import { z } from 'zod';
 import { type TemplateFile, templateFile } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
+import { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import { syncFile } from './durable.ts';
 import { makeExt4 } from './ext4.ts';
 import { pathExists } from './path-exists.ts';
@@ -42,7 +43,7 @@ export async function makeTemplate(options: MakeTemplateOptions): Promise<Templa
   const folder = join(workDir, `template-${template.templateId}`);
   await mkdir(folder, { mode: 0o755 });
   undo.defer(() => rm(folder, { recursive: true, force: true }));
-  const rootfs = join(folder, 'rootfs.ext4');
+  const rootfs = join(folder, basename(layout.templateRootfs(template.templateId)));
   await makeExt4({
     path: rootfs,
     tree,
@@ -54,7 +55,11 @@ export async function makeTemplate(options: MakeTemplateOptions): Promise<Templa
   // Overlays of sandboxes refer to it from now on: it must never change.
   await chmod(rootfs, 0o444);
   await syncFile(rootfs);
-  await writeFileAtomic(join(folder, 'template.json'), `${JSON.stringify(template, undefined, 2)}\n`, 0o644);
+  await writeFileAtomic(
+    join(folder, basename(layout.templateFile(template.templateId))),
+    `${JSON.stringify(template, undefined, 2)}\n`,
+    0o644,
+  );
   await mkdir(layout.templatesDir, { recursive: true });
   if (replace && (await pathExists(target))) {
     await refuseWhileUsed(layout, template.templateId);
@@ -67,42 +72,19 @@ export async function makeTemplate(options: MakeTemplateOptions): Promise<Templa
   return template;
 }
 
-/** The template of an id, or undefined when it is not there or not complete. */
-export async function readTemplate(layout: HostLayout, templateId: string): Promise<TemplateFile | undefined> {
-  const folder = layout.templateDir(templateId);
-  if (!(await pathExists(join(folder, 'rootfs.ext4')))) return undefined;
-  const text = await readFile(join(folder, 'template.json'), 'utf8').catch(() => undefined);
-  if (text === undefined) return undefined;
-  try {
-    return templateFile.safeParse(JSON.parse(text)).data;
-  } catch {
-    return undefined;
-  }
-}
-
-const sandboxRecord = z.object({ templateId: z.string() });
+const templateOfRecord = z.object({ templateId: z.string() });
 
 /** A sandbox's overlay holds only what differs from the template's disk: without the very same disk it is rubbish. */
 async function refuseWhileUsed(layout: HostLayout, templateId: string): Promise<void> {
-  if (!(await pathExists(layout.sandboxesDir))) return;
-  const users: string[] = [];
-  for (const sandboxId of await readdir(layout.sandboxesDir)) {
-    const record = await readFile(layout.sandboxRecord(sandboxId), 'utf8').catch(() => undefined);
-    if (record === undefined || usesTemplate(record, templateId)) users.push(sandboxId);
-  }
+  const { records, damaged } = await new SandboxRecordStore(layout, templateOfRecord).list();
+  const users = [
+    ...records.filter(({ record }) => record.templateId === templateId),
+    // Whose template that was nobody can say.
+    ...damaged.filter(({ kind }) => kind === 'unreadable'),
+  ].map(({ sandboxId }) => sandboxId);
   if (users.length > 0)
     throw new NestboxError(
       'conflict',
       `The template ${templateId} cannot be replaced while sandboxes use it (${users.slice(0, 5).join(', ')}). Kill them first.`,
     );
-}
-
-/** A record that cannot be understood may be anybody's. */
-function usesTemplate(record: string, templateId: string): boolean {
-  try {
-    const parsed = sandboxRecord.safeParse(JSON.parse(record));
-    return !parsed.success || parsed.data.templateId === templateId;
-  } catch {
-    return true;
-  }
 }

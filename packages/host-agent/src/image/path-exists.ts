@@ -1,4 +1,5 @@
 import { stat } from 'node:fs/promises';
+import { errnoOf } from '../storage/errno.ts';
 
 /** Whether something is there, links followed. An answer that cannot be had (EACCES, …) is an error, not a no. */
 export async function pathExists(path: string): Promise<boolean> {
@@ -6,8 +7,7 @@ export async function pathExists(path: string): Promise<boolean> {
     await stat(path);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
-      return false;
+    if (['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? '')) return false;
     throw error;
   }
 }

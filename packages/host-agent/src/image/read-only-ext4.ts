@@ -2,7 +2,8 @@ import { rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { runCommand } from '@nestbox/kit';
 import type { DiskEntry } from './disk-tree.ts';
-import { makeExt4, toolEnvironment } from './ext4.ts';
+import { makeExt4 } from './ext4.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 const BLOCK_BYTES = 4096;
 

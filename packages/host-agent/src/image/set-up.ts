@@ -1,6 +1,6 @@
-import { mkdir, rm, statfs } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { CommandError } from '@nestbox/kit';
+import { mapDiskFull, requireFreeSpace } from '../storage/disk-space.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { hostLayout } from '../storage/layout.ts';
 import { installLine, missingPackages } from './host-packages.ts';
@@ -40,7 +40,7 @@ export async function runSetUp(options: SetUpOptions, parts: SetupParts): Promis
     await rm(workDir, { recursive: true, force: true });
     await mkdir(workDir, { mode: 0o700 });
     cleanUp.defer(() => rm(workDir, { recursive: true, force: true }));
-    await requireFreeSpace(paths.stateDir, (await readCurrentImages(layout)) === undefined);
+    if ((await readCurrentImages(layout)) === undefined) await requireFreeSpace(paths.stateDir, FIRST_SETUP_FREE_BYTES);
 
     const run = <T>(step: SetupStep, work: (context: StepContext) => Promise<StepOutcome<T>>) => {
       signal?.throwIfAborted();
@@ -71,33 +71,14 @@ export async function runSetUp(options: SetUpOptions, parts: SetupParts): Promis
 /** The images take 1 GiB, what they are built from as much again for a while. */
 const FIRST_SETUP_FREE_BYTES = 2.5 * 2 ** 30;
 
-async function requireFreeSpace(stateDir: string, first: boolean): Promise<void> {
-  if (!first) return;
-  const { bavail, bsize } = await statfs(stateDir);
-  if (bavail * bsize >= FIRST_SETUP_FREE_BYTES) return;
-  const freeMib = Math.floor((bavail * bsize) / 2 ** 20);
-  throw new NestboxError(
-    'host_disk_full',
-    `Setting up needs ${FIRST_SETUP_FREE_BYTES / 2 ** 20} MiB in ${stateDir}; only ${freeMib} MiB are free.`,
-  );
-}
-
 /** The one place where what can go wrong in a step becomes an error of ours. */
 function toSetupError(error: unknown, signal: AbortSignal | undefined): NestboxError {
   if (signal?.aborted)
     return new NestboxError('deadline_exceeded', 'The set-up was interrupted; the next one goes on from there.', {
       cause: error,
     });
-  if (error instanceof NestboxError) return error;
-  if (isDiskFull(error))
-    return new NestboxError('host_disk_full', 'There is no room left on this machine for the images.', {
-      cause: error,
-    });
+  const mapped = mapDiskFull(error);
+  if (mapped instanceof NestboxError) return mapped;
   const reason = error instanceof Error ? error.message : String(error);
   return new NestboxError('internal', `The set-up failed: ${reason}`, { cause: error });
-}
-
-function isDiskFull(error: unknown): boolean {
-  if (error instanceof CommandError) return /No space left on device/.test(error.stderr);
-  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EDQUOT');
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { NestboxError } from '@nestbox/contract';
-import { toolEnvironment } from './ext4.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 /**
  * Takes the lock that lets one set-up run at a time for one state folder; throws `conflict` when another has it.

@@ -6,10 +6,10 @@ import { allocatedMib } from './allocated-size.ts';
 import { BASE_TEMPLATE_ID, makeBaseTemplate } from './base-template.ts';
 import { syncFile } from './durable.ts';
 import { currentKernelPackage, fetchKernel, findKernel, type GuestKernel, kernelVersion } from './guest-kernel.ts';
+import { hasTemplate } from './has-template.ts';
 import { missingPackages } from './host-packages.ts';
 import { buildInitrd, initrdHash } from './initrd.ts';
 import { installPackages } from './install-packages.ts';
-import { readTemplate } from './make-template.ts';
 import { nodeBinary, npmFolder } from './node-binary.ts';
 import { pathExists } from './path-exists.ts';
 import { readCurrentImages, readSetupRecord, writeSetupRecord } from './setup-record.ts';
@@ -105,20 +105,20 @@ export const debianParts: SetupParts = {
   },
 
   async baseTemplate({ layout, workDir, force, onDetail, signal }) {
-    if (!force && (await readTemplate(layout, BASE_TEMPLATE_ID)) !== undefined)
-      return { value: undefined, skipped: true };
+    if (!force && (await hasTemplate(layout, BASE_TEMPLATE_ID))) return { value: undefined, skipped: true };
     // apt's downloads run as the user _apt, who must be able to reach the tree.
     await chmod(workDir, 0o711);
     await makeBaseTemplate({
       layout,
       workDir,
-      replace: force,
+      // What is in its place, if anything, is damaged or to be made anew.
+      replace: true,
       nodePath: nodeBinary(),
       npmDir: npmFolder(),
       onDetail,
       ...(signal && { signal }),
     });
-    const size = await allocatedMib(join(layout.templateDir(BASE_TEMPLATE_ID), 'rootfs.ext4'));
+    const size = await allocatedMib(layout.templateRootfs(BASE_TEMPLATE_ID));
     return { value: undefined, skipped: false, detail: `${size} MiB` };
   },
 };

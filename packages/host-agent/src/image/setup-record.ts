@@ -3,6 +3,7 @@ import { writeFileAtomic } from '@nestbox/kit';
 import { z } from 'zod';
 import { type CurrentImages, currentImages } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
+import { parseJson } from '../storage/parse-json.ts';
 
 /** `setup.json`: what the agent disk of one hash was made from (agentDiskFingerprint). */
 const setupRecord = z.object({ agentDiskHash: z.string(), agentFingerprint: z.string() });
@@ -29,9 +30,6 @@ export function writeCurrentImages(layout: HostLayout, images: CurrentImages): P
 async function readJson<T>(path: string, schema: z.ZodType<T>): Promise<T | undefined> {
   const text = await readFile(path, 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
-  try {
-    return schema.safeParse(JSON.parse(text)).data;
-  } catch {
-    return undefined;
-  }
+  const parsed = parseJson(text, schema);
+  return parsed.ok ? parsed.value : undefined;
 }

@@ -1,6 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
 import { CommandError, runCommand } from '@nestbox/kit';
-import { toolEnvironment } from './ext4.ts';
+import { toolEnvironment } from './tool-environment.ts';
 
 /** Name under which a program asks for a library, and where this machine has it. */
 export interface SharedLibrary {
