@@ -2,6 +2,7 @@ import type { Socket } from 'node:net';
 import { NestboxError } from '@nestbox/contract';
 import fastify, { type FastifyReply } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { z } from 'zod';
 import type { ApiKeys } from '../service/api-keys.ts';
 import type { ServiceContext } from '../service/service-context.ts';
 import type { ApiServer } from './api-server.ts';
@@ -40,7 +41,11 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiS
     clientErrorHandler: answerBrokenRequest,
     frameworkErrors: (error, _request, reply) => sendError(reply, error),
   }).withTypeProvider<ZodTypeProvider>();
-  app.setValidatorCompiler(validatorCompiler);
+  app.setValidatorCompiler<z.core.$ZodType>((route) => {
+    const validate = validatorCompiler(route);
+    // Fastify shows a missing body to validators as null; a schema with a default looks for undefined.
+    return (data: unknown) => validate(data ?? undefined);
+  });
   app.setSerializerCompiler(serializerCompiler);
   parseJsonBodies(app);
 

@@ -51,7 +51,7 @@ export class HostDouble {
   createError: Error | undefined;
   destroyError: Error | undefined;
   /** While true every call fails as if nobody listened. */
-  #offline = false;
+  #offline: boolean = false;
   readonly #watchers = new Set<{ push: (message: WatchMessage) => void; fail: () => void }>();
   readonly #sockets = new Set<Socket>();
   readonly #changes = new EventTarget();

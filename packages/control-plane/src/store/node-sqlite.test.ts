@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { NestboxError } from '@nestbox/contract';
+import type { Kysely } from 'kysely';
+import { describeRepositories } from '../testing/repository-suite.ts';
+import { MIGRATIONS, migrate } from './migrate.ts';
+import { openSqlite } from './node-sqlite.ts';
+import { openStore } from './open-store.ts';
+
+describeRepositories({ name: 'node:sqlite', open: () => openSqlite(':memory:') });
+
+async function withFolder(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-store-'));
+  try {
+    await use(folder);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+const hasCode = (code: string) => (error: unknown) => error instanceof NestboxError && error.code === code;
+
+describe('openStore', () => {
+  test('keeps what was written over a close', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'control-plane.db');
+      const first = await openStore(path);
+      await first
+        .insertInto('template_usage')
+        .values({ template_id: 't', spawn_count: 3, last_spawned_at_ms: 1 })
+        .execute();
+      await first.destroy();
+      const second = await openStore(path);
+      assert.equal((await second.selectFrom('template_usage').selectAll().execute())[0]?.spawn_count, 3);
+      await second.destroy();
+    }));
+
+  test('refuses a second server on the same file, and lets it in when the first has gone', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'control-plane.db');
+      const first = await openStore(path);
+      await assert.rejects(openStore(path), hasCode('state_dir_in_use'));
+      await first.destroy();
+      await (await openStore(path)).destroy();
+    }));
+
+  test('refuses a file that is no database, and a folder that is not there', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'text');
+      await writeFile(path, 'this is not a database, but long enough to look like one'.repeat(100));
+      await assert.rejects(openStore(path), hasCode('not_set_up'));
+      await assert.rejects(openStore(join(folder, 'missing', 'x.db')), hasCode('not_set_up'));
+    }));
+});
+
+describe('migrate', () => {
+  test('may run again and again', async () => {
+    const db = openSqlite(':memory:');
+    await migrate(db);
+    await migrate(db);
+    await db.destroy();
+  });
+
+  test('refuses a database that a newer version has touched, and changes nothing in it', async () => {
+    const db = openSqlite(':memory:');
+    const newer = {
+      ...MIGRATIONS,
+      '9999-from-the-future': {
+        up: (trx: Kysely<unknown>) => trx.schema.createTable('hover_cars').addColumn('id', 'text').execute(),
+      },
+    };
+    await migrate(db, newer);
+    await assert.rejects(
+      migrate(db),
+      (error) => hasCode('conflict')(error) && /9999-from-the-future/.test(String(error)),
+    );
+    const tables = await db.introspection.getTables();
+    assert.ok(tables.some(({ name }) => name === 'hover_cars'));
+    await db.destroy();
+  });
+
+  test('a migration that fails leaves the schema as it was', async () => {
+    const db = openSqlite(':memory:');
+    const broken = {
+      '0001-broken': {
+        up: async () => {
+          throw new Error('no');
+        },
+      },
+    };
+    await assert.rejects(migrate(db, broken), hasCode('internal'));
+    await migrate(db);
+    await db.destroy();
+  });
+});
