@@ -56,8 +56,10 @@ export async function describeSilence(spec: VmSpec, boots: number): Promise<stri
   return `The guest's kernel gave no sign of life ${times}. ${await describeConsole(spec.consolePath, 0)}`;
 }
 
-/** The end of the console log, for an error message. */
+/** The end of the console log, for an error message; of a panic what comes before its long list of registers. */
 export async function describeConsole(consolePath: string, fromOffset: number): Promise<string> {
-  const lines = lastLines(await readFileTail(consolePath, 4096, fromOffset), 5);
+  const text = await readFileTail(consolePath, 16 * 1024, fromOffset);
+  const panic = text.match(/^.*Kernel panic.*$/m)?.[0];
+  const lines = lastLines(panic ?? text, 5);
   return lines === '' ? 'Its console is empty.' : `The last lines of its console:\n${lines}`;
 }

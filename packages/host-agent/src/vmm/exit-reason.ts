@@ -30,5 +30,6 @@ export function explainExit(evidence: ExitEvidence): string {
   if (exit?.signal !== undefined) return `The VM manager was ended by ${exit.signal}.${words}`;
   if (exit?.exitCode !== undefined && exit.exitCode !== 0)
     return `The VM manager ended with exit code ${exit.exitCode}.${words}`;
+  if (exit?.exitCode === 0) return `The VM ended by itself: its guest shut down, restarted or panicked.${words}`;
   return `The VM manager is no longer running.${words}`;
 }
