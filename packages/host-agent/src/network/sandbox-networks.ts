@@ -55,6 +55,8 @@ class PooledNetworks implements SandboxNetworks {
   readonly #held = new Set<number>();
   readonly #closing = new AbortController();
   readonly #guard: NodeJS.Timeout;
+  /** Slots being made that nobody waits for any more. */
+  readonly #abandoned = new Set<Promise<void>>();
   #filling: Promise<void> | undefined;
   #nextIndex = randomInt(FIRST_SLOT, LAST_SLOT + 1);
 
@@ -102,7 +104,7 @@ class PooledNetworks implements SandboxNetworks {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
     clearInterval(this.#guard);
-    await this.#filling;
+    await Promise.all([this.#filling, ...this.#abandoned]);
     await this.#remove(this.#ready.splice(0));
     await this.#removeRulesAfterLastSlot();
   }
@@ -133,17 +135,19 @@ class PooledNetworks implements SandboxNetworks {
   async #makeOrGiveUp(signal: AbortSignal | undefined): Promise<SlotPlan> {
     if (signal === undefined) return this.#make();
     let abandoned = false;
-    const making = this.#make().then((slot) => {
-      if (abandoned) this.#putBack(slot);
+    const making = this.#make().then(async (slot) => {
+      if (abandoned) await this.#putBack(slot);
       return slot;
     });
     const { promise: aborted, reject } = Promise.withResolvers<never>();
     const onAbort = () => {
       abandoned = true;
       reject(givenUp(signal));
-      making.catch((err: unknown) =>
-        this.#options.logger.warn({ err }, 'A network slot that nobody waits for any more could not be made'),
-      );
+      const done = making
+        .then(() => undefined)
+        .catch((err: unknown) => this.#options.logger.warn({ err }, 'A network slot that nobody waited for is no more'))
+        .finally(() => this.#abandoned.delete(done));
+      this.#abandoned.add(done);
     };
     signal.addEventListener('abort', onAbort, { once: true });
     try {
@@ -153,14 +157,9 @@ class PooledNetworks implements SandboxNetworks {
     }
   }
 
-  #putBack(slot: SlotPlan): void {
-    if (!this.#closing.signal.aborted && this.#ready.length < this.#options.poolSize) {
-      this.#ready.push(slot);
-      return;
-    }
-    this.release(slot).catch((err: unknown) =>
-      this.#options.logger.error({ err, slot: slot.netnsName }, 'A network slot could not be removed'),
-    );
+  async #putBack(slot: SlotPlan): Promise<void> {
+    if (!this.#closing.signal.aborted && this.#ready.length < this.#options.poolSize) this.#ready.push(slot);
+    else await this.release(slot);
   }
 
   async #make(): Promise<SlotPlan> {
@@ -186,11 +185,10 @@ class PooledNetworks implements SandboxNetworks {
       this.#nextIndex = index === LAST_SLOT ? FIRST_SLOT : index + 1;
       if (this.#held.has(index)) continue;
       const slot = slotPlan(this.#options.instance, index);
-      // A predecessor's slot whose claim is gone; it may have a running VM in it.
-      if (somethingExists(slot)) continue;
       this.#held.add(index);
       try {
-        if (await this.#claims.claim(index)) return slot;
+        // What exists already is a predecessor's slot without its claim. A VM may run in it: the next reconcile decides.
+        if ((await this.#claims.claim(index)) && !somethingExists(slot)) return slot;
       } catch (cause) {
         this.#held.delete(index);
         throw new NestboxError('internal', 'A network slot could not be claimed.', { cause });
