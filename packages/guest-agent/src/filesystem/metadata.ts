@@ -14,17 +14,17 @@ const UNSUPPORTED: ReadonlySet<string | undefined> = new Set(['EOPNOTSUPP', 'ENO
  * The metadata of what `path` leads to. Best effort, as the wire has it: what cannot be read or is no UTF-8 is left out.
  */
 export function readMetadata(path: string): Metadata {
-  const metadata: Record<string, string> = {};
+  const metadata: [key: string, value: string][] = [];
   try {
     for (const name of listXattrs(path)) {
       if (!name.startsWith(METADATA_PREFIX) || name.includes('\uFFFD')) continue;
       const value = getXattr(path, name);
-      if (isUtf8(value)) metadata[name.slice(METADATA_PREFIX.length)] = value.toString('utf8');
+      if (isUtf8(value)) metadata.push([name.slice(METADATA_PREFIX.length), value.toString('utf8')]);
     }
   } catch (error) {
     if (errorCode(error) === undefined) throw error;
   }
-  return metadata;
+  return Object.fromEntries(metadata);
 }
 
 /**
