@@ -1,7 +1,7 @@
 // Starts a TypeScript task (`node scripts/bootstrap.mjs test`) on the Node that the lock file names, after making sure
 // that node_modules is complete. Runs itself on any Node from 18 on, so: plain JavaScript, and nothing but Node's own modules.
 import { spawn } from 'node:child_process';
-import { existsSync, linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, linkSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { basename, delimiter, dirname, join, sep } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,6 +13,7 @@ const TASKS = {
   check: 'scripts/check.ts',
   generate: 'scripts/generate.ts',
   bench: 'bench/main.ts',
+  pack: 'scripts/pack.ts',
 };
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -22,32 +23,37 @@ const stampFile = join(modules, '.nestbox-complete');
 const installLock = join(root, '.install-lock');
 const node24 = join(modules, '.bin', 'node');
 
-/** What a lock file puts into node_modules on every machine: [path, entry] pairs. */
-function installedEntries(file) {
+/** What a lock file puts into node_modules on every machine: path → entry. */
+function entriesOf(file) {
   const { packages } = JSON.parse(readFileSync(file, 'utf8'));
-  return Object.entries(packages).filter(([path, entry]) => path.startsWith('node_modules/') && !entry.optional);
+  return new Map(
+    Object.entries(packages).filter(([path, entry]) => path.startsWith('node_modules/') && !entry.optional),
+  );
 }
 
 /**
- * npm writes node_modules/.package-lock.json as the last act of an install and removes it first, so it tells a complete
- * install from an interrupted one. Our stamp is only the short way to the same answer.
+ * What of node_modules is not as package-lock.json says, in words; nothing when it is complete. npm writes
+ * node_modules/.package-lock.json as the last act of an install, so it tells a complete install from an interrupted one.
  */
-function isComplete() {
-  if (!existsSync(node24)) return false;
-  const lock = readFileSync(lockFile, 'utf8');
-  try {
-    if (readFileSync(stampFile, 'utf8') === lock) return true;
-  } catch {
-    // No stamp: compare in full.
-  }
+function findDifferences() {
   const hidden = join(modules, '.package-lock.json');
-  if (!existsSync(hidden)) return false;
-  const present = new Map(installedEntries(hidden));
-  const complete = installedEntries(lockFile).every(
-    ([path, { version }]) => present.get(path)?.version === version && existsSync(join(root, path, 'package.json')),
+  if (!existsSync(hidden) || !existsSync(node24)) return ['no complete installation'];
+  const wanted = entriesOf(lockFile);
+  const present = entriesOf(hidden);
+  const wrong = [...wanted].filter(
+    ([path, { version }]) => present.get(path)?.version !== version || !existsSync(join(root, path, 'package.json')),
   );
-  if (complete) writeFileSync(stampFile, lock);
-  return complete;
+  const unknown = [...present].filter(([path]) => !wanted.has(path));
+  return [...wrong, ...unknown].map(([path]) => path);
+}
+
+/** Our stamp is the short way to the same answer. */
+function isComplete() {
+  const lock = readFileSync(lockFile, 'utf8');
+  if (existsSync(node24) && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === lock) return true;
+  if (findDifferences().length > 0) return false;
+  writeFileSync(stampFile, lock);
+  return true;
 }
 
 /** The process that installs writes its pid into the lock in one step (link); a dead owner's lock is nobody's. */
@@ -66,12 +72,21 @@ async function withInstallLock(task) {
       }
     }
     try {
+      removeAbandonedFiles();
       return await task();
     } finally {
       rmSync(installLock, { force: true });
     }
   } finally {
     rmSync(mine, { force: true });
+  }
+}
+
+/** Of processes that were killed between writing their pid and taking it back. */
+function removeAbandonedFiles() {
+  const prefix = `${basename(installLock)}.`;
+  for (const name of readdirSync(root).filter((each) => each.startsWith(prefix))) {
+    if (!isAlive(Number.parseInt(name.slice(prefix.length), 10))) rmSync(join(root, name), { force: true });
   }
 }
 
@@ -127,23 +142,25 @@ function npmCommand() {
   return ['npm'];
 }
 
+/**
+ * Not `npm ci`: it refuses a lock file in which optional packages for other platforms are missing, as they are when the
+ * registry that the lock was made with does not have them. Everything that the lock names is installed as it says and is
+ * verified by its hash; what came out is compared with the lock again.
+ */
 async function install() {
   const begun = Date.now();
   say('installing the npm packages of package-lock.json …');
-  // First of all: whatever interrupts us from here on, the next run sees that node_modules is not complete.
-  rmSync(stampFile, { force: true });
-  rmSync(join(modules, '.package-lock.json'), { force: true });
+  rmSync(modules, { recursive: true, force: true });
   const [file, ...args] = npmCommand();
   const path = (process.env.PATH ?? '').split(delimiter).filter((folder) => !folder.startsWith(modules));
-  const code = await run(file, [...args, 'ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], {
-    ...process.env,
-    PATH: path.join(delimiter),
-  });
-  if (code === 0) {
-    writeFileSync(stampFile, readFileSync(lockFile, 'utf8'));
-    say(`npm packages installed in ${((Date.now() - begun) / 1000).toFixed(1)} s`);
-  } else say('npm did not install the packages; its words above say why. Run the same command again to go on.');
-  return code;
+  const flags = ['--no-save', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'];
+  const code = await run(file, [...args, 'install', ...flags], { ...process.env, PATH: path.join(delimiter) });
+  const differences = code === 0 ? findDifferences() : [];
+  if (code !== 0)
+    say('npm did not install the packages; its words above say why. Run the same command again to go on.');
+  else if (differences.length > 0) say(`not installed as package-lock.json says: ${differences.join(', ')}`);
+  else say(`npm packages installed in ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+  return differences.length > 0 ? 1 : code;
 }
 
 /** Runs a program in our place: its streams are ours, our signals are its, and its exit code is returned. */
