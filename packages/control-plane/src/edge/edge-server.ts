@@ -9,6 +9,7 @@ import { type EdgeDirectory, type Resolution, resolveTarget } from './resolve-ta
 /** Source: host-side contract of the proxies; load balancers in front keep idle connections for less. */
 const HEADERS_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_MS = 620_000;
+const KEEP_ALIVE_PROBE_MS = 60_000;
 /** Cookies and tokens of applications; what is longer gets 431. */
 const MAX_HEADER_BYTES = 64 * 1024;
 const STREAM_BUFFER_BYTES = 256 * 1024;
@@ -30,6 +31,9 @@ export function createEdgeServer(directory: EdgeDirectory, tunnels: Set<Socket>,
     // Uploads and streams take as long as they take.
     requestTimeout: 0,
     noDelay: true,
+    // Finds clients that vanished without a word, behind tunnels that may be silent for hours.
+    keepAlive: true,
+    keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS,
     highWaterMark: STREAM_BUFFER_BYTES,
     // HTTP/2 in clear text is an offer that may be ignored; the guest sees the request as HTTP/1.1.
     shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() !== 'h2c',
