@@ -49,6 +49,9 @@ export function forwardUpgrade(request: IncomingMessage, socket: Duplex, head: B
 
 /** Both ways until the application ends its side or either breaks; a client that ends its side can still read. */
 function join(client: Duplex, upstream: Duplex): void {
+  // Two pipelines, the listener and the pool each watch the end of the connection: more than Node's default, and no leak.
+  client.setMaxListeners(20);
+  upstream.setMaxListeners(20);
   pipeline(upstream, client, () => {
     client.destroy();
     upstream.destroy();

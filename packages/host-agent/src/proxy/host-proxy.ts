@@ -12,6 +12,7 @@ import {
   sandboxRefused,
   sendProxyError,
   sendProxyErrorOnSocket,
+  upstreamFailed,
 } from './proxy-error.ts';
 import { isGuestInternal, parseRequestTarget, type RequestTarget } from './request-target.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './upstream-pool.ts';
@@ -78,15 +79,31 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
   return {
     handleRequest(request, response) {
       const way = route(request);
-      if ('refusal' in way) sendProxyError(response, way.refusal);
-      else forwardRequest(request, response, way.upstream);
+      if ('refusal' in way) {
+        sendProxyError(response, way.refusal);
+        return;
+      }
+      try {
+        forwardRequest(request, response, way.upstream);
+      } catch (error) {
+        options.logger.error({ err: error }, 'a request could not be forwarded');
+        sendProxyError(response, upstreamFailed(error, way.upstream.target));
+      }
     },
 
     handleUpgrade(request, socket, head) {
       socket.on('error', (error) => options.logger.debug({ err: error }, 'a client ended an upgraded connection'));
       const way = route(request);
-      if ('refusal' in way) sendProxyErrorOnSocket(socket, way.refusal);
-      else way.room.track(forwardUpgrade(request, socket, head, way.upstream));
+      if ('refusal' in way) {
+        sendProxyErrorOnSocket(socket, way.refusal);
+        return;
+      }
+      try {
+        way.room.track(forwardUpgrade(request, socket, head, way.upstream));
+      } catch (error) {
+        options.logger.error({ err: error }, 'an upgrade could not be forwarded');
+        sendProxyErrorOnSocket(socket, upstreamFailed(error, way.upstream.target));
+      }
     },
 
     dropSandbox(sandboxId) {

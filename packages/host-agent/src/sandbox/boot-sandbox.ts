@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { mkdir } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ENVD_VERSION, NestboxError } from '@nestbox/contract';
 import type { GuestClient } from '../guest/guest-client.ts';
 import { GuestError } from '../guest/guest-error.ts';
@@ -22,6 +24,7 @@ export interface BootRequest {
 
 /** Its own limit, apart from the boot's: the agent answers already. */
 const INIT_TIMEOUT_MS = 30_000;
+const EXIT_NOTICE_MS = 1000;
 
 /**
  * From nothing to an initialised guest agent: folders, network, disk, record, VM, agent. On any failure everything is
@@ -112,7 +115,10 @@ async function bringUpAgent(
     ready.throwIfAborted();
     return answer.envdVersion ?? ENVD_VERSION;
   } catch (error) {
+    if (error instanceof GuestError && error.kind === 'unreachable') await noticed(exited.signal);
     if (ready.aborted) throw ready.reason;
+    if (error instanceof GuestError && error.kind === 'deadline')
+      throw bootTimeout(spec.sandboxId, limits.bootTimeoutMs);
     if (error instanceof GuestError && error.kind === 'aborted')
       throw new NestboxError(
         'boot_timeout',
@@ -125,6 +131,16 @@ async function bringUpAgent(
   }
 }
 
+/** A VM that dies closes its connections first; its exit, which explains them, is noticed a moment later. */
+async function noticed(exited: AbortSignal): Promise<void> {
+  if (exited.aborted) return;
+  await Promise.race([once(exited, 'abort'), delay(EXIT_NOTICE_MS)]);
+}
+
+function bootTimeout(sandboxId: string, limitMs: number): NestboxError {
+  return new NestboxError('boot_timeout', `The guest of sandbox ${sandboxId} was not ready within ${limitMs} ms.`);
+}
+
 interface BootDeadline extends Disposable {
   /** Aborted by the caller's signal too. */
   readonly signal: AbortSignal;
@@ -133,13 +149,7 @@ interface BootDeadline extends Disposable {
 
 function bootDeadline(sandboxId: string, limitMs: number, signal: AbortSignal): BootDeadline {
   const limit = new AbortController();
-  const timer = setTimeout(
-    () =>
-      limit.abort(
-        new NestboxError('boot_timeout', `The guest of sandbox ${sandboxId} was not ready within ${limitMs} ms.`),
-      ),
-    limitMs,
-  );
+  const timer = setTimeout(() => limit.abort(bootTimeout(sandboxId, limitMs)), limitMs);
   const clear = () => clearTimeout(timer);
   return { signal: AbortSignal.any([signal, limit.signal]), clear, [Symbol.dispose]: clear };
 }

@@ -1,0 +1,337 @@
+import assert from 'node:assert/strict';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type ErrorCode, NestboxError } from '@nestbox/contract';
+import { makeTestHost, testSpec } from '../testing/test-host.ts';
+import type { SandboxEvent } from './sandbox.ts';
+
+function withCode(code: ErrorCode, pattern = /./) {
+  return (error: unknown) => error instanceof NestboxError && error.code === code && pattern.test(error.message);
+}
+
+/** Waits until the watch tells that the sandbox has come to the state. */
+async function untilState(events: AsyncIterable<SandboxEvent>, sandboxId: string, state: string): Promise<string> {
+  for await (const event of events)
+    if (event.kind === 'changed' && event.sandbox.sandboxId === sandboxId && event.sandbox.state === state)
+      return event.sandbox.reason ?? '';
+  throw new Error('the watch ended');
+}
+
+describe('a create', () => {
+  test('answers a running sandbox whose guest agent has its settings', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec({ envVars: { BOTH: 'create' }, accessToken: 'secret', allowInternetAccess: false });
+    const sandbox = await manager.create(spec);
+
+    assert.equal(sandbox.state, 'running');
+    assert.equal(sandbox.templateId, 'base00000000000000t1');
+    assert.equal(sandbox.envdVersion, '0.6.99');
+    assert.deepEqual([sandbox.vcpuCount, sandbox.memoryMib, sandbox.diskMib], [2, 512, 1024]);
+    const [slot] = testHost.networks.inUse.values();
+    assert.equal(testHost.networks.internet.get(slot?.index ?? 0), false);
+    const init = JSON.parse(await (await fetch(`http://${slot?.hostReachableAddress}:49983/last-init`)).text());
+    assert.match(init.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
+    assert.ok(Math.abs(Date.parse(init.timestamp) - Date.now()) < 60_000);
+    assert.equal(typeof init.lifecycle_id, 'string');
+    assert.deepEqual(init.envVars, { FROM_TEMPLATE: 'yes', BOTH: 'create' });
+    assert.equal(init.accessToken, 'secret');
+    assert.equal(init.defaultUser, 'user');
+    assert.equal(init.sandbox_id, spec.sandboxId);
+    assert.equal(init.template_id, 'base00000000000000t1');
+    assert.equal((await manager.metrics(spec.sandboxId)).cpuUsedPct, 12.5);
+
+    assert.equal(await manager.destroy(spec.sandboxId), true);
+    assert.equal(await manager.destroy(spec.sandboxId), false);
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('that is repeated joins the one under way, then answers the running sandbox', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec({ envVars: { A: '1', B: '2' } });
+    const same = { ...spec, envVars: { B: '2', A: '1' } };
+    const [first, second] = await Promise.all([manager.create(spec), manager.create(same)]);
+    assert.deepEqual(second, first);
+    assert.deepEqual(await manager.create(spec), first);
+    assert.equal(testHost.networks.inUse.size, 1);
+  });
+
+  test('with other settings under the same id is a conflict, while starting and when running', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec();
+    const creating = manager.create(spec);
+    await assert.rejects(manager.create({ ...spec, envVars: { X: '1' } }), withCode('conflict'));
+    await creating;
+    await assert.rejects(manager.create({ ...spec, accessToken: 'other' }), withCode('conflict'));
+  });
+
+  test('goes on when the caller that began it has gone', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec();
+    const caller = new AbortController();
+    const abandoned = manager.create(spec, caller.signal);
+    caller.abort();
+    await assert.rejects(abandoned, withCode('deadline_exceeded'));
+    assert.equal((await manager.create(spec)).state, 'running');
+  });
+
+  for (const [what, failure, code, pattern] of [
+    ['a VMM that dies at once', { diesDuringBoot: true }, 'vm_died', /dies as it was told/],
+    ['a VM that the driver refuses', { startError: new NestboxError('not_set_up', 'no VMM') }, 'not_set_up', /no VMM/],
+  ] as const)
+    test(`with ${what} says so and leaves nothing`, async (t) => {
+      const testHost = await makeTestHost(t);
+      const { manager } = await testHost.start();
+      Object.assign(testHost.failures, failure);
+      const spec = testSpec();
+      await assert.rejects(manager.create(spec), withCode(code, pattern));
+      assert.deepEqual(await testHost.leftovers(), []);
+      assert.deepEqual(manager.list(), []);
+    });
+
+  for (const [mood, code, pattern] of [
+    ['deaf', 'boot_timeout', /not ready within 700 ms[\s\S]*this is the last line of the console/],
+    ['unwell', 'boot_timeout', /not ready within 700 ms/],
+    ['no-init', 'sandbox_unreachable', /access token validation failed/],
+    ['dies-on-init', 'vm_died', /ended while it was starting/],
+  ] as const)
+    test(`with a guest agent that is "${mood}" answers ${code} and leaves nothing`, async (t) => {
+      const testHost = await makeTestHost(t);
+      // Long enough for the agent's process where it has to answer something.
+      const bootTimeoutMs = code === 'boot_timeout' ? 700 : 60_000;
+      const { manager } = await testHost.start({ limits: { bootTimeoutMs } });
+      testHost.agent.mood = mood;
+      const spec = testSpec();
+      await assert.rejects(manager.create(spec), withCode(code, pattern));
+      assert.deepEqual(await testHost.leftovers(), []);
+      assert.throws(() => manager.get(spec.sandboxId), withCode('sandbox_not_found', pattern));
+    });
+
+  test('without a free network leaves nothing', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    testHost.networks.acquireError = new NestboxError('host_capacity', 'no slot');
+    await assert.rejects(manager.create(testSpec()), withCode('host_capacity'));
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('of an unknown template, and on a host without images, says what is missing', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    await assert.rejects(manager.create(testSpec({ templateId: 'nope' })), withCode('template_not_found', /nope/));
+    await rm(testHost.layout.currentImages);
+    await assert.rejects(manager.create(testSpec()), withCode('not_set_up', /nestbox setup/));
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('beyond the limits of the host is refused in words, and fits again after a destroy', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ limits: { maxSandboxes: 2, maxMemoryMib: 1000 } });
+    const first = testSpec();
+    await manager.create(first);
+    await assert.rejects(manager.create(testSpec()), withCode('host_capacity', /512 MiB[\s\S]*488 of the 1000 MiB/));
+    await manager.destroy(first.sandboxId);
+    await manager.create(testSpec());
+  });
+
+  test('of several at once keeps to the number of boots at once', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ limits: { maxConcurrentBoots: 1 } });
+    const specs = [testSpec(), testSpec(), testSpec()];
+    const sandboxes = await Promise.all(specs.map((spec) => manager.create(spec)));
+    assert.deepEqual(
+      sandboxes.map(({ state }) => state),
+      ['running', 'running', 'running'],
+    );
+  });
+});
+
+describe('a destroy', () => {
+  test('ends a create under way, and both callers are told', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    testHost.agent.mood = 'deaf';
+    const spec = testSpec();
+    const events = manager.watch(AbortSignal.timeout(60_000));
+    const starting = untilState(events, spec.sandboxId, 'starting');
+    const creating = assert.rejects(manager.create(spec), withCode('sandbox_stopping', /while it was starting/));
+    await starting;
+    assert.equal(await manager.destroy(spec.sandboxId), true);
+    await creating;
+    assert.deepEqual(await testHost.leftovers(), []);
+    assert.deepEqual(manager.list(), []);
+  });
+
+  test('at any moment of a create leaves nothing', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    for (let elapsedMs = 0; elapsedMs < 150; elapsedMs += 12) {
+      const spec = testSpec();
+      const creating = manager.create(spec).catch((error: unknown) => error);
+      await delay(elapsedMs);
+      await manager.destroy(spec.sandboxId);
+      await creating;
+      assert.deepEqual(await testHost.leftovers(), [], `after ${elapsedMs} ms`);
+    }
+  });
+
+  test('that another one overtakes is fine, and a create that comes meanwhile is told to wait', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec();
+    await manager.create(spec);
+    const { promise: gate, resolve: open } = Promise.withResolvers<void>();
+    testHost.failures.destroyGate = gate;
+    const destroys = [manager.destroy(spec.sandboxId), manager.destroy(spec.sandboxId)];
+    await new Promise((resolve) => setImmediate(resolve));
+    await assert.rejects(manager.create(spec), withCode('sandbox_stopping'));
+    assert.throws(() => manager.target(spec.sandboxId), withCode('sandbox_unreachable', /stopping/));
+    open();
+    assert.deepEqual(await Promise.all(destroys), [true, false]);
+    // The id is free again.
+    assert.equal((await manager.create(spec)).state, 'running');
+  });
+
+  test('of a sandbox that never was answers that there was nothing', async (t) => {
+    const { manager } = await (await makeTestHost(t)).start();
+    assert.equal(await manager.destroy('i00000000000000000000'), false);
+  });
+
+  test('that cannot end the VM keeps its record, and can be repeated', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec();
+    await manager.create(spec);
+    const { promise: gate, reject: fail } = Promise.withResolvers<void>();
+    gate.catch(() => {});
+    testHost.failures.destroyGate = gate;
+    fail(new Error('the VMM does not end'));
+    await assert.rejects(manager.destroy(spec.sandboxId), withCode('internal', /try again/));
+    assert.equal(manager.get(spec.sandboxId).state, 'stopping');
+    assert.equal(JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8')).state, 'stopping');
+    delete testHost.failures.destroyGate;
+    assert.equal(await manager.destroy(spec.sandboxId), true);
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+});
+
+describe('a VM that dies', () => {
+  test('takes its sandbox along, and the watch and later questions say why', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec();
+    await manager.create(spec);
+    const record = JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8'));
+    const events = manager.watch(AbortSignal.timeout(60_000));
+    const gone = untilState(events, spec.sandboxId, 'gone');
+    process.kill(record.vm.process.pid, 'SIGKILL');
+    assert.match(await gone, /Its VM ended/);
+    assert.throws(() => manager.get(spec.sandboxId), withCode('sandbox_not_found', /Its VM ended/));
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+});
+
+describe('a watch', () => {
+  test('begins with the whole list and tells each change until its caller goes', async (t) => {
+    const { manager } = await (await makeTestHost(t)).start();
+    const first = testSpec();
+    await manager.create(first);
+    const caller = new AbortController();
+    const seen: string[] = [];
+    const watching = (async () => {
+      for await (const event of manager.watch(caller.signal)) {
+        if (event.kind === 'snapshot') seen.push(`list of ${event.sandboxes.length}`);
+        else seen.push(event.sandbox.state);
+        if (seen.at(-1) === 'gone') caller.abort();
+      }
+    })();
+    const second = testSpec();
+    await manager.create(second);
+    await manager.destroy(second.sandboxId);
+    await watching;
+    assert.equal(seen[0], 'list of 1');
+    assert.deepEqual(seen.slice(-2), ['stopping', 'gone']);
+    assert.ok(seen.includes('running'));
+  });
+});
+
+describe('a stop', () => {
+  test('leaves running sandboxes alone, ends creates under way, and refuses new ones', async (t) => {
+    const testHost = await makeTestHost(t);
+    const host = await testHost.start();
+    const { manager } = host;
+    const spec = testSpec();
+    await manager.create(spec);
+    testHost.agent.mood = 'deaf';
+    const creating = assert.rejects(manager.create(testSpec()), withCode('host_unavailable'));
+    await host.stop({ destroySandboxes: false });
+    await creating;
+    await assert.rejects(manager.create(testSpec()), withCode('host_unavailable'));
+    const left = (await testHost.leftovers()).map((name) => name.split(' ', 1)[0]);
+    assert.deepEqual(new Set(left), new Set(['process', 'slot', 'sandbox', 'run']));
+    assert.equal(left.length, 4);
+  });
+
+  test('with its sandboxes leaves nothing', async (t) => {
+    const testHost = await makeTestHost(t);
+    const host = await testHost.start();
+    await Promise.all([host.manager.create(testSpec()), host.manager.create(testSpec())]);
+    await host.stop({ destroySandboxes: true });
+    await host.stop({ destroySandboxes: false });
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+});
+
+describe('a host agent that starts', () => {
+  test('finds running sandboxes again, with their settings', async (t) => {
+    const testHost = await makeTestHost(t);
+    const before = await testHost.start();
+    const spec = testSpec({ accessToken: 'secret', envVars: { A: '1' } });
+    const created = await before.manager.create(spec);
+    await before.stop();
+    const { manager } = await testHost.start();
+    assert.deepEqual(manager.get(spec.sandboxId), created);
+    assert.deepEqual(await manager.create(spec), created);
+    assert.equal((await manager.metrics(spec.sandboxId)).cpuCount, 2);
+    // Its end is noticed too.
+    const events = manager.watch(AbortSignal.timeout(60_000));
+    const gone = untilState(events, spec.sandboxId, 'gone');
+    const record = JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8'));
+    process.kill(record.vm.process.pid, 'SIGKILL');
+    await gone;
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('removes what did not survive: dead VMs, half-made and damaged records, lost networks, orphans', async (t) => {
+    const testHost = await makeTestHost(t);
+    const before = await testHost.start();
+    const specs = Array.from({ length: 5 }, () => testSpec());
+    for (const spec of specs) await before.manager.create(spec);
+    await before.stop();
+    const [dead, starting, stopping, damaged, lost] = specs.map(({ sandboxId }) => sandboxId);
+    const recordOf = (id = '') => testHost.layout.sandboxRecord(id);
+    const read = async (id = '') => JSON.parse(await readFile(recordOf(id), 'utf8'));
+
+    process.kill((await read(dead)).vm.process.pid, 'SIGKILL');
+    await writeFile(recordOf(starting), JSON.stringify({ ...(await read(starting)), state: 'starting' }));
+    await writeFile(recordOf(stopping), JSON.stringify({ ...(await read(stopping)), state: 'stopping' }));
+    testHost.networks.lost.add((await read(lost)).slot.index);
+    await writeFile(recordOf(damaged), '{"format":');
+    const { manager } = await testHost.start();
+    assert.deepEqual(manager.list(), []);
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('on the folder of another one is refused, and the other goes on', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec();
+    await manager.create(spec);
+    await assert.rejects(testHost.start(), withCode('state_dir_in_use'));
+    assert.equal((await manager.metrics(spec.sandboxId)).cpuCount, 2);
+  });
+});
