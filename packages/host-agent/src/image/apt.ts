@@ -1,4 +1,5 @@
 import { CommandError, type CommandResult, runCommand } from '@nestbox/kit';
+import { runTool } from './run-tool.ts';
 import { toolEnvironment } from './tool-environment.ts';
 
 export interface AptOptions {
@@ -20,17 +21,30 @@ export function aptEnvironment(env: NodeJS.ProcessEnv = process.env): NodeJS.Pro
 }
 
 /**
- * Runs apt-get with this machine's own configuration: its mirrors, its keys. apt verifies the signature of the index
- * and the hash of each package against it; a fetch that cannot be verified fails.
+ * Fetches with this machine's own configuration: its mirrors, its keys. apt verifies the signature of the index and the
+ * hash of each package against it; a fetch that cannot be verified fails.
  */
-export function aptGet(args: readonly string[], { cwd, onOutput, signal }: AptOptions = {}): Promise<CommandResult> {
-  return runCommand('apt-get', ['-q', '-y', '-o', `DPkg::Lock::Timeout=${LOCK_WAIT_SECONDS}`, ...args], {
+export function aptFetch(args: readonly string[], { cwd, onOutput, signal }: AptOptions = {}): Promise<CommandResult> {
+  return runTool('apt-get', [...APT_FLAGS, ...args], {
     env: aptEnvironment(),
     ...(cwd !== undefined && { cwd }),
     ...(onOutput && { onOutput }),
     ...(signal && { signal }),
   });
 }
+
+/**
+ * Installs packages on this machine. It is let come to its end even when we do not: packages that are half set up would
+ * be in the way of whoever installs something next.
+ */
+export function aptInstall(names: readonly string[], onOutput: (text: string) => void): Promise<CommandResult> {
+  return runCommand('apt-get', [...APT_FLAGS, 'install', '--no-install-recommends', ...names], {
+    env: aptEnvironment(),
+    onOutput,
+  });
+}
+
+const APT_FLAGS = ['-q', '-y', '-o', `DPkg::Lock::Timeout=${LOCK_WAIT_SECONDS}`];
 
 /**
  * Does something that needs the package indexes; when it fails, fetches them anew and does it once more. A machine
@@ -41,7 +55,7 @@ export async function withFreshIndexes<T>(attempt: () => Promise<T>, options: Ap
     return await attempt();
   } catch (error) {
     if (!(error instanceof CommandError) || options.signal?.aborted) throw error;
-    await aptGet(['update'], options);
+    await aptFetch(['update'], options);
     return attempt();
   }
 }

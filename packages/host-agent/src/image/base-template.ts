@@ -1,13 +1,12 @@
 import { chmod, cp, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { GUEST_NETWORK } from '@nestbox/contract';
-import { runCommand } from '@nestbox/kit';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { type AptOptions, aptEnvironment, withFreshIndexes } from './apt.ts';
 import { runContained } from './contained-command.ts';
 import { debianSources } from './debian-sources.ts';
 import { type MakeTemplateOptions, makeTemplate, type TemplateSpec } from './make-template.ts';
-import { toolEnvironment } from './tool-environment.ts';
+import { runTool } from './run-tool.ts';
 
 /** The same on every installation, so that a sandbox's record means the same after a move to another machine. */
 export const BASE_TEMPLATE_ID = 'nestboxbase0debian12';
@@ -116,7 +115,7 @@ async function addNode(tree: string, nodePath: string, npmDir: string): Promise<
     filter: (source) => !['docs', 'man'].some((folder) => source === join(npmDir, folder)),
   });
   // Whoever installed npm on this machine, and with whichever umask: in the guest it is for everybody.
-  await runCommand('chmod', ['-R', 'u=rwX,go=rX', join(local, 'lib')], { env: toolEnvironment() });
+  await runTool('chmod', ['-R', 'u=rwX,go=rX', join(local, 'lib')]);
   for (const command of ['npm', 'npx']) {
     await chmod(join(npm, 'bin', `${command}-cli.js`), 0o755);
     await symlink(`../lib/node_modules/npm/bin/${command}-cli.js`, join(local, 'bin', command));

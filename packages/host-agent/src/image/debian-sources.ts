@@ -1,5 +1,5 @@
-import { runCommand } from '@nestbox/kit';
 import { aptEnvironment } from './apt.ts';
+import { runTool } from './run-tool.ts';
 
 /** Debian's own mirror network, for machines that use another Debian or another distribution. */
 const DEFAULT_MIRROR = 'http://deb.debian.org';
@@ -9,7 +9,7 @@ const DEFAULT_MIRROR = 'http://deb.debian.org';
  * suite when there are, so that a local mirror is used, else Debian's own.
  */
 export async function debianSources(suite: string, signal?: AbortSignal): Promise<string[]> {
-  const { stdout } = await runCommand(
+  const { stdout } = await runTool(
     'apt-get',
     ['indextargets', '--format', '$(REPO_URI) $(RELEASE) $(COMPONENT)', 'Created-By: Packages'],
     { env: aptEnvironment(), ...(signal && { signal }) },

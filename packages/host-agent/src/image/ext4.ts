@@ -1,8 +1,8 @@
 import { open, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { CommandError, runCommand } from '@nestbox/kit';
+import { CommandError } from '@nestbox/kit';
 import { mapDiskFull } from '../storage/disk-space.ts';
-import { toolEnvironment } from './tool-environment.ts';
+import { runTool } from './run-tool.ts';
 
 export interface Ext4Options {
   /** File to make; must not exist. It is sparse: only what holds content takes room on the host. */
@@ -46,8 +46,8 @@ export async function makeExt4(options: Ext4Options): Promise<void> {
     await file.close();
   }
   try {
-    await runCommand('mke2fs', mke2fsArguments(options), {
-      env: options.env ?? toolEnvironment(),
+    await runTool('mke2fs', mke2fsArguments(options), {
+      ...(options.env && { env: options.env }),
       ...(options.signal && { signal: options.signal }),
     });
   } catch (error) {

@@ -1,13 +1,12 @@
 import { chmod, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
-import { runCommand } from '@nestbox/kit';
 import type { HostLayout } from '../storage/layout.ts';
-import { type AptOptions, aptEnvironment, aptGet, withFreshIndexes } from './apt.ts';
+import { type AptOptions, aptEnvironment, aptFetch, withFreshIndexes } from './apt.ts';
 import { syncFile } from './durable.ts';
 import { extractPvhKernel } from './elf-kernel.ts';
 import { pathExists } from './path-exists.ts';
-import { toolEnvironment } from './tool-environment.ts';
+import { runTool } from './run-tool.ts';
 
 /** Debian's kernel for virtual machines: small, virtio as modules, no firmware. It depends on the current version's package. */
 const META_PACKAGE = 'linux-image-cloud-amd64';
@@ -65,7 +64,7 @@ export async function findKernel(layout: HostLayout, version: string): Promise<G
 /** Asks apt which kernel is current. Throws not_set_up when this machine's sources have none. */
 export async function currentKernelPackage(options: AptOptions): Promise<KernelPackage> {
   const show = async () =>
-    runCommand('apt-cache', ['show', '--no-all-versions', META_PACKAGE], {
+    runTool('apt-cache', ['show', '--no-all-versions', META_PACKAGE], {
       env: aptEnvironment(),
       ...(options.signal && { signal: options.signal }),
     });
@@ -100,12 +99,12 @@ export async function fetchKernel(wanted: KernelPackage, options: FetchKernelOpt
   // As root, since the user _apt may not write below the state folder.
   const download = ['-o', 'APT::Sandbox::User=root', 'download', `${wanted.name}=${wanted.debianVersion}`];
   const aptOptions: AptOptions = { cwd: work, ...(onOutput && { onOutput }), ...(signal && { signal }) };
-  await withFreshIndexes(() => aptGet(download, aptOptions), aptOptions);
+  await withFreshIndexes(() => aptFetch(download, aptOptions), aptOptions);
   const archive = (await readdir(work)).find((name) => name.endsWith('.deb'));
   if (archive === undefined) throw new NestboxError('internal', `apt-get download ${wanted.name} left no file.`);
   const unpacked = join(work, 'package');
-  const run = { env: toolEnvironment(), ...(signal && { signal }) };
-  await runCommand('dpkg-deb', ['--extract', join(work, archive), unpacked], run);
+  const run = { ...(signal && { signal }) };
+  await runTool('dpkg-deb', ['--extract', join(work, archive), unpacked], run);
 
   const result = join(work, 'result');
   await mkdir(result);
@@ -114,7 +113,7 @@ export async function fetchKernel(wanted: KernelPackage, options: FetchKernelOpt
   const elf = await extractPvhKernel(bzImage, signal);
   if (elf !== undefined) await writeFile(join(result, 'vmlinux'), elf, { mode: 0o444 });
   await copyModules(unpacked, result, wanted.release);
-  await runCommand('depmod', ['--basedir', result, wanted.release], run);
+  await runTool('depmod', ['--basedir', result, wanted.release], run);
 
   return installKernel(layout, wanted, result, join(work, 'replaced'));
 }

@@ -1,5 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
-import { aptGet, withFreshIndexes } from './apt.ts';
+import { aptInstall, withFreshIndexes } from './apt.ts';
 import { findProgram, installLine, type MissingPackage, missingPackages } from './host-packages.ts';
 
 export interface InstallPackagesOptions {
@@ -32,7 +32,7 @@ export async function installPackages(
     ...(signal && { signal }),
   };
   try {
-    await withFreshIndexes(() => aptGet(['install', '--no-install-recommends', ...names], options), options);
+    await withFreshIndexes(() => aptInstall(names, options.onOutput), options);
   } catch (cause) {
     signal?.throwIfAborted();
     const reason = cause instanceof Error ? cause.message : String(cause);

@@ -1,8 +1,8 @@
 import { rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { runCommand } from '@nestbox/kit';
 import type { DiskEntry } from './disk-tree.ts';
 import { makeExt4 } from './ext4.ts';
+import { runTool } from './run-tool.ts';
 import { toolEnvironment } from './tool-environment.ts';
 
 const BLOCK_BYTES = 4096;
@@ -40,7 +40,7 @@ export async function makeReadOnlyExt4(options: ReadOnlyExt4Options): Promise<vo
     env,
     ...(signal && { signal }),
   });
-  const { stderr } = await runCommand('debugfs', ['-w', '-f', '-', path], {
+  const { stderr } = await runTool('debugfs', ['-w', '-f', '-', path], {
     env,
     input: debugfsScript(tree),
     ...(signal && { signal }),
@@ -49,7 +49,7 @@ export async function makeReadOnlyExt4(options: ReadOnlyExt4Options): Promise<vo
   const complaints = stderr.split('\n').filter((line) => line !== '' && !line.startsWith('debugfs '));
   if (complaints.length > 0)
     throw new NestboxError('internal', `${path} could not be filled: ${complaints.slice(0, 3).join('; ')}`);
-  await runCommand('e2fsck', ['-fn', path], { env, ...(signal && { signal }) });
+  await runTool('e2fsck', ['-fn', path], { env, ...(signal && { signal }) });
   undo.move();
 }
 

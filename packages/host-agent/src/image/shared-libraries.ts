@@ -1,6 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
-import { CommandError, runCommand } from '@nestbox/kit';
-import { toolEnvironment } from './tool-environment.ts';
+import { CommandError } from '@nestbox/kit';
+import { runTool } from './run-tool.ts';
 
 /** Name under which a program asks for a library, and where this machine has it. */
 export interface SharedLibrary {
@@ -45,7 +45,7 @@ export async function addonLibraries(addon: string, signal?: AbortSignal): Promi
 /** Undefined when the file is no dynamic program for this machine. */
 async function ldd(path: string, signal?: AbortSignal): Promise<string | undefined> {
   try {
-    const { stdout } = await runCommand('ldd', [path], { env: toolEnvironment(), ...(signal && { signal }) });
+    const { stdout } = await runTool('ldd', [path], { ...(signal && { signal }) });
     return stdout;
   } catch (error) {
     if (error instanceof CommandError && error.exitCode !== undefined) return undefined;
