@@ -180,10 +180,11 @@ class PooledNetworks implements SandboxNetworks {
    * forgotten its last owner.
    */
   async #claimNext(): Promise<SlotPlan> {
+    const taken = await this.#claims.taken();
     for (let tries = FIRST_SLOT; tries <= LAST_SLOT; tries++) {
       const index = this.#nextIndex;
       this.#nextIndex = index === LAST_SLOT ? FIRST_SLOT : index + 1;
-      if (this.#held.has(index)) continue;
+      if (taken.has(index) || this.#held.has(index)) continue;
       const slot = slotPlan(this.#options.instance, index);
       this.#held.add(index);
       try {

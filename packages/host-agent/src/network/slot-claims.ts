@@ -59,16 +59,19 @@ export class SlotClaims {
 
   /** The indexes that this installation has. */
   async list(): Promise<number[]> {
+    const own: number[] = [];
+    for (const index of await this.taken()) if ((await this.holder(index)) === this.#instance) own.push(index);
+    return own.sort((a, b) => a - b);
+  }
+
+  /** The indexes that anybody has, in no order. */
+  async taken(): Promise<Set<number>> {
     const names = await readdir(this.#dir).catch((error: unknown) => {
       if (hasCode(error, 'ENOENT')) return [];
       throw error;
     });
     const indexes = names.filter((name) => /^[1-9][0-9]{0,4}$/.test(name)).map(Number);
-    const own: number[] = [];
-    for (const index of indexes) {
-      if (index >= FIRST_SLOT && index <= LAST_SLOT && (await this.holder(index)) === this.#instance) own.push(index);
-    }
-    return own.sort((a, b) => a - b);
+    return new Set(indexes.filter((index) => index >= FIRST_SLOT && index <= LAST_SLOT));
   }
 
   #path(index: number): string {
