@@ -32,8 +32,8 @@ const MAX_WAITING_RECORDS = 100_000;
 /** After these the file exists, so it can be described. */
 const DESCRIBED: ReadonlySet<EventType> = new Set([EventType.CREATE, EventType.WRITE, EventType.CHMOD]);
 
-/** A directory that is gone before it could be watched. ENOTDIR: something else has taken its name. */
-const VANISHED: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP']);
+/** A directory that is gone before it could be watched: nothing, or something else, has its name (ESRCH: in /proc). */
+const VANISHED: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ESRCH']);
 
 type Work = InotifyRecord | (() => void);
 
@@ -60,15 +60,29 @@ export class DirectoryWatcher implements InotifySubscriber {
     this.#moved = new MovedDirectories((expire) => this.#afterAllUntilNow(expire));
   }
 
-  /** Returns once everything is watched. Throws the errors of inotify_add_watch(2) and readdir(3). */
-  static async start(inotify: Inotify, options: WatchOptions, sink: WatchSink): Promise<DirectoryWatcher> {
+  /**
+   * Returns once everything is watched. Throws the errors of inotify_add_watch(2) and readdir(3), and the reason of
+   * `signal`, which counts until then only: a tree may be large.
+   */
+  static async start(
+    inotify: Inotify,
+    options: WatchOptions,
+    sink: WatchSink,
+    signal: AbortSignal,
+  ): Promise<DirectoryWatcher> {
+    signal.throwIfAborted();
     const watcher = new DirectoryWatcher(inotify, options, sink);
+    const stop = () => watcher.close();
+    signal.addEventListener('abort', stop, { once: true });
     watcher.#working = true;
     try {
       await watcher.#watchTree('', 'silently');
+      signal.throwIfAborted();
     } catch (error) {
       watcher.close();
       throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
     }
     void watcher.#workOff();
     return watcher;

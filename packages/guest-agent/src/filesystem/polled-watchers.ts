@@ -16,9 +16,9 @@ export class PolledWatchers {
   }
 
   /** Returns the new watcher's id: `w` and 20 characters. Throws the errors of `DirectoryWatcher.start`. */
-  async create(options: WatchOptions): Promise<string> {
+  async create(options: WatchOptions, signal: AbortSignal): Promise<string> {
     const watcher = new PolledWatcher();
-    await watcher.start(this.#inotify, options);
+    await watcher.start(this.#inotify, options, signal);
     const id = `w${randomBytes(10).toString('hex')}`;
     this.#watchers.set(id, watcher);
     return id;
@@ -40,8 +40,8 @@ export class PolledWatcher implements WatchSink {
   #events: FilesystemEvent[] = [];
   #failure: Error | undefined;
 
-  async start(inotify: Inotify, options: WatchOptions): Promise<void> {
-    this.#watcher = await DirectoryWatcher.start(inotify, options, this);
+  async start(inotify: Inotify, options: WatchOptions, signal: AbortSignal): Promise<void> {
+    this.#watcher = await DirectoryWatcher.start(inotify, options, this, signal);
   }
 
   /** Returns all events since the last call, up to this moment, and forgets them. Throws what ended the watcher. */

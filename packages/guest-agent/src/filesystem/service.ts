@@ -70,7 +70,7 @@ export function filesystemService(context: AgentContext): (router: ConnectRouter
     },
 
     createWatcher: mapped(MISSING_IS_NOT_FOUND, async (request, handler) => {
-      return { watcherId: await polled.create(await watchOptions(request, handler)) };
+      return { watcherId: await polled.create(await watchOptions(request, handler), handler.signal) };
     }),
 
     getWatcherEvents: mapped({}, async ({ watcherId }) => {

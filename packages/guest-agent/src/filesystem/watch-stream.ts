@@ -27,15 +27,16 @@ export async function* watchStream(
   const fail = (error: Error) => queue.end(toRpcError(new Error(`watcher error: ${error.message}`, { cause: error })));
   let watcher: DirectoryWatcher | undefined;
   const stop = () => watcher?.close();
-  watcher = await DirectoryWatcher.start(inotify, options, {
-    onEvent(event) {
+  const sink = {
+    onEvent(event: FilesystemEvent) {
       queue.push(message({ case: 'filesystem', value: event }), sizeOf(event));
       if (queue.queuedBytes <= MAX_QUEUED_BYTES) return;
       stop();
       fail(new Error('the client reads too slowly: queue or buffer overflow'));
     },
     onFailure: fail,
-  });
+  };
+  watcher = await DirectoryWatcher.start(inotify, options, sink, handler.signal);
   handler.signal.addEventListener('abort', stop, { once: true });
   try {
     yield message({ case: 'start', value: {} });

@@ -91,6 +91,11 @@ export class Inotify {
     this.#closeWhenUnused();
   }
 
+  /** Whether a descriptor is held, which is while anything is watched. */
+  get isOpen(): boolean {
+    return this.#open !== undefined;
+  }
+
   /** Hands out everything that has happened until now, without waiting for the event loop. Not for use in `onRecord`. */
   drain(): void {
     this.#read(READS_A_DRAIN);
