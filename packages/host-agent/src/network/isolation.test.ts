@@ -89,6 +89,14 @@ if (insidePrivateHost(import.meta.filename))
       assert.ok((await guest.traffic.heard()).includes('udp datagram from '.concat(plan(slot).hostVethAddress)));
     });
 
+    test('the host can ping a guest', async (t) => {
+      const ping = await runCommand('sh', ['-c', 'command -v ping || echo "$(command -v busybox) ping"']);
+      const [command = '', ...applet] = ping.stdout.trim().split(' ');
+      if (command === 'ping') return t.skip('neither ping nor busybox is installed');
+      await runCommand(command, [...applet, '-c', '1', '-W', '5', slot.hostReachableAddress]);
+      return undefined;
+    });
+
     test('no address of the host answers a guest, on any port', async () => {
       const addresses = [HOST_PUBLIC, plan(slot).hostVethAddress, plan(neighbourSlot).hostVethAddress];
       const before = host.heard();
