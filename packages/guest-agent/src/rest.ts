@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { NestboxError } from '@nestbox/contract';
 import type { AgentContext } from './context.ts';
 
 /** Answers one REST route. What it throws is mapped by `sendRestError`; after the headers are out it cuts the connection. */
@@ -48,10 +49,15 @@ export function sendRestError(response: ServerResponse, error: unknown): void {
     response.destroy(error instanceof Error ? error : undefined);
     return;
   }
-  const status = error instanceof RestError ? error.status : 500;
-  if (!(error instanceof RestError)) console.error('nestbox: a request failed:', error);
+  const status = restStatus(error);
+  if (status === 500) console.error('nestbox: a request failed:', error);
   const message = error instanceof Error ? error.message : String(error);
   sendJson(response, status, { code: status, message }, { 'X-Content-Type-Options': 'nosniff' });
+}
+
+function restStatus(error: unknown): number {
+  if (error instanceof RestError) return error.status;
+  return error instanceof NestboxError ? error.httpStatus : 500;
 }
 
 /** Reads a whole body; throws RestError 413 once it is larger than `maxBytes`. */

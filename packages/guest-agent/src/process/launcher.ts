@@ -1,0 +1,191 @@
+import { closeSync, openSync, statSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { ReadStream } from 'node:tty';
+import { Code, ConnectError } from '@connectrpc/connect';
+import type { ProcessGroups } from '../cgroups/process-groups.ts';
+import { Identity } from '../system/credentials.ts';
+import { SystemCallError } from '../system/libc.ts';
+import { Pipes } from '../system/pipe.ts';
+import { Spawner, type SpawnRequest } from '../system/posix-spawn.ts';
+import { ProcessLimits } from '../system/process-limits.ts';
+import { PseudoTerminals, type TerminalSize } from '../system/pseudo-terminal.ts';
+import type { SystemUser } from '../users.ts';
+import { findCommand } from './command-path.ts';
+import { GuestProcess, type ProcessDescription } from './guest-process.ts';
+import { PipeInput, TerminalInput } from './process-input.ts';
+import { ProcessOutput } from './process-output.ts';
+
+export interface LaunchRequest {
+  readonly description: ProcessDescription;
+  readonly user: SystemUser;
+  /** Absolute. */
+  readonly cwd: string;
+  readonly environment: ReadonlyMap<string, string>;
+  /** Set: the process gets a terminal of this size, and `stdin` counts for nothing. */
+  readonly terminalSize: TerminalSize | undefined;
+  readonly stdin: boolean;
+}
+
+/** A program that cannot be run: what a shell would print and exit with. */
+export class CommandFailure extends Error {
+  override readonly name = 'CommandFailure';
+  readonly exitCode: 126 | 127;
+
+  constructor(command: string, exitCode: 126 | 127, reason: string) {
+    super(`${command}: ${reason}`);
+    this.exitCode = exitCode;
+  }
+}
+
+/** Commands go before the agent when memory runs out (envd's wrapper writes the same). */
+const OOM_SCORE_ADJUSTMENT = 100;
+
+/** Makes processes out of requests. Everything up to the running program happens in one synchronous call. */
+export class Launcher {
+  readonly #identity = new Identity();
+  readonly #spawner = new Spawner();
+  readonly #pipes = new Pipes();
+  readonly #terminals = new PseudoTerminals();
+  readonly #limits = new ProcessLimits();
+  readonly #groups: ProcessGroups | undefined;
+
+  constructor(groups: ProcessGroups | undefined) {
+    this.#groups = groups;
+  }
+
+  /**
+   * Throws CommandFailure when there is no such program for the user, and ConnectError `invalid_argument` when the
+   * working directory is missing or the kernel refuses a process or terminal.
+   */
+  launch(request: LaunchRequest): GuestProcess {
+    const { cwd } = request;
+    if (!statSync(cwd, { throwIfNoEntry: false })?.isDirectory()) {
+      throw new ConnectError(`cwd '${cwd}' does not exist`, Code.InvalidArgument);
+    }
+    try {
+      const process = this.#identity.runAs(request.user, () =>
+        request.terminalSize === undefined
+          ? this.#withPipes(request)
+          : this.#withTerminal(request, request.terminalSize),
+      );
+      this.#settle(process);
+      return process;
+    } catch (error) {
+      if (error instanceof CommandFailure || error instanceof ConnectError) throw error;
+      const message = error instanceof Error ? error.message : String(error);
+      throw new ConnectError(`error starting process: ${message}`, Code.InvalidArgument, undefined, undefined, error);
+    }
+  }
+
+  #withPipes(request: LaunchRequest): GuestProcess {
+    const theirs: number[] = [];
+    const ours: number[] = [];
+    try {
+      const stdin = request.stdin ? this.#pipes.open() : undefined;
+      if (stdin !== undefined) ours.push(stdin.writeFd);
+      const stdinFd = stdin?.readFd ?? openSync('/dev/null', 'r');
+      theirs.push(stdinFd);
+      const stdout = this.#pipes.open();
+      ours.push(stdout.readFd);
+      theirs.push(stdout.writeFd);
+      const stderr = this.#pipes.open();
+      ours.push(stderr.readFd);
+      theirs.push(stderr.writeFd);
+
+      const pid = this.#spawn(request, [stdinFd, stdout.writeFd, stderr.writeFd]);
+      ours.length = 0;
+      const source = (stream: 'stdout' | 'stderr', fd: number) => ({
+        stream,
+        socket: new Socket({ fd, readable: true, writable: false }),
+        unreadBytes: () => this.#pipes.unreadBytes(fd),
+      });
+      return new GuestProcess({
+        pid,
+        description: request.description,
+        output: new ProcessOutput([source('stdout', stdout.readFd), source('stderr', stderr.readFd)]),
+        input: stdin && new PipeInput(stdin.writeFd),
+        terminal: undefined,
+      });
+    } finally {
+      for (const fd of [...theirs, ...ours]) closeSync(fd);
+    }
+  }
+
+  #withTerminal(request: LaunchRequest, size: TerminalSize): GuestProcess {
+    const { masterFd, path } = this.#terminals.open(size);
+    let pid: number;
+    try {
+      pid = this.#spawn(request, { terminal: path });
+    } catch (error) {
+      closeSync(masterFd);
+      throw error;
+    }
+    const source = {
+      stream: 'pty',
+      socket: new ReadStream(masterFd),
+      // The kernel passes a terminal's output on in the background, so this can be less than what was written.
+      unreadBytes: () => this.#pipes.unreadBytes(masterFd),
+    } as const;
+    return new GuestProcess({
+      pid,
+      description: request.description,
+      output: new ProcessOutput([source]),
+      input: new TerminalInput(masterFd),
+      terminal: { masterFd, terminals: this.#terminals },
+    });
+  }
+
+  #spawn({ description, environment, cwd }: LaunchRequest, stdio: SpawnRequest['stdio']): number {
+    const { cmd, args } = description;
+    const command = findCommand(cmd, environment.get('PATH') ?? '', cwd);
+    if (!command.found) throw new CommandFailure(cmd, command.exitCode, command.reason);
+    const env = [...environment].map(([name, value]) => `${name}=${value}`);
+    try {
+      return this.#spawner.spawn({ path: command.path, argv: [cmd, ...args], env, cwd, stdio });
+    } catch (error) {
+      if (!(error instanceof SystemCallError)) throw error;
+      switch (error.code) {
+        case 'ENOEXEC':
+          return this.#spawnScript(command.path, { cmd, args, env, cwd, stdio });
+        case 'ENOENT': // the interpreter of a script or the loader of a program
+          throw new CommandFailure(cmd, 127, 'not found');
+        case 'EACCES':
+        case 'ETXTBSY':
+        case 'ELOOP':
+          throw new CommandFailure(cmd, 126, error.code === 'EACCES' ? 'Permission denied' : error.message);
+        default:
+          throw error;
+      }
+    }
+  }
+
+  /** As execvp(3): a file without a known format is a script of the shell. */
+  #spawnScript(
+    script: string,
+    { cmd, args, ...rest }: Omit<SpawnRequest, 'path' | 'argv'> & { cmd: string; args: readonly string[] },
+  ): number {
+    try {
+      return this.#spawner.spawn({ path: '/bin/sh', argv: ['/bin/sh', script, ...args], ...rest });
+    } catch (error) {
+      if (error instanceof SystemCallError) throw new CommandFailure(cmd, 126, 'Exec format error');
+      throw error;
+    }
+  }
+
+  /** What a running process gets from outside. It may have ended already, which is no error. */
+  #settle(process: GuestProcess): void {
+    const { pid, hasTerminal, description } = process;
+    for (const step of [
+      () => description.tag !== '_system' && this.#groups?.place(pid, hasTerminal ? 'ptys' : 'user'),
+      () => this.#limits.setOomScoreAdjustment(pid, OOM_SCORE_ADJUSTMENT),
+      () => this.#limits.restoreOpenFiles(pid),
+    ]) {
+      try {
+        step();
+      } catch (error) {
+        const gone = error instanceof Error && 'code' in error && (error.code === 'ESRCH' || error.code === 'ENOENT');
+        if (!gone) console.error(`nestbox: process ${pid} could not be set up in full:`, error);
+      }
+    }
+  }
+}
