@@ -1,8 +1,5 @@
-/** `npm run generate`: makes the protobuf code anew from `proto/`. */
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { generateCode } from './support/generated-code.ts';
-import { GENERATED_DIR, ROOT } from './support/repository.ts';
+/** `npm run generate`: brings the protobuf code up to date with `proto/`. */
+import { updateGeneratedFiles } from './support/generated-code.ts';
 
-await rm(join(ROOT, GENERATED_DIR), { recursive: true, force: true });
-await generateCode(ROOT);
+const changed = await updateGeneratedFiles();
+console.log(changed.length === 0 ? 'The generated code is up to date.' : `Made anew: ${changed.join(', ')}`);

@@ -8,10 +8,11 @@ export function addDoctor(program: Command, setExitCode: SetExitCode): void {
   program
     .command('doctor')
     .description('check every need of this machine: found or not, why it matters, how to mend it')
+    .option('--vmm <name>', 'VM manager to look at', 'auto')
     .option('--json', 'print JSON')
-    .action(async (options: { json?: boolean }) => {
+    .action(async (options: { vmm: string; json?: boolean }) => {
       const { examineHost } = await import('../server/readiness.ts');
-      const checks = await examineHost(resolvePaths());
+      const checks = await examineHost(resolvePaths(), options.vmm);
       const failed = checks.filter(({ state }) => state === 'failed').length;
       if (options.json) console.log(JSON.stringify({ ok: failed === 0, checks }));
       else {

@@ -13,6 +13,7 @@ export interface UpOptions {
   readonly port: number;
   readonly sandboxPort: number;
   readonly domain?: string;
+  readonly vmm: string;
   readonly logLevel: LogLevel;
   readonly keepSandboxes?: boolean;
   readonly setup?: boolean;
@@ -29,6 +30,7 @@ export function addUp(program: Command): void {
     .option('--port <port>', 'port of the control API (0: any free one)', parseListenPort, 3000)
     .option('--sandbox-port <port>', 'port by which sandboxes are reached (0: any free one)', parseListenPort, 3001)
     .option('--domain <domain>', 'base domain: <port>-<sandboxId>.<domain> leads to the sandbox port')
+    .option('--vmm <name>', 'VM manager to run sandboxes on (auto: the best that runs here)', 'auto')
     .option('--setup', 'first make what is missing on this machine, as nestbox setup does')
     .option('--keep-sandboxes', 'leave the sandboxes running at the end; the next start finds them again')
     .addOption(new Option('--log-level <level>', 'log lines to standard error').choices(LOG_LEVELS).default('warn'))
@@ -61,6 +63,7 @@ async function up(options: UpOptions): Promise<void> {
     logger,
     api: { host: options.host, port: options.port },
     edge: { host: options.host, port: options.sandboxPort },
+    vmm: options.vmm,
     ...(options.domain === undefined ? {} : { domain: options.domain }),
   });
   cleanup.defer(() => server.stop({ destroySandboxes: !options.keepSandboxes }));

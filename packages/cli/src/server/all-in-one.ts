@@ -17,6 +17,8 @@ export interface AllInOneOptions {
   readonly edge: ListenAddress;
   /** Base domain of sandbox host names; undefined: the control plane's default. */
   readonly domain?: string;
+  /** Name of a VM driver; undefined: the best that runs here. */
+  readonly vmm?: string;
 }
 
 export interface AllInOneServer {
@@ -40,7 +42,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
 
   await using undo = new AsyncDisposableStack();
   // First the host agent: it takes the lock of the state folder.
-  const hostAgent = await startHostAgent({ paths, logger });
+  const hostAgent = await startHostAgent({ paths, logger, ...(options.vmm === undefined ? {} : { vmm: options.vmm }) });
   undo.defer(() => hostAgent.stop({ destroySandboxes: false }));
   const controlPlane = await startControlPlane({
     databasePath: join(paths.stateDir, 'nestbox.db'),

@@ -1,9 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import { NestboxError } from '@nestbox/contract';
 import { buildGuestAgentBundle } from '@nestbox/guest-agent';
+import { type HostCheck, hostChecks } from '@nestbox/host-agent/doctor';
 import { checkSetup, type SetupProgress, setUp } from '@nestbox/host-agent/image';
-import type { NestboxPaths } from '@nestbox/kit';
-import type { HostNeed } from '../terminal/check-report.ts';
+import { hostLayout } from '@nestbox/host-agent/storage';
+import { selectDriver } from '@nestbox/host-agent/vmm';
+import { createLogger, type NestboxPaths } from '@nestbox/kit';
 
 /**
  * Throws NestboxError: forbidden (not root), not_set_up (names what is missing), each with the command that mends it.
@@ -38,21 +40,24 @@ export async function setUpHost(
   });
 }
 
+/** Every need of this machine, met or not, in the order in which one would mend them. Changes nothing. */
+export async function examineHost(paths: NestboxPaths, vmm: string): Promise<HostCheck[]> {
+  const driver = selectDriver(vmm, {
+    runRoot: paths.runDir,
+    instance: paths.instance,
+    cacheDir: hostLayout(paths).cacheDir,
+    logger: createLogger({ level: 'silent' }),
+  });
+  try {
+    return await hostChecks({ paths, agentSources: agentSources(), describeVmm: () => driver.describe() });
+  } finally {
+    await driver.close();
+  }
+}
+
 /** What the guest agent's bundle is made from. */
 function agentSources(): string[] {
   return ['@nestbox/guest-agent', '@nestbox/contract'].map((name) =>
     fileURLToPath(new URL('.', import.meta.resolve(name))),
   );
-}
-
-/** Every need of this machine, met or not. Changes nothing. */
-export async function examineHost(paths: NestboxPaths): Promise<HostNeed[]> {
-  const { missing } = await checkSetup(paths, agentSources());
-  return missing.map(({ what }) => ({
-    name: 'Set-up',
-    state: 'failed' as const,
-    found: `missing: ${what}`,
-    why: 'Sandboxes boot from it.',
-    mend: 'nestbox setup',
-  }));
 }

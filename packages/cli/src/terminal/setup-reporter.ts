@@ -7,6 +7,9 @@ type Output = NodeJS.WritableStream & Partial<Pick<WriteStream, 'isTTY' | 'colum
 
 const TITLE_WIDTH = 32;
 
+/** Output that is no terminal gets a line for the beginning of a step only when the step takes longer than this. */
+const WORTH_A_LINE_MS = 1000;
+
 /** Shows a set-up: one line a step, redrawn while the step goes on when the output is a terminal. */
 export function setupReporter(output: Output): (event: SetupProgress) => void {
   const live = output.isTTY === true;
@@ -14,13 +17,16 @@ export function setupReporter(output: Output): (event: SetupProgress) => void {
     const width = (output.columns ?? 80) - 1;
     output.write(`\r\x1b[2K${line.length > width ? `${line.slice(0, width - 1)}…` : line}`);
   };
+  let announcement: NodeJS.Timeout | undefined;
   return ({ state, title, detail, elapsedMs }) => {
     const name = title.padEnd(TITLE_WIDTH);
     if (state === 'started' || state === 'progress') {
       if (live) draw(`  ${name} ${detail ?? '…'}`);
-      else if (state === 'started') output.write(`  ${name} …\n`);
+      else if (state === 'started')
+        announcement = setTimeout(() => output.write(`  ${name} …\n`), WORTH_A_LINE_MS).unref();
       return;
     }
+    clearTimeout(announcement);
     const mark = state === 'failed' ? styleText('red', '✗') : styleText('green', '✔');
     const words = [
       detail ?? (state === 'skipped' ? 'there already' : ''),
