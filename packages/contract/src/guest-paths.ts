@@ -1,56 +1,71 @@
 import { GUEST_INTERNAL_PATHS } from './guest.ts';
 
-/** Percent-decoding is repeated, since a second proxy or a router behind us may decode once more. */
-const MAX_DECODE_PASSES = 4;
+/** Public routes of the guest agent have short paths; what is longer is none of them. */
+const MAX_PATH_LENGTH = 1024;
+/** More readings than this has no path that is meant honestly. */
+const MAX_READINGS = 256;
+
+/** Paths in which every parser reads the same: words with inner dots between single slashes. */
+const UNAMBIGUOUS = /^(\/[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)+$/;
 
 /**
  * Tells whether a request target reaches a route of the guest agent that only the host may call
  * (`GUEST_INTERNAL_PATHS`), however it is spelled: dot segments, doubled slashes, backslashes, percent-encoding,
- * absolute or network form, path parameters, letter case. Each of them is read by some router as the plain path, so
- * every reading counts; no public route of the guest agent has a spelling that is caught by it.
+ * absolute or network form, path parameters, control characters, letter case. Parsers differ in which of these they
+ * undo and in what order, so every order counts: internal is what any sequence of READINGS turns into such a path.
  *
  * `rawPath` is the request target as it came on the wire, with or without query. Only meaningful for GUEST_AGENT_PORT.
  */
 export function isInternalGuestPath(rawPath: string): boolean {
-  let target = rawPath;
-  for (let pass = 0; pass <= MAX_DECODE_PASSES; pass++) {
-    if (readings(target).some((path) => GUEST_INTERNAL_PATHS.has(path))) return true;
-    const decoded = percentDecode(target);
-    if (decoded === target) return false;
-    target = decoded;
+  const path = cutQuery(rawPath);
+  if (UNAMBIGUOUS.test(path)) return GUEST_INTERNAL_PATHS.has(path.toLowerCase());
+  if (path.length > MAX_PATH_LENGTH) return true;
+  const seen = new Set([path]);
+  // A set hands out what is added while it is walked.
+  for (const reading of seen) {
+    if (GUEST_INTERNAL_PATHS.has(reading) || seen.size > MAX_READINGS) return true;
+    for (const read of READINGS) seen.add(read(reading));
   }
-  // Nothing legitimate is encoded this often.
-  return true;
+  return false;
 }
 
-/** The paths that different parsers would see in one target: as it is, and with its first part taken for an authority. */
-function readings(target: string): string[] {
-  const path = withoutControls(target).replaceAll('\\', '/').toLowerCase().split(/[?#]/, 1)[0] ?? '';
-  const withoutScheme = path.replace(/^[a-z][a-z0-9+.-]*:/, '');
-  const found = [resolvePath(path), resolvePath(withoutScheme)];
-  if (withoutScheme.startsWith('//')) found.push(resolvePath(withoutScheme.replace(/^\/+[^/]*/, '')));
-  return found;
-}
+/** What a parser may do to a path before it looks at it. */
+const READINGS: readonly ((path: string) => string)[] = [
+  cutQuery,
+  percentDecode,
+  (path) => path.toLowerCase(),
+  (path) => path.replaceAll('\\', '/'),
+  (path) => path.replace(/\/{2,}/g, '/'),
+  (path) => path.replace(/\/+$/, ''),
+  (path) => path.replace(/;[^/]*/g, ''),
+  (path) => path.replace(/^[A-Za-z][A-Za-z0-9+.-]*:/, ''),
+  (path) => path.replace(/^\/{2,}[^/]*/, ''),
+  dropControls,
+  applyDotSegments,
+];
 
-/** Collapses slashes, drops path parameters and trailing slashes, and applies dot segments. */
-function resolvePath(path: string): string {
-  const kept: string[] = [];
-  for (const segment of path.split('/')) {
-    const name = segment.split(';', 1)[0] ?? '';
-    if (name === '..') kept.pop();
-    else if (name !== '' && name !== '.') kept.push(name);
-  }
-  return `/${kept.join('/')}`;
-}
-
-/** WHATWG URL parsers drop tabs and line breaks anywhere; other parsers trim blanks or stop at NUL. */
-function withoutControls(text: string): string {
-  let kept = '';
-  for (const char of text) if (char > ' ' && char !== '\x7f') kept += char;
-  return kept;
+function cutQuery(path: string): string {
+  return path.split(/[?#]/, 1)[0] ?? '';
 }
 
 /** Decodes byte by byte and never fails: everything that matters here is ASCII. */
-function percentDecode(text: string): string {
-  return text.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+function percentDecode(path: string): string {
+  return path.replace(/%([0-9a-f]{2})/gi, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+}
+
+/** URL parsers drop tabs and line breaks anywhere, others trim blanks or stop at NUL. */
+function dropControls(path: string): string {
+  let kept = '';
+  for (const char of path) if (char > ' ' && char !== '\x7f') kept += char;
+  return kept;
+}
+
+/** RFC 3986, section 5.2.4: an empty segment is a segment and can be taken back like any other. */
+function applyDotSegments(path: string): string {
+  const kept: string[] = [];
+  for (const segment of path.split('/').slice(1)) {
+    if (segment === '..') kept.pop();
+    else if (segment !== '.') kept.push(segment);
+  }
+  return `/${kept.join('/')}`;
 }

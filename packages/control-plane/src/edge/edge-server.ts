@@ -16,17 +16,10 @@ const STREAM_BUFFER_BYTES = 256 * 1024;
 
 /** The public way into sandboxes, not listening yet. `tunnels` holds the sockets that have left HTTP behind. */
 export function createEdgeServer(directory: EdgeDirectory, tunnels: Set<Socket>, logger: Logger): Server {
-  const resolve = async (request: IncomingMessage): Promise<Resolution> => {
-    try {
-      return await resolveTarget(directory, request);
-    } catch (error) {
-      logger.error({ err: error }, 'The edge failed to find a sandbox');
-      return { error: edgeFailure() };
-    }
-  };
   const server = createServer({
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: HEADERS_TIMEOUT_MS,
+    connectionsCheckingInterval: HEADERS_TIMEOUT_MS / 2,
     keepAliveTimeout: KEEP_ALIVE_MS,
     // Uploads and streams take as long as they take.
     requestTimeout: 0,
@@ -39,7 +32,7 @@ export function createEdgeServer(directory: EdgeDirectory, tunnels: Set<Socket>,
     shouldUpgradeCallback: (request) => request.headers.upgrade?.toLowerCase() !== 'h2c',
   });
   server.on('request', (request, response) => {
-    void resolve(request).then((resolution) => {
+    void resolveOrFail(directory, request, logger, (resolution) => {
       if (response.destroyed) return;
       if ('error' in resolution) answerError(response, resolution.error);
       else forwardRequest(resolution.target, request, response, logger);
@@ -50,7 +43,7 @@ export function createEdgeServer(directory: EdgeDirectory, tunnels: Set<Socket>,
     socket.once('close', () => tunnels.delete(socket));
     // Until it is forwarded, nobody else listens for this.
     socket.on('error', () => socket.destroy());
-    void resolve(request).then((resolution) => {
+    void resolveOrFail(directory, request, logger, (resolution) => {
       if (socket.destroyed) return;
       if ('error' in resolution) socket.end(edgeErrorOnWire(resolution.error));
       else forwardUpgrade(resolution.target, request, socket, head, logger);
@@ -58,6 +51,21 @@ export function createEdgeServer(directory: EdgeDirectory, tunnels: Set<Socket>,
   });
   server.on('clientError', answerBrokenRequest);
   return server;
+}
+
+/** Never rejects: what goes wrong on the way, in `proceed` too, becomes an answer of this one request. */
+async function resolveOrFail(
+  directory: EdgeDirectory,
+  request: IncomingMessage,
+  logger: Logger,
+  proceed: (resolution: Resolution) => void,
+): Promise<void> {
+  try {
+    proceed(await resolveTarget(directory, request));
+  } catch (error) {
+    logger.error({ err: error }, 'The edge failed to serve a request');
+    proceed({ error: edgeFailure() });
+  }
 }
 
 /** For what is not HTTP, or comes too slowly: node has no request object for it. */

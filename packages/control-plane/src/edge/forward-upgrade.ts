@@ -38,7 +38,7 @@ export function forwardUpgrade(
     client.end(edgeErrorOnWire(hostUnreachable(target.address.sandboxId)));
   });
   upstream.once('upgrade', (answer, socket, answerHead) => {
-    client.write(answerOnWire(answer, ['Connection', 'Upgrade', 'Upgrade', answer.headers.upgrade ?? '']));
+    client.write(answerOnWire(answer, ['Connection', 'Upgrade', 'Upgrade', answer.headers.upgrade ?? '']), 'latin1');
     client.off('close', giveUp);
     client.off('error', giveUp);
     // What came behind the head of each side goes first.
@@ -48,7 +48,7 @@ export function forwardUpgrade(
   });
   // The application refused: its answer is the client's, and the connection ends with it.
   upstream.once('response', (answer) => {
-    client.write(answerOnWire(answer, ['Connection', 'close']));
+    client.write(answerOnWire(answer, ['Connection', 'close']), 'latin1');
     answer.on('error', () => client.destroy());
     answer.pipe(client);
   });

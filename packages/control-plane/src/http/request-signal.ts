@@ -1,3 +1,4 @@
+import { NestboxError } from '@nestbox/contract';
 import type { FastifyReply } from 'fastify';
 
 /** Aborted when the client goes away before it has its answer. */
@@ -5,7 +6,7 @@ export function requestSignal(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
   const { raw } = reply;
   raw.once('close', () => {
-    if (!raw.writableFinished) controller.abort(new Error('The client went away.'));
+    if (!raw.writableFinished) controller.abort(new NestboxError('deadline_exceeded', 'The client went away.'));
   });
   return controller.signal;
 }

@@ -1,6 +1,6 @@
 import { endSandbox, STOP_RETRY_MS } from '../service/end-sandbox.ts';
 import type { ServiceContext } from '../service/service-context.ts';
-import { listDue, markStopping, nextDueAtMs, postponeStop } from '../store/sandbox-repository.ts';
+import { nextDueAtMs, takeDue } from '../store/sandbox-repository.ts';
 import type { ReaperActions } from './reaper.ts';
 
 const BATCH = 100;
@@ -10,11 +10,9 @@ export function expireSandboxes(context: ServiceContext): ReaperActions {
   return {
     nextDueAtMs: () => nextDueAtMs(context.db),
     takeDue: async (nowMs) => {
-      const due = await listDue(context.db, nowMs, BATCH);
-      const retryAtMs = nowMs + STOP_RETRY_MS;
-      for (const { id } of due)
-        if (!(await markStopping(context.db, id, retryAtMs))) await postponeStop(context.db, id, retryAtMs);
-      return due.map(({ id }) => id);
+      const ids = await takeDue(context.db, nowMs, nowMs + STOP_RETRY_MS, BATCH);
+      for (const id of ids) context.routes.forget(id);
+      return ids;
     },
     end: (sandboxId) => endSandbox(context, sandboxId, 'timed out'),
   };

@@ -160,6 +160,21 @@ describe('reconciliation', () => {
     assert.deepEqual(host.destroyed, []);
   });
 
+  test('does not believe a list that is older than a sandbox', async () => {
+    const clock = new ManualClock();
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], {}, clock);
+    const id = await createSandbox(server);
+    host.missingInList.add(id);
+    host.goOffline();
+    await clock.untilSleeping(100);
+    host.comeBack();
+    clock.advance(100);
+    await host.until(() => host.lookedFor.includes(id));
+    await until(async () => (await server.api('/templates')).status === 200);
+    assert.deepEqual(await listIds(server), [id]);
+  });
+
   test('keeps rows while a host is away, answers 503 meanwhile, and goes on when it is back', async () => {
     const clock = new ManualClock();
     await using host = await new HostDouble().open();

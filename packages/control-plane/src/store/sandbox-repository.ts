@@ -1,6 +1,6 @@
 import type { Kysely, SelectQueryBuilder } from 'kysely';
 import { fromRow, type SandboxRecord, toRow } from './sandbox-record.ts';
-import { STATES_BEFORE } from './sandbox-state.ts';
+import { type SandboxState, STATES_BEFORE } from './sandbox-state.ts';
 import type { Database } from './schema.ts';
 
 /** `Kysely` or `Transaction`: every function here runs in whichever it is given. */
@@ -143,25 +143,37 @@ export async function deleteSandbox(db: Db, id: string): Promise<boolean> {
   return result.numDeletedRows > 0n;
 }
 
-/** Running and stopping sandboxes whose time has come, the longest due first. */
-export async function listDue(db: Db, nowMs: number, limit: number): Promise<SandboxRecord[]> {
+/**
+ * Marks as stopping whatever is due by `nowMs`, running or stopping already, and returns the ids, at most `limit`. One
+ * statement, so that an end that is moved later at the same moment is not overlooked.
+ */
+export async function takeDue(db: Db, nowMs: number, retryAtMs: number, limit: number): Promise<string[]> {
   const rows = await db
-    .selectFrom('sandboxes')
-    .selectAll()
-    .where('state', 'in', ['running', 'stopping'])
-    .where('end_at_ms', '<=', nowMs)
-    .orderBy('end_at_ms')
-    .limit(limit)
+    .updateTable('sandboxes')
+    .set({ state: 'stopping', end_at_ms: retryAtMs })
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('sandboxes')
+        .select('id')
+        .where('state', 'in', DUE_STATES)
+        .where('end_at_ms', '<=', nowMs)
+        .orderBy('end_at_ms')
+        .limit(limit),
+    )
+    .returning('id')
     .execute();
-  return rows.map(fromRow);
+  return rows.map(({ id }) => id);
 }
+
+/** A running sandbox is due at its end, a stopping one when ending it is to be tried again. */
+const DUE_STATES: readonly SandboxState[] = ['running', 'stopping'];
 
 /** When the next running or stopping sandbox is due; undefined when there is none. */
 export async function nextDueAtMs(db: Db): Promise<number | undefined> {
   const row = await db
     .selectFrom('sandboxes')
     .select('end_at_ms')
-    .where('state', 'in', ['running', 'stopping'])
+    .where('state', 'in', DUE_STATES)
     .orderBy('end_at_ms')
     .limit(1)
     .executeTakeFirst();

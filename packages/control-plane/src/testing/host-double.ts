@@ -33,6 +33,8 @@ export class HostDouble {
   readonly created: CreateSandboxRequest[] = [];
   /** Every id that was to be destroyed, in order. */
   readonly destroyed: string[] = [];
+  /** Every id that was asked for by itself, in order. */
+  readonly lookedFor: string[] = [];
   readonly templates = [
     create(TemplateSchema, {
       templateId: 'base0000000000000000',
@@ -50,6 +52,8 @@ export class HostDouble {
   /** Thrown by create and destroy calls, when set. */
   createError: Error | undefined;
   destroyError: Error | undefined;
+  /** Left out of the list that a watch begins with, as if the list had been made before they were. */
+  readonly missingInList = new Set<string>();
   /** While true every call fails as if nobody listened. */
   #offline: boolean = false;
   readonly #watchers = new Set<{ push: (message: WatchMessage) => void; fail: () => void }>();
@@ -158,6 +162,8 @@ export class HostDouble {
       },
       getSandbox: ({ sandboxId }) => {
         this.#requireOnline();
+        this.lookedFor.push(sandboxId);
+        this.#changed();
         const sandbox = this.sandboxes.get(sandboxId);
         if (sandbox === undefined) throw toRpcError(new NestboxError('sandbox_not_found', 'There is none.'));
         return { sandbox };
@@ -196,7 +202,8 @@ export class HostDouble {
 
   async *#watch(signal: AbortSignal): AsyncGenerator<WatchMessage> {
     this.#requireOnline();
-    const queue: WatchMessage[] = [{ event: { case: 'snapshot', value: { sandboxes: [...this.sandboxes.values()] } } }];
+    const listed = [...this.sandboxes.values()].filter(({ sandboxId }) => !this.missingInList.has(sandboxId));
+    const queue: WatchMessage[] = [{ event: { case: 'snapshot', value: { sandboxes: listed } } }];
     let failed = false;
     let wake = () => {};
     const watcher = {

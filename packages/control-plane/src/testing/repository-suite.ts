@@ -11,7 +11,6 @@ import {
   extendEnd,
   findSandbox,
   insertSandbox,
-  listDue,
   listRunning,
   listSandboxesOfHost,
   markAllStartingAsStopping,
@@ -20,6 +19,7 @@ import {
   nextDueAtMs,
   postponeStop,
   setEnd,
+  takeDue,
 } from '../store/sandbox-repository.ts';
 import type { Database } from '../store/schema.ts';
 import { countSpawn, listTemplateUsage } from '../store/template-usage-repository.ts';
@@ -161,16 +161,14 @@ export function describeRepositories(backend: RepositoryBackend): void {
         await insertSandbox(db, record('starting', { endAtMs: T0 }));
         await insertSandbox(db, record('stopping', { state: 'stopping', endAtMs: T0 + 5 }));
         assert.equal(await nextDueAtMs(db), T0 + 1);
-        const due = async (nowMs: number) => (await listDue(db, nowMs, 10)).map(({ id }) => id);
-        assert.deepEqual(await due(T0), []);
-        assert.deepEqual(await due(T0 + 5), ['first', 'stopping']);
-        assert.deepEqual(
-          (await listDue(db, T0 + 5, 1)).map(({ id }) => id),
-          ['first'],
-        );
-        await postponeStop(db, 'stopping', T0 + 50);
-        await postponeStop(db, 'first', T0 + 50);
-        assert.deepEqual(await due(T0 + 5), ['first']);
+        assert.deepEqual(await takeDue(db, T0, T0 + 99, 10), []);
+        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 1), ['first']);
+        assert.equal((await findSandbox(db, 'first'))?.state, 'stopping');
+        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 10), ['stopping'], 'nothing is taken twice');
+        assert.equal(await nextDueAtMs(db), T0 + 20);
+        await postponeStop(db, 'stopping', T0 + 10);
+        await postponeStop(db, 'later', T0 + 10);
+        assert.deepEqual(await takeDue(db, T0 + 10, T0 + 99, 10), ['stopping']);
       }));
 
     test('deleting takes the metadata along and tells whether there was something', () =>

@@ -1,0 +1,49 @@
+import { readFile } from 'node:fs/promises';
+import { NestboxError } from '@nestbox/contract';
+import { z } from 'zod';
+
+const listenAddress = z.strictObject({ host: z.string().min(1), port: z.int().min(0).max(65_535) });
+
+const remoteHost = z.strictObject({
+  id: z.string().min(1),
+  /** Base URL of the host agent's RPC. */
+  url: z.url({ protocol: /^https?$/ }),
+  /** Sent to the host agent as a bearer token. */
+  token: z.string().min(1),
+  proxy: z.union([z.strictObject({ socketPath: z.string().min(1) }), listenAddress]),
+});
+
+/** The file that the standalone daemon is started with. It holds secrets: keep it readable by its user alone. */
+const daemonConfig = z.strictObject({
+  databasePath: z.string().min(1),
+  apiKey: z.string().regex(/^e2b_[0-9a-f]{40}$/, 'must be "e2b_" and 40 hexadecimal digits'),
+  tokenSeed: z.string().min(32),
+  api: listenAddress.default({ host: '127.0.0.1', port: 3000 }),
+  edge: listenAddress.default({ host: '127.0.0.1', port: 3001 }),
+  domain: z.string().min(1).optional(),
+  maxTimeoutSec: z.int().min(1).optional(),
+  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  hosts: z.array(remoteHost).min(1),
+});
+
+export type DaemonConfig = z.infer<typeof daemonConfig>;
+export type RemoteHost = z.infer<typeof remoteHost>;
+
+/** Throws `invalid_request` with a line for each mistake. */
+export async function readDaemonConfig(path: string): Promise<DaemonConfig> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new NestboxError('invalid_request', `The configuration ${path} cannot be read.`, { cause });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new NestboxError('invalid_request', `The configuration ${path} is not valid JSON.`, { cause });
+  }
+  const parsed = daemonConfig.safeParse(json);
+  if (parsed.success) return parsed.data;
+  throw new NestboxError('invalid_request', `The configuration ${path} is wrong:\n${z.prettifyError(parsed.error)}`);
+}

@@ -1,0 +1,60 @@
+import { once } from 'node:events';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import type { Transport } from '@connectrpc/connect';
+import { createConnectTransport } from '@connectrpc/connect-node';
+import { NestboxError } from '@nestbox/contract';
+import { createLogger } from '@nestbox/kit';
+import { type DaemonConfig, type RemoteHost, readDaemonConfig } from './daemon-config.ts';
+import { startControlPlane } from './start-control-plane.ts';
+
+/** The control plane by itself, for hosts on other machines: `node main.ts CONFIG.json`. */
+async function main(): Promise<void> {
+  const [path] = process.argv.slice(2);
+  if (path === undefined) throw new NestboxError('invalid_request', 'Usage: node main.ts CONFIG.json');
+  const { hosts, logLevel, ...config } = await readDaemonConfig(path);
+  const logger = createLogger({ level: logLevel, name: 'control-plane' });
+  const plane = await startControlPlane({
+    ...withoutUndefined(config),
+    logger,
+    hosts: hosts.map((host) => ({ id: host.id, transport: remoteTransport(host), proxyAddress: host.proxy })),
+  });
+  logger.info({ apiUrl: plane.apiUrl, edgeUrl: plane.edgeUrl }, 'Ready');
+  await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+  logger.info('Stopping; sandboxes go on');
+  await plane.stop();
+}
+
+function remoteTransport({ url, token }: RemoteHost): Transport {
+  // The agents' TCP keep-alive finds hosts that vanished while the watch says nothing.
+  const agent = url.startsWith('https:') ? new HttpsAgent({ keepAlive: true }) : new HttpAgent({ keepAlive: true });
+  return createConnectTransport({
+    baseUrl: url,
+    httpVersion: '1.1',
+    nodeOptions: { agent },
+    interceptors: [
+      (next) => (request) => {
+        request.header.set('Authorization', `Bearer ${token}`);
+        return next(request);
+      },
+    ],
+  });
+}
+
+/** Optional fields that are not there, instead of there and undefined. */
+function withoutUndefined({ domain, maxTimeoutSec, ...rest }: Omit<DaemonConfig, 'hosts' | 'logLevel'>) {
+  return {
+    ...rest,
+    ...(domain === undefined ? {} : { domain }),
+    ...(maxTimeoutSec === undefined ? {} : { maxTimeoutSec }),
+  };
+}
+
+try {
+  await main();
+  process.exitCode = 0;
+} catch (error) {
+  const known = NestboxError.from(error, error instanceof Error ? error.message : String(error));
+  process.stderr.write(`${known.code}: ${known.message}\n`);
+  process.exitCode = 1;
+}
