@@ -5,6 +5,9 @@ import { endToEndHeaders, requestHeaders } from './forwarded-headers.ts';
 import { CONNECT_TIMEOUT_MS } from './host-proxies.ts';
 import type { EdgeTarget } from './resolve-target.ts';
 
+/** What may be sent again without knowing what became of it. Source: RFC 9110, section 9.2.2, the safe ones alone. */
+const REPEATABLE_METHODS = new Set(['GET', 'HEAD', 'OPTIONS']);
+
 /**
  * Sends a request on to the host's proxy and its answer back, both as streams: a slow reader on either side slows the
  * other one, nothing is collected. When one side goes away the other is ended too.
@@ -17,6 +20,7 @@ export function forwardRequest(
 ): void {
   const hasBody = request.headers['transfer-encoding'] !== undefined || Number(request.headers['content-length']) > 0;
   const { sandboxId } = target.address;
+  const mayRepeat = !hasBody && REPEATABLE_METHODS.has(request.method ?? '');
   let upstream: ClientRequest;
   let retried = false;
   const send = () => {
@@ -30,8 +34,8 @@ export function forwardRequest(
     upstream.once('error', (error) => {
       if (response.destroyed || response.headersSent) {
         response.destroy();
-      } else if (!hasBody && !retried && upstream.reusedSocket && isReset(error)) {
-        // An idle connection that the proxy closed at the same moment: nothing of this request was looked at.
+      } else if (mayRepeat && !retried && upstream.reusedSocket && isReset(error)) {
+        // Most likely an idle connection that the proxy closed at the same moment.
         retried = true;
         send();
       } else {
