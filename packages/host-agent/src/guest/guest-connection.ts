@@ -17,6 +17,9 @@ export interface GuestEndpoint {
 /** Which user runs a process or owns a file. Source: envd-interface, "User". */
 export const DEFAULT_GUEST_USER = 'root';
 
+/** A guest that announces more is not believed, and nothing is set aside for it. */
+const MAX_MESSAGE_BYTES = 16 * 2 ** 20;
+
 /** One guest agent, its two pools, and the typed clients over them. */
 export class GuestConnection {
   readonly endpoint: GuestEndpoint;
@@ -63,6 +66,7 @@ export class GuestConnection {
       httpVersion: '1.1',
       baseUrl: `http://${this.endpoint.address}:${this.port}`,
       acceptCompression: [],
+      readMaxBytes: MAX_MESSAGE_BYTES,
       nodeOptions: { agent: pool },
       ...(defaultTimeoutMs === undefined ? {} : { defaultTimeoutMs }),
     });

@@ -102,7 +102,6 @@ function relayResponse(
       hosts: upstream.guestNames,
       port: upstream.target.port,
       requestHost: request.headers.host,
-      prefix: upstream.target.prefix,
     });
   closeUnlessBodyArrives(request, response);
   response.sendDate = false;

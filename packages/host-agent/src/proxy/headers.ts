@@ -45,16 +45,14 @@ export interface TargetNames {
   readonly port: number;
   /** Host header of the request: an absolute Location to it is right for the client already. */
   readonly requestHost: string | undefined;
-  /** `/proxy/<sandboxId>/<port>` */
-  readonly prefix: string;
 }
 
 /**
- * Keeps a browser inside the sandbox's URL: root-relative Locations, and absolute ones to the guest itself, get the
- * prefix (which the edge takes off again). All others are left as they are.
+ * Keeps a browser inside the sandbox's URL: of an absolute Location to the guest itself only path and query stay, which
+ * are right behind whatever name the client reached the sandbox by. All others are left as they are: root-relative ones
+ * are right already, since `/proxy/<sandboxId>/<port>` is between edge and host only.
  */
 export function rewriteLocation(location: string, target: TargetNames): string {
-  if (location.startsWith('/') && !/^[/\\]{2}/.test(location)) return target.prefix + location;
   const absolute = /^(?:https?:)?\/\/([^/?#\\]*)(.*)$/is.exec(location);
   if (absolute === null) return location;
   const [, authority = '', rest = ''] = absolute;
@@ -63,7 +61,8 @@ export function rewriteLocation(location: string, target: TargetNames): string {
   if (named === null) return location;
   const [, host = '', port] = named;
   if (!target.hosts.has(host.toLowerCase()) || Number(port ?? 80) !== target.port) return location;
-  return target.prefix + (rest.startsWith('/') ? rest : `/${rest}`);
+  // A path that began with two slashes would name another host.
+  return `/${rest.replace(/^[/\\]+/, '')}`;
 }
 
 /** Replaces every Location in a flat list of headers, in place. */

@@ -11,7 +11,7 @@ test('the prefix is cut off as text', () => {
     ['/proxy/i1/8080//', '//'],
     ['/proxy/i1/8080/%2e%2E/x', '/%2e%2E/x'],
   ] as const)
-    assert.deepEqual(parseRequestTarget(url), { sandboxId: 'i1', port: 8080, prefix: '/proxy/i1/8080', path });
+    assert.deepEqual(parseRequestTarget(url), { sandboxId: 'i1', port: 8080, path });
 });
 
 test('what names no sandbox and port is nothing', () => {

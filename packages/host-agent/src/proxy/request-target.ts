@@ -4,8 +4,6 @@ import { GUEST_AGENT_PORT, isInternalGuestPath, parsePort, type SandboxAddress }
 export interface RequestTarget extends SandboxAddress {
   /** Path and query as the application gets them: the text behind the prefix, never re-encoded. */
   readonly path: string;
-  /** `/proxy/<sandboxId>/<port>`: goes before the path of a rewritten Location. */
-  readonly prefix: string;
 }
 
 const TARGET = /^(\/proxy\/([a-z0-9]{1,32})\/([0-9]{1,5}))(?=[/?]|$)/;
@@ -18,7 +16,7 @@ export function parseRequestTarget(url: string): RequestTarget | undefined {
   const port = parsePort(portText);
   if (port === undefined) return undefined;
   const rest = url.slice(prefix.length);
-  return { sandboxId, port, prefix, path: rest.startsWith('/') ? rest : `/${rest}` };
+  return { sandboxId, port, path: rest.startsWith('/') ? rest : `/${rest}` };
 }
 
 /** True when the request would reach a route of the guest agent that only the host may call, however it is spelled. */

@@ -7,7 +7,7 @@ import { createLogger, type NestboxPaths, resolvePaths } from '@nestbox/kit';
 import { type HostAgent, type HostAgentConfig, startHostAgent } from '../host-agent.ts';
 import type { SandboxSpec } from '../sandbox/sandbox.ts';
 import { type HostLayout, hostLayout } from '../storage/layout.ts';
-import type { VmSpec } from '../vmm/driver.ts';
+import type { VmDriver, VmSpec } from '../vmm/driver.ts';
 import { createFakeDriver, type FakeFailures, type FakeVmCommand } from '../vmm/fake/fake-driver.ts';
 import { findProcesses } from '../vmm/processes.ts';
 import { LoopbackNetworks } from './loopback-networks.ts';
@@ -44,14 +44,7 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
     await makeDriver().removeStrays([]);
     await rm(root, { recursive: true, force: true });
   });
-  const makeDriver = () =>
-    createFakeDriver({
-      runRoot: paths.runDir,
-      logger: TEST_LOGGER,
-      stopGraceMs: 200,
-      failures,
-      command: (spec) => command(addressOf(networks, spec), agent.mood),
-    });
+  const makeDriver = () => testDriver(paths, networks, (address) => command(address, agent.mood), failures);
   return {
     paths,
     layout,
@@ -73,6 +66,22 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
       ];
     },
   };
+}
+
+/** A fake driver whose VMs are the given processes, each on the address of its slot. */
+export function testDriver(
+  paths: NestboxPaths,
+  networks: LoopbackNetworks,
+  command: (address: string) => FakeVmCommand,
+  failures: FakeFailures = {},
+): VmDriver {
+  return createFakeDriver({
+    runRoot: paths.runDir,
+    logger: TEST_LOGGER,
+    stopGraceMs: 200,
+    failures,
+    command: (spec) => command(addressOf(networks, spec)),
+  });
 }
 
 export function testSpec(overrides: Partial<SandboxSpec> = {}): SandboxSpec {

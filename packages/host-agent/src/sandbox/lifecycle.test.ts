@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { NestboxError } from '@nestbox/contract';
+import { createGuestClient } from '../guest/guest-client.ts';
+import { type Lifecycle, LifecycleCell } from './lifecycle.ts';
+import type { SandboxState } from './sandbox.ts';
+
+const vm = {
+  handle: { sandboxId: 'i1', vmm: 'fake', process: { pid: 1, startTicks: 1 }, runDir: '/run/x', cgroup: undefined },
+  slot: { index: 1, netnsName: 'n', tapName: 't', guestMac: 'm', guestAddress: 'g', hostReachableAddress: 'h' },
+  guest: createGuestClient({ address: '127.0.0.1', accessToken: undefined }),
+  envdVersion: '0',
+} as const;
+
+const STATES: Record<SandboxState, Lifecycle> = {
+  starting: { state: 'starting' },
+  running: { state: 'running', vm, stall: undefined },
+  stopping: { state: 'stopping', reason: 'r', remains: undefined },
+  gone: { state: 'gone', reason: 'r' },
+};
+
+const ALLOWED = [
+  'starting running',
+  'starting stopping',
+  'starting gone',
+  'running running',
+  'running stopping',
+  'stopping gone',
+];
+
+test('a sandbox goes only the ways that the table has, and each is told', () => {
+  for (const from of Object.values(STATES))
+    for (const to of Object.values(STATES)) {
+      let told = 0;
+      const cell = new LifecycleCell(from, () => {
+        told += 1;
+      });
+      const go = () => cell.transition(to);
+      if (ALLOWED.includes(`${from.state} ${to.state}`)) {
+        go();
+        assert.equal(cell.current, to);
+        assert.equal(told, 1);
+      } else {
+        assert.throws(go, (error: unknown) => error instanceof NestboxError && error.code === 'internal');
+        assert.equal(cell.current, from);
+        assert.equal(told, 0);
+      }
+    }
+});
