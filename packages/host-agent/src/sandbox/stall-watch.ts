@@ -20,7 +20,8 @@ export function watchForStalls(
 ): () => Promise<void> {
   let looking: Promise<void> | undefined;
   const timer = setInterval(() => {
-    looking ??= lookForStalls(context, running())
+    looking ??= freeBytes(context.layout.sandboxesDir)
+      .then((free) => lookForStalls(context, running(), free))
       .catch((error: unknown) => context.logger.error({ err: error }, 'looking for stalled VMs failed'))
       .finally(() => {
         looking = undefined;
@@ -33,8 +34,12 @@ export function watchForStalls(
   };
 }
 
-export async function lookForStalls(context: SandboxContext, running: Iterable<LiveSandbox>): Promise<void> {
-  const free = await freeBytes(context.layout.sandboxesDir);
+/** One look, with so many bytes free where the sandboxes' disks are. */
+export async function lookForStalls(
+  context: Pick<SandboxContext, 'driver' | 'logger'>,
+  running: Iterable<LiveSandbox>,
+  free: number,
+): Promise<void> {
   for (const sandbox of running) {
     const { lifecycle } = sandbox;
     if (lifecycle.state !== 'running') continue;
@@ -48,7 +53,11 @@ export async function lookForStalls(context: SandboxContext, running: Iterable<L
   }
 }
 
-async function lookAt({ driver, logger }: SandboxContext, sandbox: LiveSandbox, free: number): Promise<void> {
+async function lookAt(
+  { driver, logger }: Pick<SandboxContext, 'driver' | 'logger'>,
+  sandbox: LiveSandbox,
+  free: number,
+): Promise<void> {
   const before = sandbox.lifecycle;
   if (before.state !== 'running') return;
   const { handle } = before.vm;
