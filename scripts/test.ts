@@ -16,7 +16,7 @@ import { checkSources } from './support/source-checks.ts';
  */
 const GROUPS: readonly string[] = [
   'packages/**/!(*.vm).test.ts',
-  'scripts/**/*.test.ts',
+  '{scripts,bench}/**/*.test.ts',
   'packages/**/*.vm.test.ts',
   'test/compat/**/*.test.ts',
   'test/e2e/**/*.test.ts',

@@ -1,0 +1,22 @@
+import { readFile } from 'node:fs/promises';
+import { GUEST_AGENT_PORT } from '@nestbox/contract';
+import { hostLayout } from '@nestbox/host-agent/storage';
+import type { NestboxPaths } from '@nestbox/kit';
+import { z } from 'zod';
+
+/** The part of a sandbox's record that leads to its guest agent past edge and proxy. */
+const record = z.object({
+  accessToken: z.string().optional(),
+  slot: z.object({ hostReachableAddress: z.string() }),
+});
+
+/** Where the guest agent of a sandbox listens, as the host agent reaches it. */
+export async function directGuest(
+  paths: NestboxPaths,
+  sandboxId: string,
+): Promise<{ url: string; accessToken: string | undefined }> {
+  const { accessToken, slot } = record.parse(
+    JSON.parse(await readFile(hostLayout(paths).sandboxRecord(sandboxId), 'utf8')),
+  );
+  return { url: `http://${slot.hostReachableAddress}:${GUEST_AGENT_PORT}`, accessToken };
+}

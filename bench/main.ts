@@ -1,0 +1,62 @@
+/**
+ * `npm run bench [-- --rounds N] [--size-mib N] [--stdout]`: measures Nestbox against the bare floor in the same run and
+ * writes docs/benchmarks.md. Wants root, a machine that is set up, and nothing else to do.
+ */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { resolvePaths } from '@nestbox/kit';
+import { Sandbox } from 'e2b';
+import { formatSeconds } from '../packages/cli/src/terminal/format-seconds.ts';
+import { prepareHost } from '../scripts/support/prepare-host.ts';
+import { ROOT } from '../scripts/support/repository.ts';
+import { startServer } from '../test/support/server.ts';
+import { makeStateFolder, vmsCannotRun } from '../test/support/state-folder.ts';
+import { measureColdBoot } from './cold-boot.ts';
+import { measureCommand } from './command-round-trip.ts';
+import { describeMachine } from './machine.ts';
+import type { Measure } from './measure.ts';
+import { measureNativeAgent } from './native-guest-agent.ts';
+import { formatReport } from './report.ts';
+import { measureServer } from './server-footprint.ts';
+import { measureTransfers } from './transfer.ts';
+
+const { values } = parseArgs({
+  options: {
+    rounds: { type: 'string', default: '7' },
+    'size-mib': { type: 'string', default: '256' },
+    stdout: { type: 'boolean', default: false },
+  },
+});
+const rounds = Number(values.rounds);
+const sizeMib = Number(values['size-mib']);
+if (!(Number.isInteger(rounds) && rounds > 0 && Number.isInteger(sizeMib) && sizeMib > 0))
+  throw new Error('--rounds and --size-mib are whole numbers above 0');
+
+await prepareHost();
+const reason = vmsCannotRun();
+if (reason !== false) throw new Error(`nothing can be measured: ${reason}`);
+
+const machine = await describeMachine(resolvePaths());
+const measures: Measure[] = [];
+await section('guest agent', () => measureNativeAgent(rounds));
+{
+  await using paths = await makeStateFolder();
+  await section('server', () => measureServer(paths, Math.min(rounds, 5)));
+  await using server = await startServer(paths);
+  await section('cold boot', async () => [await measureColdBoot(server, paths, machine, rounds)]);
+  const sandbox = await Sandbox.create({ ...server.connection, timeoutMs: 3_600_000 });
+  await section('commands', async () => [await measureCommand(sandbox, paths, rounds)]);
+  await section('transfers', () => measureTransfers(sandbox, server.sandboxUrl, paths, rounds, sizeMib));
+}
+const report = formatReport(machine, measures, rounds);
+if (values.stdout) console.log(report);
+else await writeFile(join(ROOT, 'docs', 'benchmarks.md'), report);
+
+async function section(name: string, measure: () => Promise<Measure[]>): Promise<void> {
+  const begunMs = performance.now();
+  const found = await measure();
+  measures.push(...found);
+  console.error(`${name} measured in ${formatSeconds(performance.now() - begunMs)}`);
+  for (const { title, ours, floor } of found) console.error(`  ${title}: ${ours}${floor ? `, floor ${floor}` : ''}`);
+}
