@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { GuestConnection } from './guest-connection.ts';
 import { GuestDeadlineError, GuestError, toGuestError } from './guest-error.ts';
@@ -7,8 +8,10 @@ import { openRest } from './rest-call.ts';
 const FIRST_INTERVAL_MS = 5;
 const MAX_INTERVAL_MS = 100;
 const GROWTH = 1.3;
-/** A guest that is still booting swallows the first packets; a fresh dial beats waiting for TCP to repeat them. */
-const ATTEMPT_TIMEOUT_MS = 1000;
+/** A guest that is still booting swallows packets; dialling afresh beats waiting for TCP to repeat them after a second. */
+const DIAL_ATTEMPT_MS = 150;
+/** Once it listens it is given time: the first answer of an emulated guest can take a while. */
+const ANSWER_TIMEOUT_MS = 5000;
 
 /**
  * Asks `GET /health` until it answers. Throws GuestError: `deadline` after `timeoutMs` (with the last refusal as cause),
@@ -20,7 +23,8 @@ export async function waitUntilReady(guest: GuestConnection, timeoutMs: number, 
   for (;;) {
     const leftMs = deadline - performance.now();
     try {
-      await checkHealth(guest, Math.max(1, Math.min(ATTEMPT_TIMEOUT_MS, leftMs)), signal);
+      await tryDial(guest, Math.max(1, Math.min(DIAL_ATTEMPT_MS, leftMs)));
+      await checkHealth(guest, Math.max(1, Math.min(ANSWER_TIMEOUT_MS, leftMs)), signal);
       return;
     } catch (error) {
       if (signal?.aborted) throw toGuestError(error, 'Waiting for the guest agent', signal);
@@ -50,4 +54,20 @@ export async function checkHealth(guest: GuestConnection, timeoutMs: number, sig
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** Connects and hangs up. Rejects when nobody answers in time, or that nobody listens. */
+function tryDial(guest: GuestConnection, timeoutMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host: guest.endpoint.address, port: guest.port });
+    const settle = (error?: Error) => {
+      clearTimeout(timer);
+      socket.destroy();
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const timer = setTimeout(() => settle(new GuestDeadlineError('connect', timeoutMs)), timeoutMs);
+    socket.once('connect', () => settle());
+    socket.once('error', settle);
+  });
 }
