@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { builtinModules } from './bundle-builtins.ts';
 
 /** A package with native code, to be copied as it is to `/agent/node_modules/<name>`. */
 export interface NativePackage {
@@ -39,7 +40,8 @@ export async function buildGuestAgentBundle(outDir: string): Promise<GuestAgentB
     legalComments: 'none',
     external: [...NATIVE_PACKAGES],
     // CommonJS dependencies inside the bundle still call require() for Node's own modules.
-    banner: { js: "import{createRequire as __cr}from'node:module';const require=__cr(import.meta.url);" },
+    banner: { js: "const require=process.getBuiltinModule('node:module').createRequire(import.meta.url);" },
+    plugins: [builtinModules],
     logLevel: 'silent',
   });
   const require = createRequire(import.meta.url);
