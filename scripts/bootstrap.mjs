@@ -159,7 +159,10 @@ async function install() {
   if (code !== 0)
     say('npm did not install the packages; its words above say why. Run the same command again to go on.');
   else if (differences.length > 0) say(`not installed as package-lock.json says: ${differences.join(', ')}`);
-  else say(`npm packages installed in ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+  else {
+    writeFileSync(stampFile, readFileSync(lockFile, 'utf8'));
+    say(`npm packages installed in ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+  }
   return differences.length > 0 ? 1 : code;
 }
 
