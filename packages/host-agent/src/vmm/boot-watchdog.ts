@@ -10,10 +10,10 @@ export interface BootWatchdog {
 }
 
 /**
- * A boot shows its sign of life after 1 to 2 s under TCG on an idle machine. The time doubles with each retry, since on a
+ * A boot shows its sign of life after 1 to 2 s under TCG on an idle machine, 7 s on one with three times too much to do. The time doubles with each retry, since on a
  * machine that is merely overloaded the same time again would only end the same way.
  */
-export const DEFAULT_BOOT_WATCHDOG: BootWatchdog = { firstSignMs: 10_000, retries: 2 };
+export const DEFAULT_BOOT_WATCHDOG: BootWatchdog = { firstSignMs: 15_000, retries: 2 };
 
 /** The time that a boot gets; the first has attempt 0. */
 export function firstSignLimitMs(watchdog: BootWatchdog, attempt: number): number {

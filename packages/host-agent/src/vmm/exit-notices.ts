@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '@nestbox/kit';
 
 interface Watch {
@@ -5,17 +6,23 @@ interface Watch {
   readonly stop: AbortController;
 }
 
+/** Before a watch that failed is tried again. */
+const RETRY_MS = 1000;
+
 /** Tells listeners once when a VM is gone. However many listeners a VM has, it is watched once. */
 export class ExitNotices {
   readonly #watches = new Map<string, Watch>();
   readonly #logger: Logger;
+  readonly #retryMs: number;
 
-  constructor(logger: Logger) {
+  constructor(logger: Logger, options: { readonly retryMs?: number } = {}) {
     this.#logger = logger;
+    this.#retryMs = options.retryMs ?? RETRY_MS;
   }
 
   /**
-   * `waitUntilGone` resolves with the reason in plain words and is asked once for each `key`; it rejects when its signal aborts.
+   * `waitUntilGone` resolves with the reason in plain words and is asked once for each `key`, or again after it failed; it
+   * rejects when its signal aborts.
    * Returns the undo.
    */
   add(
@@ -46,16 +53,24 @@ export class ExitNotices {
   #begin(key: string, waitUntilGone: (signal: AbortSignal) => Promise<string>): Watch {
     const watch: Watch = { listeners: new Set(), stop: new AbortController() };
     this.#watches.set(key, watch);
-    waitUntilGone(watch.stop.signal).then(
-      (reason) => {
+    void this.#run(key, watch, waitUntilGone);
+    return watch;
+  }
+
+  async #run(key: string, watch: Watch, waitUntilGone: (signal: AbortSignal) => Promise<string>): Promise<void> {
+    const { signal } = watch.stop;
+    while (!signal.aborted) {
+      try {
+        const reason = await waitUntilGone(signal);
         if (this.#watches.get(key) === watch) this.#watches.delete(key);
         for (const listener of watch.listeners) this.#call(listener, reason);
-      },
-      (error: unknown) => {
-        if (!watch.stop.signal.aborted) this.#logger.error({ err: error, vm: key }, 'watching a VM failed');
-      },
-    );
-    return watch;
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#logger.error({ err: error, vm: key }, 'watching a VM failed; it is watched again');
+        await sleep(this.#retryMs, undefined, { ref: false });
+      }
+    }
   }
 
   #call(listener: (reason: string) => void, reason: string): void {
