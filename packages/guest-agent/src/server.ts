@@ -9,7 +9,7 @@ import type { RpcHandler } from './rpc/router.ts';
 import { lookupUser } from './users.ts';
 
 /** Handlers by path, then by method. */
-export type RestRoutes = ReadonlyMap<string, Readonly<Record<string, RestHandler>>>;
+export type RestRoutes = Readonly<Record<string, Readonly<Record<string, RestHandler>>>>;
 
 const IDLE_TIMEOUT_MS = 640_000;
 
@@ -46,7 +46,7 @@ export function createAgentServer(context: AgentContext, rpc: RpcHandler, routes
     await route(request)(request, response, url, context);
 
     function route({ method = '' }: IncomingMessage): RestHandler {
-      const handlers = routes.get(path);
+      const handlers = Object.hasOwn(routes, path) ? routes[path] : undefined;
       if (handlers === undefined) throw new RestError(404, `there is no route ${path}`);
       const handler = Object.hasOwn(handlers, method) ? handlers[method] : undefined;
       if (handler !== undefined) return handler;

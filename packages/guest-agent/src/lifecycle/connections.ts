@@ -1,0 +1,22 @@
+import type { Socket } from 'node:net';
+
+/** The open connections of the agent's server, and which of them a restore made stale. */
+export class Connections {
+  readonly #open = new Set<Socket>();
+  #stale: readonly Socket[] = [];
+
+  add(socket: Socket): void {
+    this.#open.add(socket);
+    socket.once('close', () => this.#open.delete(socket));
+  }
+
+  /** Remembers what is open now: after the snapshot is restored, nobody is at the other end of these. */
+  markStale(): void {
+    this.#stale = [...this.#open];
+  }
+
+  closeStale(): void {
+    for (const socket of this.#stale) socket.destroy();
+    this.#stale = [];
+  }
+}
