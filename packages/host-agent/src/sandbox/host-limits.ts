@@ -8,6 +8,8 @@ export interface HostLimits {
   readonly maxMemoryMib: number;
   /** From the VMM's start to the guest agent's first answer. */
   readonly bootTimeoutMs: number;
+  /** How long a sandbox that a restarted host agent takes over may take to answer it. */
+  readonly takeoverTimeoutMs: number;
   /** Boots at once; further creates wait. */
   readonly maxConcurrentBoots: number;
 }
@@ -19,6 +21,7 @@ export function resolveHostLimits(limits: Partial<HostLimits> = {}): HostLimits 
     maxMemoryMib: limits.maxMemoryMib ?? Math.floor((totalmem() / 2 ** 20) * 0.9),
     // Long enough for emulation (TCG) on a busy machine, where a boot takes ten times what it takes with KVM.
     bootTimeoutMs: limits.bootTimeoutMs ?? 60_000,
+    takeoverTimeoutMs: limits.takeoverTimeoutMs ?? 60_000,
     maxConcurrentBoots: limits.maxConcurrentBoots ?? Math.max(2, availableParallelism()),
   };
 }

@@ -326,6 +326,24 @@ describe('a host agent that starts', () => {
     assert.deepEqual(await testHost.leftovers(), []);
   });
 
+  test('ends a sandbox that it took over but whose guest no longer answers', async (t) => {
+    const testHost = await makeTestHost(t);
+    const before = await testHost.start();
+    const spec = testSpec();
+    await before.manager.create(spec);
+    await before.stop();
+    const path = testHost.layout.sandboxRecord(spec.sandboxId);
+    const record = JSON.parse(await readFile(path, 'utf8'));
+    // Nobody listens there.
+    record.slot.hostReachableAddress = '127.255.255.254';
+    await writeFile(path, JSON.stringify(record));
+    const { manager } = await testHost.start({ limits: { takeoverTimeoutMs: 300 } });
+    assert.equal(manager.get(spec.sandboxId).state, 'running');
+    const reason = await untilState(manager.watch(AbortSignal.timeout(60_000)), spec.sandboxId, 'gone');
+    assert.match(reason, /did not answer within 300 ms/);
+    assert.deepEqual(await testHost.leftovers(), []);
+  });
+
   test('on the folder of another one is refused, and the other goes on', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start();

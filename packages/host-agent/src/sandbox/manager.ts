@@ -59,7 +59,12 @@ class HostSandboxes implements SandboxManager {
   /** Takes over a sandbox that a host agent before this one started. */
   adopt(...[identity, lifecycle]: Parameters<SandboxTable['add']>): void {
     const sandbox = this.#table.add(identity, lifecycle);
-    if (lifecycle.state === 'running') this.#watchExit(sandbox, lifecycle.vm);
+    if (lifecycle.state !== 'running') return;
+    this.#watchExit(sandbox, lifecycle.vm);
+    if (lifecycle.stall !== undefined) return;
+    this.#confirm(sandbox, lifecycle.vm).catch((error: unknown) =>
+      this.#context.logger.error({ err: error, sandboxId: sandbox.id }, 'an unreachable sandbox could not be ended'),
+    );
   }
 
   async create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxInfo> {
@@ -218,6 +223,21 @@ class HostSandboxes implements SandboxManager {
     }
     this.#table.remove(sandbox, lifecycle.reason);
     this.#context.logger.info({ sandboxId: sandbox.id, reason: lifecycle.reason }, 'a sandbox is gone');
+  }
+
+  /** A sandbox that was taken over must answer; no start waits for that, since a busy guest may take its time. */
+  async #confirm(sandbox: LiveSandbox, vm: RunningVm): Promise<void> {
+    const limitMs = this.#context.limits.takeoverTimeoutMs;
+    try {
+      await vm.guest.waitUntilReady(limitMs, this.#stopping.signal);
+    } catch (error) {
+      if (this.#stopping.signal.aborted) return;
+      await this.#serial.run(sandbox.id, async () => {
+        if (sandbox.lifecycle.state !== 'running') return;
+        this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest agent no longer answers');
+        await this.#end(sandbox, `After a restart of the host agent its guest did not answer within ${limitMs} ms.`);
+      });
+    }
   }
 
   #watchExit(sandbox: LiveSandbox, vm: RunningVm): void {

@@ -7,9 +7,6 @@ import type { RunningVm } from './lifecycle.ts';
 import type { SandboxRecord } from './record.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
-/** How long the guest agent of a VM that was running may take to answer its new host agent. */
-const HEALTH_TIMEOUT_MS = 20_000;
-
 export interface RecoveredSandbox {
   readonly record: SandboxRecord;
   readonly vm: RunningVm;
@@ -71,7 +68,7 @@ async function lookAt(
   }
 }
 
-/** Makes sure that the guest answers. Undefined when it does not: then it has been removed. */
+/** Makes the guest reachable again. Undefined when that is not possible: then it has been removed. */
 async function attach(
   context: SandboxContext,
   { record, handle, status }: Survivor,
@@ -81,25 +78,20 @@ async function attach(
   const { sandboxId, slot } = record;
   const guest = context.guestClient({ address: slot.hostReachableAddress, accessToken: record.accessToken });
   const vm: RunningVm = { handle, slot, guest, envdVersion: record.envdVersion };
-  const exited = new AbortController();
-  const stopWatching = driver.onExit(handle, (reason) => exited.abort(new Error(`its VM ended: ${reason}`)));
   try {
     if (lostSlots.has(slot.index)) throw new Error('its network is gone');
     await networks.setInternetAccess(slot, record.allowInternetAccess);
     if (status.state === 'stalled') return { record, vm, stall: status.reason };
     // Only a host agent that died in the middle of something leaves a guest paused.
     if (status.state === 'paused') await driver.resume(handle);
-    await guest.waitUntilReady(HEALTH_TIMEOUT_MS, exited.signal);
     return { record, vm, stall: undefined };
   } catch (error) {
     guest.close();
-    logger.warn({ err: error, sandboxId }, 'a sandbox that was running cannot be reached any more and is removed');
+    logger.warn({ err: error, sandboxId }, 'a sandbox that was running cannot be taken over and is removed');
     await attempt(context, sandboxId, 'removing the sandbox', () =>
       removeHoldings(context, { sandboxId, vm: handle, slot }),
     );
     return undefined;
-  } finally {
-    stopWatching();
   }
 }
 
