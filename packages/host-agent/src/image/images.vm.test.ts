@@ -7,6 +7,7 @@ import { resolvePaths } from '@nestbox/kit';
 import { createGuestClient, type GuestClient } from '../guest/guest-client.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { hostLayout } from '../storage/layout.ts';
+import { TemplateStore } from '../storage/template-store.ts';
 import { BASE_TEMPLATE_ID } from './base-template.ts';
 import { checkSetup } from './check-setup.ts';
 import { makeExt4 } from './ext4.ts';
@@ -39,6 +40,8 @@ test('the template base boots, and holds what it promises', { skip }, async (t) 
   const vm = await bootBareVm(t, { images: currentImages(), rootfsPath, folder, memoryMib: 1024, vcpuCount: 2 });
   await vm.waitForConsole(/nestbox: initrd/, BOOT_TIMEOUT_MS);
   const guest = await connect(t, vm);
+  const { envVars, defaultUser } = await new TemplateStore(hostLayout(paths)).get(BASE_TEMPLATE_ID);
+  await guest.init({ envVars, defaultUser });
 
   const run = async (script: string, user = 'user') => {
     const { stdout, stderr, exitCode } = await guest.exec({ cmd: '/bin/bash', args: ['-lc', script], user });
