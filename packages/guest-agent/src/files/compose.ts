@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod/mini';
 import { errorCode } from '../filesystem/error-code.ts';
 import { makeDirectory } from '../filesystem/make-directory.ts';
 import { RestError, type RestHandler, readBody, sendJson } from '../rest.ts';
@@ -16,9 +16,9 @@ const COPY_BYTES = 1024 * 1024;
 const FILE_MODE = 0o666;
 
 const composeRequest = z.object({
-  source_paths: z.array(z.string()).min(1, 'source_paths must not be empty'),
-  destination: z.string().min(1, 'destination is required'),
-  username: z.string().optional(),
+  source_paths: z.array(z.string()).check(z.minLength(1, 'source_paths must not be empty')),
+  destination: z.string().check(z.minLength(1, 'destination is required')),
+  username: z.optional(z.string()),
 });
 
 /** POST /files/compose: makes one file of many and removes those (envd-interface.md, section 5.3). */

@@ -1,5 +1,4 @@
 import { extname } from 'node:path';
-import { lookup } from 'mime-types';
 
 const BINARY = 'application/octet-stream';
 const TEXT = 'text/plain; charset=utf-8';
@@ -10,10 +9,11 @@ const AMBIGUOUS_EXTENSIONS: ReadonlySet<string> = new Set(['.ts', '.mts']);
 /** Bytes that sniffing looks at (WHATWG MIME Sniffing, section 5.2: the resource header). */
 const SNIFFED_BYTES = 512;
 
-/** The type that the name's extension stands for. */
-export function typeByExtension(name: string): string | undefined {
+/** The type that the name's extension stands for. The registry is loaded by the first question: it is a sixth of the start. */
+export async function typeByExtension(name: string): Promise<string | undefined> {
   const extension = extname(name);
   if (extension === '' || AMBIGUOUS_EXTENSIONS.has(extension)) return undefined;
+  const { lookup } = await import('mime-types');
   const type = lookup(extension);
   if (type === false) return undefined;
   return type.startsWith('text/') ? `${type}; charset=utf-8` : type;

@@ -28,12 +28,12 @@ export const downloadFile: RestHandler = async (request, response, url, context)
   const isEmpty = file.kind === 'whole' && file.size === 0;
   if (encoding === 'gzip' && !isEmpty) {
     response.setHeader('Content-Encoding', 'gzip');
-    response.writeHead(200, { 'Content-Type': typeByExtension(name) ?? 'application/octet-stream' });
+    response.writeHead(200, { 'Content-Type': (await typeByExtension(name)) ?? 'application/octet-stream' });
     if (request.method === 'HEAD') response.end();
     else await sendGzip(file, response);
     return;
   }
-  const type = typeByExtension(name) ?? sniffType(file.head);
+  const type = (await typeByExtension(name)) ?? sniffType(file.head);
   if (file.kind === 'endless') {
     response.writeHead(200, { 'Content-Type': type });
     if (request.method === 'HEAD') response.end();
