@@ -1,4 +1,4 @@
-import { access, constants } from 'node:fs/promises';
+import { access, constants, statfs } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { describeConsole, watchBoot } from '../boot-watchdog.ts';
 import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
@@ -85,7 +85,10 @@ export async function bootOnce(boot: QemuBoot, signal?: AbortSignal): Promise<Qe
   undo.defer(() => vm.close());
 
   const outcome = await watchBoot({ consolePath: spec.consolePath, consoleStart, exited, limitMs }, signal);
-  if (outcome === 'silent') return undefined;
+  if (outcome === 'silent') {
+    await checkConsoleSpace(spec.consolePath);
+    return undefined;
+  }
   if (outcome === 'gone') throw await vmDied(vm, spec.consolePath, consoleStart);
   await vm.connect().catch(async (error: unknown) => {
     throw (await vm.isGoneSoon()) ? await vmDied(vm, spec.consolePath, consoleStart) : vmmUnreachable(error);
@@ -93,6 +96,12 @@ export async function bootOnce(boot: QemuBoot, signal?: AbortSignal): Promise<Qe
   signal?.throwIfAborted();
   undo.move();
   return vm;
+}
+
+/** A guest whose console log finds no room on the host's disk looks silent. Throws host_disk_full. */
+async function checkConsoleSpace(consolePath: string): Promise<void> {
+  if ((await statfs(consolePath)).bavail > 0) return;
+  throw new NestboxError('host_disk_full', `The host's disk is full: ${consolePath} cannot be written.`);
 }
 
 const EXPLAIN_DEADLINE_MS = 1000;

@@ -3,7 +3,7 @@ import { NestboxError } from '@nestbox/contract';
 import { isProcessAlive, type Logger } from '@nestbox/kit';
 import { type BootWatchdog, DEFAULT_BOOT_WATCHDOG, describeSilence, firstSignLimitMs } from '../boot-watchdog.ts';
 import { CgroupTree } from '../cgroup/cgroup.ts';
-import { limitConsoleLog } from '../console.ts';
+import { type ConsoleLimits, limitConsoleLog } from '../console.ts';
 import type { VmDriver, VmFeatures, VmHandle, VmmDescription, VmSpec, VmStatus } from '../driver.ts';
 import { endProcess } from '../end-process.ts';
 import { toDriverError } from '../errors.ts';
@@ -35,6 +35,10 @@ export interface QemuDriverOptions {
   readonly translationBufferMib?: number;
   /** Default: qemu-system-x86_64, looked up in PATH. */
   readonly qemuBinary?: string;
+  /** Default CONSOLE_LIMITS. */
+  readonly consoleLimits?: ConsoleLimits;
+  /** How often console logs are looked at. Default 10 s. */
+  readonly consoleCheckMs?: number;
 }
 
 const STOP_GRACE_MS = 5000;
@@ -52,8 +56,8 @@ class QemuDriver implements VmDriver {
   readonly #options: QemuDriverOptions;
   readonly #runRoot: string;
   readonly #vms = new Map<string, QemuVm>();
-  /** Run folders of boots under way: their processes are no strays. */
-  readonly #booting = new Set<string>();
+  /** Sandboxes by run folder whose boot is under way: their processes are no strays. */
+  readonly #booting = new Map<string, string>();
   readonly #notices: ExitNotices;
   readonly #consoleTimer: NodeJS.Timeout;
   #probe: Promise<ProbeResult> | undefined;
@@ -64,7 +68,7 @@ class QemuDriver implements VmDriver {
     this.#options = options;
     this.#runRoot = resolve(options.runRoot);
     this.#notices = new ExitNotices(options.logger);
-    this.#consoleTimer = setInterval(() => void this.#limitConsoles(), CONSOLE_CHECK_MS);
+    this.#consoleTimer = setInterval(() => void this.#limitConsoles(), options.consoleCheckMs ?? CONSOLE_CHECK_MS);
     this.#consoleTimer.unref();
   }
 
@@ -81,7 +85,7 @@ class QemuDriver implements VmDriver {
   }
 
   async start(spec: VmSpec, signal?: AbortSignal): Promise<VmHandle> {
-    this.#booting.add(spec.runDir);
+    this.#booting.set(spec.runDir, spec.sandboxId);
     try {
       await checkSpec(spec);
       const accelerator = await this.#accelerator();
@@ -172,7 +176,7 @@ class QemuDriver implements VmDriver {
       runRoot: this.#runRoot,
       cgroups: await this.#cgroupTree(),
       known: [...known, ...own],
-      bootingRunDirs: this.#booting,
+      booting: this.#booting,
     });
   }
 
@@ -235,7 +239,7 @@ class QemuDriver implements VmDriver {
     for (const { handle, isAlive } of this.#vms.values()) {
       if (!isAlive) continue;
       try {
-        await limitConsoleLog(qemuRunFiles(handle.runDir).console);
+        await limitConsoleLog(qemuRunFiles(handle.runDir).console, this.#options.consoleLimits);
       } catch (error) {
         this.#options.logger.warn(
           { err: error, sandboxId: handle.sandboxId },

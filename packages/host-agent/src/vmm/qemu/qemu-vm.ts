@@ -10,7 +10,8 @@ import type { ProcessExit } from '../launch.ts';
 import { QmpClient } from './qmp-client.ts';
 import { qemuRunFiles } from './run-files.ts';
 
-const CONNECT_DEADLINE_MS = 5000;
+/** Connecting takes milliseconds; a host with too much to do gets time. */
+const CONNECT_DEADLINE_MS = 10_000;
 const STATUS_DEADLINE_MS = 5000;
 /** `stop` waits until the requests in flight have reached the host's disk. */
 const RUN_STATE_DEADLINE_MS = 30_000;

@@ -14,8 +14,8 @@ export interface StrayHunt {
   readonly cgroups: CgroupTree;
   /** VMs to spare. */
   readonly known: readonly VmHandle[];
-  /** Run folders of boots under way, to spare as well. */
-  readonly bootingRunDirs: ReadonlySet<string>;
+  /** Boots under way, to spare as well: their sandboxes by run folder. */
+  readonly booting: ReadonlyMap<string, string>;
 }
 
 /**
@@ -23,17 +23,18 @@ export interface StrayHunt {
  * cgroups and sockets that belong to none. Returns the pids ended.
  */
 export async function removeStrays(hunt: StrayHunt): Promise<number[]> {
-  const { runRoot, cgroups, known, bootingRunDirs } = hunt;
-  const spared = new Set([...bootingRunDirs, ...known.map((handle) => handle.runDir)]);
+  const { runRoot, cgroups, known, booting } = hunt;
+  const sparedRunDirs = new Set([...booting.keys(), ...known.map((handle) => handle.runDir)]);
+  const sparedIds = new Set([...booting.values(), ...known.map((handle) => handle.sandboxId)]);
   const targets = new Map<number, ProcessIdentity>();
 
   const processes = await findProcesses('cmdline', (words) => {
     const runDir = runDirOfCommandLine(words);
-    return runDir !== undefined && isRunDirBelow(runRoot, runDir) && !bootingRunDirs.has(runDir);
+    return runDir !== undefined && isRunDirBelow(runRoot, runDir) && !booting.has(runDir);
   });
   for (const { identity } of processes) targets.set(identity.pid, identity);
 
-  const orphaned = (await cgroups.list()).filter((cgroup) => !spared.has(join(runRoot, cgroup.sandboxId)));
+  const orphaned = (await cgroups.list()).filter((cgroup) => !sparedIds.has(cgroup.sandboxId));
   for (const cgroup of orphaned) {
     for (const pid of await cgroup.pids()) {
       const identity = readProcessIdentity(pid);
@@ -47,7 +48,7 @@ export async function removeStrays(hunt: StrayHunt): Promise<number[]> {
   for (const cgroup of orphaned) await cgroup.remove();
   for (const name of await readdir(runRoot).catch(() => [])) {
     const runDir = join(runRoot, name);
-    if (!spared.has(runDir)) await removeRunFiles(runDir);
+    if (!sparedRunDirs.has(runDir)) await removeRunFiles(runDir);
   }
   return [...targets.keys()];
 }
