@@ -41,7 +41,7 @@ export interface ConsoleLimits {
   readonly keptBytes: number;
 }
 
-/** A guest writes about 1 MiB/s at most through an emulated serial port. */
+/** Half a MiB a second is what a guest was seen to write through an emulated serial port. */
 export const CONSOLE_LIMITS: ConsoleLimits = { maxBytes: 4 * 1024 * 1024, keptBytes: 64 * 1024 };
 
 /**
