@@ -64,6 +64,7 @@ export class GuestProcess {
     queue.push(startMessage(this.pid));
     this.#queues.add(queue);
     this.#output.subscribe(queue);
+    queue.whenDrained(() => this.#output.flow());
     // Not left to the stream's reader: one that is stuck in a write would stop the process for ever.
     signal.addEventListener('abort', () => this.#detach(queue), { once: true });
   }

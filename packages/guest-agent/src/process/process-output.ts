@@ -114,7 +114,14 @@ export class ProcessOutput {
 
   #awaitQuiet(): void {
     clearTimeout(this.#quiet);
-    this.#quiet = setTimeout(() => this.#settle(), QUIET_MS);
+    this.#quiet = setTimeout(() => this.#onQuiet(), QUIET_MS);
+  }
+
+  /** Silence does not mean the end while the kernel still holds what the process wrote: then we are just late to read it. */
+  #onQuiet(): void {
+    const owing = this.#readers.some(({ socket, owedBytes }) => !socket.destroyed && owedBytes > 0);
+    if (owing) this.#awaitQuiet();
+    else this.#settle();
   }
 
   #checkFinished(): boolean {

@@ -5,7 +5,7 @@ export interface KeepAlive<T> {
 
 /**
  * Hands events from whoever makes them to one stream, in order. The maker looks at `queuedBytes` and holds back by
- * itself; `onDrain` tells it when all was taken.
+ * itself; `whenDrained` tells it when all was taken.
  */
 export class EventQueue<T> {
   #items: { readonly event: T; readonly bytes: number }[] = [];
@@ -13,10 +13,11 @@ export class EventQueue<T> {
   #ended: boolean = false;
   #error: unknown;
   #wake: (() => void) | undefined;
-  readonly #onDrain: (() => void) | undefined;
+  #onDrain: (() => void) | undefined;
 
-  constructor(onDrain?: () => void) {
-    this.#onDrain = onDrain;
+  /** Calls `listener` each time when everything queued was taken, and when the stream is over. */
+  whenDrained(listener: () => void): void {
+    this.#onDrain = listener;
   }
 
   /** Sum of the `bytes` of events that the stream has not sent yet. */
