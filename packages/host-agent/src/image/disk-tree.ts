@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { lstat, readdir, readlink, realpath, stat } from 'node:fs/promises';
+import { readdir, readFile, readlink, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 
@@ -26,17 +26,18 @@ export async function fileEntry(source: string, path: string): Promise<DiskEntry
 
 /** All that is in a folder, to be below `path` on the disk (`''`: at its top). */
 export async function folderEntries(source: string, path: string): Promise<DiskEntry[]> {
-  const entries: DiskEntry[] = path === '' ? [] : [{ kind: 'directory', path }];
-  for (const name of await readdir(source)) {
-    const from = join(source, name);
-    const to = path === '' ? name : `${path}/${name}`;
-    const stats = await lstat(from);
-    if (stats.isDirectory()) entries.push(...(await folderEntries(from, to)));
-    else if (stats.isFile()) entries.push(await fileEntry(from, to));
-    else if (stats.isSymbolicLink()) entries.push({ kind: 'symlink', path: to, target: await readlink(from) });
-    else throw new NestboxError('internal', `${from} is neither a file, a folder nor a link.`);
-  }
-  return entries;
+  const found = await readdir(source, { withFileTypes: true });
+  const entries = await Promise.all(
+    found.map(async (child): Promise<DiskEntry[]> => {
+      const from = join(source, child.name);
+      const to = path === '' ? child.name : `${path}/${child.name}`;
+      if (child.isDirectory()) return folderEntries(from, to);
+      if (child.isFile()) return [await fileEntry(from, to)];
+      if (child.isSymbolicLink()) return [{ kind: 'symlink', path: to, target: await readlink(from) }];
+      throw new NestboxError('internal', `${from} is neither a file, a folder nor a link.`);
+    }),
+  );
+  return [...(path === '' ? [] : [{ kind: 'directory', path } as const]), ...entries.flat()];
 }
 
 /**
@@ -53,19 +54,29 @@ export function diskTree(entries: readonly DiskEntry[]): DiskEntry[] {
   return [...byPath.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
 }
 
-/** Large, since most of what is hashed is one file of more than 100 MiB. */
-const READ_BYTES = 2 ** 20;
-
 /** Hash over places, kinds and content: 32 hex characters. Times and owners are not part of it. */
 export async function hashDiskTree(tree: readonly DiskEntry[], salt: string): Promise<string> {
+  const digests: string[] = [];
+  for (let start = 0; start < tree.length; start += FILES_AT_ONCE)
+    digests.push(...(await Promise.all(tree.slice(start, start + FILES_AT_ONCE).map(contentDigest))));
   const hash = createHash('sha256').update(salt);
-  for (const entry of tree) {
-    hash.update(`\0${entry.kind}\0${entry.path}\0`);
-    if (entry.kind === 'symlink') hash.update(entry.target);
-    if (entry.kind === 'file') {
-      hash.update(`${entry.executable}\0${entry.sizeBytes}\0`);
-      for await (const chunk of createReadStream(entry.source, { highWaterMark: READ_BYTES })) hash.update(chunk);
-    }
-  }
+  for (const [index, { kind, path }] of tree.entries()) hash.update(`\0${kind}\0${path}\0${digests[index]}`);
   return hash.digest('hex').slice(0, 32);
+}
+
+/** Bounded, since each is an open file. */
+const FILES_AT_ONCE = 64;
+
+/** Files up to this size are read whole, larger ones (Node itself) in pieces as large. */
+const READ_BYTES = 2 ** 20;
+
+async function contentDigest(entry: DiskEntry): Promise<string> {
+  const hash = createHash('sha256');
+  if (entry.kind === 'symlink') hash.update(entry.target);
+  if (entry.kind === 'file') {
+    hash.update(`${entry.executable}\0`);
+    if (entry.sizeBytes <= READ_BYTES) hash.update(await readFile(entry.source));
+    else for await (const piece of createReadStream(entry.source, { highWaterMark: READ_BYTES })) hash.update(piece);
+  }
+  return hash.digest('hex');
 }
