@@ -15,8 +15,9 @@ export class Connections {
     this.#stale = [...this.#open];
   }
 
-  closeStale(): void {
-    for (const socket of this.#stale) socket.destroy();
+  /** Closes those; `asking` is the connection whose other end is evidently there. */
+  closeStale(asking: Socket): void {
+    for (const socket of this.#stale) if (socket !== asking) socket.destroy();
     this.#stale = [];
   }
 }

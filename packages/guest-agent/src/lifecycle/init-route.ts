@@ -21,7 +21,7 @@ export function initRoute(lifecycle: Lifecycle): RestHandler {
       const init = parseInitRequest(await readBody(request, MAX_BODY_BYTES));
       const fromHost = context.isInit && !isOwnAddress(request.socket.remoteAddress);
       if (!fromHost) authorize(init.accessToken, context);
-      await lifecycle.init(init);
+      await lifecycle.init(init, request.socket);
     } catch (error) {
       if (!(error instanceof RestError)) throw error;
       // This one route answers its errors as plain text.

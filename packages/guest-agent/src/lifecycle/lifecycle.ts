@@ -1,4 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { attempt } from '../attempt.ts';
 import type { Freezer } from '../cgroups/freezer.ts';
@@ -41,8 +42,11 @@ export class Lifecycle {
     this.#parts = parts;
   }
 
-  /** Applies an authorised /init. Throws RestError for a CA bundle or a volume that cannot be had. */
-  async init(request: InitRequest): Promise<void> {
+  /**
+   * Applies an authorised /init that came over `connection`. Throws RestError for a CA bundle or a volume that cannot be
+   * had.
+   */
+  async init(request: InitRequest, connection: Socket): Promise<void> {
     const { state, isInit } = this.#parts.context;
     await this.#thaw();
     if (request.timestampNs !== undefined) {
@@ -58,7 +62,7 @@ export class Lifecycle {
     await this.#tellIdentity(request);
     if (restored) {
       state.lifecycleId = request.lifecycleId;
-      this.#parts.connections.closeStale();
+      this.#parts.connections.closeStale(connection);
       this.#parts.forwarding?.start();
     }
     if (request.caBundle !== undefined) await this.#trustStore.add(request.caBundle);
