@@ -1,11 +1,14 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
 
-/** Folders and files of the machine's own installation that tests share: they are large, and nothing changes them. */
-const SHARED_FOLDERS = ['kernels', 'agent', 'templates'];
+/**
+ * Folders and files of the machine's own installation that tests share: they are large, and nothing changes them. `cache`
+ * holds the answer of the VM probe, which takes seconds to find.
+ */
+const SHARED_FOLDERS = ['kernels', 'agent', 'templates', 'cache'];
 const SHARED_FILES = ['images.json', 'setup.json'];
 
 /** Why tests cannot boot VMs here, for `skip`; false when they can. */
@@ -23,6 +26,7 @@ export function vmsCannotRun(): string | false {
 export async function makeStateFolder(): Promise<NestboxPaths & AsyncDisposable> {
   const stateDir = await mkdtemp(join(tmpdir(), 'nestbox-test-'));
   const shared = resolvePaths().stateDir;
+  await mkdir(join(shared, 'cache'), { recursive: true });
   for (const name of SHARED_FOLDERS) await symlink(join(shared, name), join(stateDir, name));
   for (const name of SHARED_FILES) await copyFile(join(shared, name), join(stateDir, name));
   const paths = resolvePaths({ NESTBOX_DIR: stateDir });

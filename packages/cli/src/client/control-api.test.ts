@@ -6,8 +6,10 @@ import { type TestContext, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
 import { ControlApi } from './control-api.ts';
 
-async function serve(t: TestContext, answer: (request: IncomingMessage, response: ServerResponse) => void) {
-  const server = createServer(answer).listen(0, '127.0.0.1');
+type Answer = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
+
+async function serve(t: TestContext, answer: Answer) {
+  const server = createServer((request, response) => void answer(request, response)).listen(0, '127.0.0.1');
   t.after(() => {
     server.closeAllConnections();
     server.close();
@@ -102,7 +104,7 @@ test("the server's own code and words come through; without a code its status te
 });
 
 test('an answer of another form is no success', async (t) => {
-  const api = await serve(t, (_request, response) => response.end('{"sandboxID":5}'));
+  const api = await serve(t, (_request, response) => void response.end('{"sandboxID":5}'));
   await assert.rejects(api.createSandbox({ templateId: 'x', timeoutSec: 1 }), rejectsWith('internal', /unknown form/));
 });
 

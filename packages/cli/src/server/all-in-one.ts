@@ -44,6 +44,9 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
   // First the host agent: it takes the lock of the state folder.
   const hostAgent = await startHostAgent({ paths, logger, ...(options.vmm === undefined ? {} : { vmm: options.vmm }) });
   undo.defer(() => hostAgent.stop({ destroySandboxes: false }));
+  // Once on a machine this takes the seconds of a probe; without it the first creates would be refused meanwhile. A host
+  // that cannot run VMs at all starts nevertheless: its creates say why.
+  await hostAgent.describe().catch((error: unknown) => logger.warn({ err: error }, 'no VM can be run here yet'));
   const controlPlane = await startControlPlane({
     databasePath: join(paths.stateDir, 'nestbox.db'),
     apiKey: secrets.apiKey,
