@@ -19,6 +19,8 @@ const SILENT_PATHS: ReadonlySet<string> = new Set([...GUEST_INTERNAL_PATHS, '/he
 /** The agent's one HTTP server: CORS, then the access token, then the user of Basic credentials, then the routes. */
 export function createAgentServer(context: AgentContext, rpc: RpcHandler, routes: RestRoutes): Server {
   const server = createServer((request, response) => {
+    // A body that an early answer (507, 401) left unread would keep the connection's next request from being seen.
+    response.once('finish', () => request.resume());
     answer(request, response).catch((error: unknown) => sendRestError(response, error));
   });
   server.keepAliveTimeout = IDLE_TIMEOUT_MS;
