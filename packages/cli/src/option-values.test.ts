@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { collectKeyValue, parseListenPort, parseSeconds } from './option-values.ts';
+import { collectKeyValue, commandBehindSeparator, parseListenPort, parseSeconds } from './option-values.ts';
 
 test('NAME=VALUE words are collected; a value may be empty or hold more =', () => {
   const record = ['A=1', 'B=', 'C=x=y', 'A=2'].reduce<Record<string, string> | undefined>(
@@ -17,4 +17,10 @@ test('what is no NAME=VALUE, no number of seconds and no port is refused', () =>
   assert.equal(parseSeconds('60'), 60);
   assert.equal(parseListenPort('0'), 0);
   assert.equal(parseListenPort('65535'), 65_535);
+});
+
+test('a separator in front of the command is not part of it', () => {
+  assert.deepEqual(commandBehindSeparator(['--', 'ls', '--', '-l']), ['ls', '--', '-l']);
+  assert.deepEqual(commandBehindSeparator(['ls', '-l']), ['ls', '-l']);
+  assert.throws(() => commandBehindSeparator(['--']), /no command/);
 });

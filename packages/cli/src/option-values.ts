@@ -25,3 +25,13 @@ export function parseListenPort(word: string): number {
     throw new InvalidArgumentError(`"${word}" is not a port from 0 to 65535.`);
   return port;
 }
+
+/**
+ * The command behind `--`. Where another argument stands before it (`sandbox exec <id> -- ls`), commander passes the
+ * separator on as a word. Throws when nothing follows it.
+ */
+export function commandBehindSeparator(words: readonly string[]): readonly string[] {
+  const command = words[0] === '--' ? words.slice(1) : words;
+  if (command.length === 0) throw new InvalidArgumentError('There is no command behind "--".');
+  return command;
+}

@@ -6,7 +6,7 @@ import { requireServer } from '../client/endpoints.ts';
 import { locateSandbox } from '../client/locate-sandbox.ts';
 import { asNotTheCommand } from '../failure.ts';
 import { InterruptGuard } from '../interruption.ts';
-import { collectKeyValue, parseSeconds } from '../option-values.ts';
+import { collectKeyValue, commandBehindSeparator, parseSeconds } from '../option-values.ts';
 import type { SetExitCode } from '../program.ts';
 
 export function addSandboxExec(sandbox: Command, setExitCode: SetExitCode): void {
@@ -22,7 +22,7 @@ export function addSandboxExec(sandbox: Command, setExitCode: SetExitCode): void
     .option('--json', 'collect the output and print one JSON object at the end')
     .passThroughOptions()
     .action(async (sandboxId: string, command: string[], options: AttendedOptions) => {
-      setExitCode(await asNotTheCommand(exec(sandboxId, command, options)));
+      setExitCode(await asNotTheCommand(exec(sandboxId, commandBehindSeparator(command), options)));
     });
 }
 
