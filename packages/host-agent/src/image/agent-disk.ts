@@ -103,6 +103,8 @@ export async function agentDiskFingerprint(
       ),
     )
   ).flat();
+  // Tests lie beside the sources and never get into the bundle.
+  const sourceTree = tree.filter(({ path }) => !path.endsWith('.test.ts'));
   const node = await stat(nodePath);
-  return hashDiskTree(diskTree(tree), JSON.stringify([RECIPE, kernelVersion, nodePath, node.size, node.mtimeMs]));
+  return hashDiskTree(diskTree(sourceTree), JSON.stringify([RECIPE, kernelVersion, nodePath, node.size, node.mtimeMs]));
 }
