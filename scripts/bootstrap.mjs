@@ -199,6 +199,7 @@ process.exitCode =
   installed === 0
     ? await run(node24, [join(root, script), ...taskArgs], {
         ...process.env,
-        PATH: [join(modules, '.bin'), process.env.PATH].join(delimiter),
+        // The programs of root lie where the PATH of `su` does not look.
+        PATH: [join(modules, '.bin'), process.env.PATH, '/usr/sbin', '/sbin'].join(delimiter),
       })
     : installed;

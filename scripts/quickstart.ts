@@ -15,7 +15,7 @@ import { formatSeconds } from '../packages/cli/src/terminal/format-seconds.ts';
 import { setupReporter } from '../packages/cli/src/terminal/setup-reporter.ts';
 import { findLeftovers } from '../test/support/leftovers.ts';
 import { startServer } from '../test/support/server.ts';
-import { showStep } from './quickstart/screen.ts';
+import { stepScreen } from './quickstart/screen.ts';
 import { tour } from './quickstart/tour.ts';
 
 async function quickstart(): Promise<void> {
@@ -35,6 +35,7 @@ async function quickstart(): Promise<void> {
 
 /** A server, a sandbox and the tour through it; all of it is gone again when this returns or throws. Returns the API key. */
 async function serveAndTour(paths: NestboxPaths, signal: AbortSignal): Promise<string> {
+  const showStep = stepScreen(signal);
   const running = await findServer({}, paths);
   // Sandboxes that a server left running on purpose (up --keep-sandboxes) are somebody's; they stay as they are.
   const before = await findLeftovers(paths);
@@ -62,7 +63,7 @@ async function serveAndTour(paths: NestboxPaths, signal: AbortSignal): Promise<s
       say(`sandbox ${sandboxId}`);
       return await creating;
     });
-    await tour(sandbox, server.sandboxUrl);
+    await tour(sandbox, server.sandboxUrl, showStep);
     await showStep('Kill the sandbox', async () => {
       assert.equal(await sandbox.kill(), true);
       assert.equal(await sandbox.isRunning(), false);

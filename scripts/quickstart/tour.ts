@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { type FilesystemEvent, FilesystemEventType, type Sandbox } from 'e2b';
-import { showStep } from './screen.ts';
+import type { ShowStep } from './screen.ts';
 import { CENSUS_PROGRAM, censusOfSources } from './source-census.ts';
 
 /** Shows on a sandbox what the e2b client can do with it. Every step checks what it got. */
-export async function tour(sandbox: Sandbox, sandboxUrl: string): Promise<void> {
+export async function tour(sandbox: Sandbox, sandboxUrl: string, showStep: ShowStep): Promise<void> {
   await showStep('Look around inside', async (say) => {
     const { stdout } = await sandbox.commands.run(
       `. /etc/os-release; echo "$PRETTY_NAME, kernel $(uname -r), $(nproc) CPU, user $(whoami)"; python3 --version; node --version`,
@@ -86,7 +86,7 @@ export async function tour(sandbox: Sandbox, sandboxUrl: string): Promise<void> 
       'E2b-Sandbox-Port': '8000',
     });
     assert.equal(response.status, 200);
-    say(`${sandbox.getHost(8000)}/debian_version says ${(await response.text()).trim()}`);
+    say(`GET /debian_version from port 8000 of the sandbox: ${(await response.text()).trim()}`);
     await server.kill();
   });
 }

@@ -4,7 +4,10 @@
 import { spawn } from 'node:child_process';
 import module, { createRequire } from 'node:module';
 import { constants, homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
+
+// The programs of root (ip, nft, mke2fs) lie where the PATH of `su` and of some services does not look.
+process.env.PATH = [process.env.PATH, '/usr/local/sbin', '/usr/sbin', '/sbin'].filter(Boolean).join(delimiter);
 
 if (Number(process.versions.node.split('.', 1)[0]) >= 24) {
   // Keeps compiled code between runs: a third of the start-up time. A folder of the user's own, since it holds code.
