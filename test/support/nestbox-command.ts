@@ -1,5 +1,5 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 const COMMAND = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'nestbox.mjs');
 
@@ -15,7 +15,8 @@ export interface CommandOutcome {
 
 export function commandEnvironment(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !FOREIGN.includes(name)));
-  return { ...own, ...env };
+  // The command is started as users do, by its first line, and that must find this Node.
+  return { ...own, PATH: `${dirname(process.execPath)}:${process.env.PATH}`, ...env };
 }
 
 /** Starts `nestbox` with words and variables of the caller's. */
@@ -24,7 +25,7 @@ export function spawnNestbox(
   env: NodeJS.ProcessEnv,
   options: SpawnOptions = {},
 ): ChildProcess {
-  return spawn(process.execPath, [COMMAND, ...args], { ...options, env: commandEnvironment(env) });
+  return spawn(COMMAND, args, { ...options, env: commandEnvironment(env) });
 }
 
 /** Runs `nestbox` to its end. `input` is its whole standard input; none means /dev/null. */

@@ -1,6 +1,5 @@
 import { fileURLToPath } from 'node:url';
 import { NestboxError } from '@nestbox/contract';
-import { buildGuestAgentBundle } from '@nestbox/guest-agent';
 import { type HostCheck, hostChecks } from '@nestbox/host-agent/doctor';
 import { checkSetup, type SetupProgress, setUp } from '@nestbox/host-agent/image';
 import { hostLayout } from '@nestbox/host-agent/storage';
@@ -34,7 +33,8 @@ export async function setUpHost(
     paths,
     onProgress,
     agentSources: agentSources(),
-    buildAgentBundle: buildGuestAgentBundle,
+    // Loaded only when there is something to build: the bundler is large, and a server has no use for it.
+    buildAgentBundle: async (outDir) => (await import('@nestbox/guest-agent')).buildGuestAgentBundle(outDir),
     force: options.force ?? false,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
