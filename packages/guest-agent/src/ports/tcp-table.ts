@@ -40,7 +40,7 @@ function decodeAddress(hex: string): string {
   return bytes.length === 4 ? bytes.join('.') : bytes.toString('hex');
 }
 
-const LOOPBACK_6 = '0'.repeat(31) + '1';
+const LOOPBACK_6 = `${'0'.repeat(31)}1`;
 const MAPPED_LOOPBACK = '00000000000000000000ffff7f000001';
 const ANY_6 = '0'.repeat(32);
 

@@ -1,4 +1,4 @@
-import { closeSync, openSync, statSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync, statSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { ReadStream } from 'node:tty';
 import { Code, ConnectError } from '@connectrpc/connect';
@@ -39,6 +39,9 @@ export class CommandFailure extends Error {
 
 /** Commands go before the agent when memory runs out (envd's wrapper writes the same). */
 const OOM_SCORE_ADJUSTMENT = 100;
+
+/** The process has ended (ESRCH, ENOENT), or we run in a container without CAP_SYS_RESOURCE (EPERM). */
+const EXPECTED_SETTLE_ERRORS: ReadonlySet<string> = new Set(['ESRCH', 'ENOENT', 'EPERM']);
 
 /** Makes processes out of requests. Everything up to the running program happens in one synchronous call. */
 export class Launcher {
@@ -137,6 +140,8 @@ export class Launcher {
 
   #spawn({ description, environment, cwd }: LaunchRequest, stdio: SpawnRequest['stdio']): number {
     const { cmd, args } = description;
+    // Else the same errno could mean the working directory or the program.
+    accessSync(cwd, constants.X_OK);
     const command = findCommand(cmd, environment.get('PATH') ?? '', cwd);
     if (!command.found) throw new CommandFailure(cmd, command.exitCode, command.reason);
     const env = [...environment].map(([name, value]) => `${name}=${value}`);
@@ -183,8 +188,9 @@ export class Launcher {
       try {
         step();
       } catch (error) {
-        const gone = error instanceof Error && 'code' in error && (error.code === 'ESRCH' || error.code === 'ENOENT');
-        if (!gone) console.error(`nestbox: process ${pid} could not be set up in full:`, error);
+        const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+        if (!EXPECTED_SETTLE_ERRORS.has(code))
+          console.error(`nestbox: process ${pid} could not be set up in full:`, error);
       }
     }
   }

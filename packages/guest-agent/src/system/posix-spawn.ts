@@ -21,6 +21,7 @@ const SET_SIGNAL_DEFAULTS = 0x04;
 const SET_SIGNAL_MASK = 0x08;
 const SET_SESSION = 0x80;
 const OPEN_READ_WRITE = 2;
+const FIRST_PRIVATE_FD = 3;
 
 /**
  * Starts processes by posix_spawn(3). glibc makes it a vfork, so that its cost does not grow with our memory as the
@@ -28,7 +29,7 @@ const OPEN_READ_WRITE = 2;
  * for it, no library does.
  *
  * The child gets default signal handling (Node ignores SIGPIPE, which would be inherited) and a process group of its
- * own, so that `kill 0` in a script cannot reach the agent. All other descriptors of ours are close-on-exec.
+ * own, so that `kill 0` in a script cannot reach the agent. It gets no descriptor but 0, 1 and 2. Needs glibc 2.34.
  */
 export class Spawner {
   readonly #spawn: (
@@ -43,6 +44,7 @@ export class Spawner {
   readonly #addDup2: (actions: Buffer, from: number, to: number) => number;
   readonly #addOpen: (actions: Buffer, fd: number, path: string, flags: number, mode: number) => number;
   readonly #addChdir: (actions: Buffer, path: string) => number;
+  readonly #addCloseFrom: (actions: Buffer, fd: number) => number;
   readonly #destroy: (actions: Buffer) => number;
   readonly #ownGroup: Buffer;
   readonly #ownSession: Buffer;
@@ -58,6 +60,7 @@ export class Spawner {
       'int posix_spawn_file_actions_addopen(void *actions, int fd, const char *path, int flags, uint mode)',
     );
     this.#addChdir = lib.func('int posix_spawn_file_actions_addchdir_np(void *actions, const char *path)');
+    this.#addCloseFrom = lib.func('int posix_spawn_file_actions_addclosefrom_np(void *actions, int fd)');
     this.#destroy = lib.func('int posix_spawn_file_actions_destroy(void *actions)');
     const signals = SET_SIGNAL_DEFAULTS | SET_SIGNAL_MASK;
     this.#ownGroup = attributes(signals | SET_PROCESS_GROUP);
@@ -82,6 +85,7 @@ export class Spawner {
       } else {
         for (const [target, fd] of stdio.entries()) succeeded(this.#addDup2(actions, fd, target));
       }
+      succeeded(this.#addCloseFrom(actions, FIRST_PRIVATE_FD));
       succeeded(this.#addChdir(actions, cwd));
       const pid = [0];
       succeeded(this.#spawn(pid, path, actions, attributes, [...argv, null], [...env, null]));

@@ -1,0 +1,65 @@
+import { existsSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { GUEST_NETWORK } from '@nestbox/contract';
+import { Activity } from './activity.ts';
+import { Freezer } from './cgroups/freezer.ts';
+import { GuestCgroups } from './cgroups/guest-cgroups.ts';
+import type { AgentContext } from './context.ts';
+import { filesystemService } from './filesystem/service.ts';
+import { Connections } from './lifecycle/connections.ts';
+import { Lifecycle } from './lifecycle/lifecycle.ts';
+import { PortForwarding } from './ports/port-forwarding.ts';
+import { ChildReaper } from './process/child-reaper.ts';
+import { Launcher } from './process/launcher.ts';
+import { Processes } from './process/processes.ts';
+import { processService } from './process/service.ts';
+import { agentRoutes } from './routes.ts';
+import { createRpcHandler } from './rpc/router.ts';
+import { createAgentServer } from './server.ts';
+import { AgentState } from './state.ts';
+
+const CGROUP_ROOT = '/sys/fs/cgroup';
+
+export interface AgentOptions {
+  /** Folder of the files by which programs learn that they run in a sandbox. */
+  readonly runtimeDir: string;
+  /** Whether the machine is the agent's own, as the first process of a guest. */
+  readonly isInit: boolean;
+  readonly portForwarding: boolean;
+  /** The port that the server will listen on; traffic to it is not the sandbox's. */
+  readonly port: number;
+}
+
+export interface Agent extends Disposable {
+  readonly server: Server;
+  readonly context: AgentContext;
+  /** Begins what runs beside the server; call it when that listens. */
+  start(): void;
+}
+
+/** Puts the agent together. Nothing of the machine changes before `start`, but for the control groups of a guest. */
+export function createAgent({ runtimeDir, isInit, portForwarding, port }: AgentOptions): Agent {
+  const context: AgentContext = { state: new AgentState(), activity: new Activity(), runtimeDir, isInit };
+  const cgroups = isInit && existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? new GuestCgroups(CGROUP_ROOT) : undefined;
+  const freezer = cgroups && new Freezer(cgroups.root);
+  const forwarding = isInit && portForwarding ? new PortForwarding(GUEST_NETWORK.address) : undefined;
+  const connections = new Connections();
+  const lifecycle = new Lifecycle({ context, connections, forwarding, freezer });
+  const reaper = new ChildReaper({ reapsOrphans: isInit });
+  const processes = new Processes(new Launcher(cgroups), reaper);
+  const server = createAgentServer(
+    context,
+    createRpcHandler([processService(context, processes), filesystemService(context)]),
+    agentRoutes({ context, processes, lifecycle, freezer, port }),
+  );
+  server.on('connection', (socket) => connections.add(socket));
+  return {
+    server,
+    context,
+    start: () => {
+      forwarding?.start();
+      lifecycle.announce('E2B_SANDBOX', 'true').catch((error: unknown) => console.error('nestbox:', error));
+    },
+    [Symbol.dispose]: () => reaper[Symbol.dispose](),
+  };
+}
