@@ -62,7 +62,9 @@ export function locateMemory(header: Buffer, ram: readonly AddressRange[]): Memo
     let wanted: AddressRange[] = [range];
     for (const segment of segments) {
       wanted = wanted.flatMap((piece) => {
+        // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint.
         const start = piece.start > segment.start ? piece.start : segment.start;
+        // biome-ignore lint/complexity/useMathMinMax: Math takes no bigint.
         const end = piece.end < segment.end ? piece.end : segment.end;
         if (start >= end) return [piece];
         regions.push({
