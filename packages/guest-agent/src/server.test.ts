@@ -4,6 +4,9 @@ import { connect } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { after, afterEach, describe, test } from 'node:test';
 import { ENVD_VERSION } from '@nestbox/contract';
+import type { CollapseResult } from './memory/collapse.ts';
+import type { PreloadStatus } from './memory/preload.ts';
+import type { Metrics } from './metrics/metrics.ts';
 import { envelope, parseEnvelopes, startTestAgent } from './testing/test-agent.ts';
 
 const agent = await startTestAgent();
@@ -13,9 +16,11 @@ afterEach(() => {
   state.accessToken = undefined;
 });
 
-const call = (path: string, init?: RequestInit) => fetch(`${agent.url}${path}`, init);
-const post = (path: string, body: BodyInit, headers: Record<string, string>) =>
+const call = (path: string, init: Parameters<typeof fetch>[1] = {}) => fetch(`${agent.url}${path}`, init);
+const post = (path: string, body: string | Buffer<ArrayBuffer>, headers: Record<string, string>) =>
   call(path, { method: 'POST', body, headers });
+/** Reads a JSON answer whose form the test goes on to check. */
+const json = async <T>(response: Response | Promise<Response>): Promise<T> => (await (await response).json()) as T;
 const START = { process: { cmd: '/bin/echo', args: ['hi'] }, stdin: false };
 const STREAM = { 'Content-Type': 'application/connect+json', 'Connect-Protocol-Version': '1' };
 const UNARY = { 'Content-Type': 'application/json', 'Connect-Protocol-Version': '1' };
@@ -102,7 +107,7 @@ describe('the wire, byte by byte', () => {
   test('a message larger than 16 MiB is refused before it is read', async () => {
     const body = JSON.stringify({ process: { tag: 'x' }, input: { stdin: 'A'.repeat(17 * 1024 * 1024) } });
     const response = await post('/process.Process/SendInput', body, UNARY);
-    assert.deepEqual([response.status, (await response.json()).code], [429, 'resource_exhausted']);
+    assert.deepEqual([response.status, (await json<{ code: string }>(response)).code], [429, 'resource_exhausted']);
   });
 
   test('rubbish instead of HTTP, absurd targets and hosts are answered, and the agent lives', async () => {
@@ -232,7 +237,7 @@ describe('REST', () => {
   });
 
   test('metrics describe the machine', async () => {
-    const metrics = await (await call('/metrics')).json();
+    const metrics = await json<Metrics>(call('/metrics'));
     assert.deepEqual(Object.keys(metrics), [
       'ts',
       'cpu_count',
@@ -251,7 +256,8 @@ describe('REST', () => {
   });
 
   test('activity counts running processes and answers in progress, not what the host asks itself', async () => {
-    const activity = async () => (await call('/activity')).json();
+    const activity = () =>
+      json<{ running_processes: number; open_connections: number; last_request_at_ms: number }>(call('/activity'));
     const before = await activity();
     await call('/health');
     await call('/metrics');
@@ -281,15 +287,15 @@ describe('REST', () => {
   });
 
   test('the memory of the agent can be collapsed', async () => {
-    const result = await (await call('/collapse', { method: 'POST' })).json();
+    const result = await json<CollapseResult>(call('/collapse', { method: 'POST' }));
     assert.equal(result.chunks, result.collapsed + result.alreadyHuge + result.skipped);
   });
 
   test('a memory preload is started once, told about, and stopped', async () => {
-    assert.equal((await (await call('/memory/preload')).json()).state, 'idle');
+    assert.equal((await json<PreloadStatus>(call('/memory/preload'))).state, 'idle');
     assert.equal((await call('/memory/preload', { method: 'POST' })).status, 202);
     assert.equal((await call('/memory/preload/cancel', { method: 'POST' })).status, 204);
-    const status = await (await call('/memory/preload')).json();
+    const status = await json<PreloadStatus>(call('/memory/preload'));
     assert.ok(['running', 'done', 'failed', 'cancelled'].includes(status.state), status.state);
     assert.equal(status.source, '/proc/kcore');
   });

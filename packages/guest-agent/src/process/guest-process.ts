@@ -63,7 +63,6 @@ export class GuestProcess {
   attach(queue: EventQueue<ProcessMessage>, signal: AbortSignal): void {
     queue.push(startMessage(this.pid));
     this.#queues.add(queue);
-    queue.whenDrained(() => this.#output.flow());
     this.#output.subscribe(queue);
     queue.whenDrained(() => this.#output.flow());
     // Not left to the stream's reader: one that is stuck in a write would stop the process for ever.

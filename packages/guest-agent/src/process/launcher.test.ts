@@ -106,3 +106,13 @@ test('a command is the first to go when memory runs out, before the agent', asyn
   const { output } = await run(t, request('sh', ['-c', 'sleep 0.1; cat /proc/self/oom_score_adj']));
   assert.equal(output, '100\n');
 });
+
+test('a terminal whose output was flushed away before anybody read it still ends', async (t) => {
+  const flush =
+    'import sys, termios; sys.stdout.write("x" * 3000); sys.stdout.flush(); termios.tcflush(1, termios.TCIOFLUSH)';
+  const { exitCode } = await run(
+    t,
+    request('/usr/bin/python3', ['-c', flush], { terminalSize: { cols: 80, rows: 24 } }),
+  );
+  assert.equal(exitCode, 0);
+});

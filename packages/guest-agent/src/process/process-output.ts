@@ -119,8 +119,11 @@ export class ProcessOutput {
 
   /** Silence does not mean the end while the kernel still holds what the process wrote: then we are just late to read it. */
   #onQuiet(): void {
-    const owing = this.#readers.some(({ socket, owedBytes }) => !socket.destroyed && owedBytes > 0);
-    if (owing) this.#awaitQuiet();
+    // Asked anew: what was owed may have been flushed away (tcflush(3)) or taken by another reader of the pipe.
+    const waiting = this.#readers.some(
+      ({ socket, unreadBytes }) => !socket.destroyed && unreadBytes() + socket.readableLength > 0,
+    );
+    if (waiting) this.#awaitQuiet();
     else this.#settle();
   }
 

@@ -4,8 +4,9 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
-import { type ProcessEvent, Signal } from '@nestbox/contract/process';
+import { type ProcessEvent, Signal, type StreamInputRequestSchema } from '@nestbox/contract/process';
 import { type Encoding, observe, startTestAgent } from '../testing/test-agent.ts';
 
 const agent = await startTestAgent();
@@ -345,7 +346,7 @@ describe('input', () => {
     );
     await stream.start();
     await client.streamInput(
-      (async function* () {
+      (async function* (): AsyncGenerator<MessageInitShape<typeof StreamInputRequestSchema>> {
         yield { event: { case: 'start' as const, value: { process: byTag('streamed') } } };
         yield data('one\n');
         yield { event: { case: 'keepalive' as const, value: {} } };

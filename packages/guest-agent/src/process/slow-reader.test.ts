@@ -43,7 +43,7 @@ test('a reader that stops stops the process, costs no memory, and goes on where 
     envelope({ process: { cmd: '/usr/bin/head', args: ['-c', String(size), '/dev/zero'] }, stdin: false, tag: 'slow' }),
   );
   const [response] = await once(call, 'response');
-  const [{ pid }] = (await client.list({})).processes as [{ pid: number }];
+  const pid = (await client.list({})).processes.find(({ tag }) => tag === 'slow')?.pid ?? 0;
   const before = await residentBytes();
   const written = await standstill(pid);
   assert.ok(written < 16 * MIB, `${written} bytes were written although nobody reads`);
