@@ -283,12 +283,12 @@ describe('users', { skip: process.getuid?.() !== 0 && 'needs root' }, () => {
     assert.equal(terminal.pty.toString(), 'a\r\nb\r\n');
   });
 
-  test('what the user may not run or enter is refused as the user, not as root', async () => {
+  test('what the user may not run or enter is refused as the user, not as root', async (t) => {
     const secret = await mkdtemp(join(tmpdir(), 'nestbox-secret-'));
+    t.after(() => rm(secret, { recursive: true, force: true }));
     const run = (cmd: string, cwd: string) => observe(client.start({ process: { cmd, cwd } }, as('nobody')));
     assert.equal((await run(join(secret, 'tool'), '/')).end?.exitCode, 126);
     await rejectsWith(run('/bin/true', secret), Code.InvalidArgument, /EACCES|permission/i);
-    await rm(secret, { recursive: true });
   });
 
   test('the threads of the agent keep their rights', async () => {
