@@ -1,4 +1,5 @@
 import { addAbortSignal, type Readable } from 'node:stream';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { type ErrorCode, NestboxError } from '@nestbox/contract';
@@ -109,6 +110,8 @@ async function deliver(
 }
 
 const END_OF_TEXT = Uint8Array.of(4);
+/** How long a program at a terminal gets to take the end of its input before it is said again. */
+const END_REPEAT_MS = 1000;
 
 /** Sends input piece by piece, each after the one before has arrived. A command that no longer reads is no error. */
 async function feedInput(
@@ -127,12 +130,21 @@ async function feedInput(
       await client.sendInput({ process, input: { input: piece } }, { signal });
     }
     if (signal.aborted) return;
-    // A terminal cannot be closed; what ends its input is the character Ctrl-D.
-    if (terminal)
-      await client.sendInput({ process, input: { input: { case: 'pty', value: END_OF_TEXT } } }, { signal });
+    if (terminal) await endTerminalInput(client, pid, signal);
     else await client.closeStdin({ process }, { signal });
   } catch {
     // The command ended or closed its input; its exit code tells.
+  }
+}
+
+/**
+ * A terminal cannot be closed; what ends its input is the character Ctrl-D. One that arrives while the terminal changes
+ * between line mode and a shell's own editing reads as NUL (n_tty in the kernel), so it is said until the command ends.
+ */
+async function endTerminalInput(client: ProcessClient, pid: number, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    await client.sendInput({ process: select(pid), input: { input: { case: 'pty', value: END_OF_TEXT } } }, { signal });
+    await delay(END_REPEAT_MS, undefined, { signal });
   }
 }
 
