@@ -58,6 +58,7 @@ export async function runCommand(
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
   let feeding: Promise<void> = Promise.resolve();
+  let status: ExitStatus | undefined;
   try {
     const events = client.start(
       {
@@ -85,13 +86,17 @@ export async function runCommand(
           await deliver(event.event.value, streams);
           break;
         case 'end':
-          return parseExitStatus(event.event.value);
+          // Read on to the end of the stream: leaving it here would leave its timer and connection behind.
+          status = parseExitStatus(event.event.value);
+          break;
         default:
         // Keep-alives, and events of a later version.
       }
     }
+    if (status !== undefined) return status;
     throw new NestboxError('sandbox_unreachable', 'The connection to the sandbox ended before the command did.');
   } catch (error) {
+    if (status !== undefined) return status;
     if (signal.aborted) throw signal.reason;
     throw fromGuestError(error);
   } finally {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { type RunningCommand, runCommand, type TerminalSize } from '../client/command-session.ts';
 import type { ProcessClient } from '../client/guest-agent.ts';
 import { standardStreams } from '../client/standard-streams.ts';
@@ -17,6 +18,9 @@ export async function runShell(client: ProcessClient, cwd: string | undefined, s
   if (stdin.isTTY) {
     stdin.setRawMode(true);
     cleanup.defer(() => stdin.setRawMode(false));
+    // Node's raw mode leaves one thing on: the terminal turns LF into CR LF (ONLCR), as the one in the sandbox has done
+    // already. Programs that move down by a bare LF would end up in the first column.
+    spawnSync('stty', ['-opost'], { stdio: ['inherit', 'ignore', 'ignore'] });
     // A crash must not leave the user with a terminal that shows nothing of what is typed.
     const restore = () => stdin.setRawMode(false);
     process.once('exit', restore);
