@@ -36,12 +36,10 @@ writeFileSync('node_modules/.package-lock.json', JSON.stringify({ packages: Obje
 `;
 
 const TASK = `
+if (process.argv[2] === 'wait') process.once('SIGTERM', () => { console.log('told'); process.exit(9); });
 console.log('task', ...process.argv.slice(2));
 if (process.argv[2] === 'exit') process.exit(Number(process.argv[3]));
-if (process.argv[2] === 'wait') {
-  process.once('SIGTERM', () => { console.log('told'); process.exit(9); });
-  setInterval(() => {}, 1000);
-}
+if (process.argv[2] === 'wait') setInterval(() => {}, 1000);
 `;
 
 async function makeCheckout(t: TestContext): Promise<string> {
