@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { BASE_TEMPLATE_ID } from '@nestbox/host-agent/image';
 import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
 
 /**
@@ -37,4 +38,30 @@ export async function makeStateFolder(): Promise<NestboxPaths & AsyncDisposable>
       await rm(paths.runDir, { recursive: true, force: true });
     },
   };
+}
+
+/**
+ * Adds a template with the root disk of `base` and resources of its own, for this state folder alone. Call it before the
+ * server starts. Returns the template's id, which is its name as well.
+ */
+export async function addTemplate(
+  paths: NestboxPaths,
+  templateId: string,
+  resources: { readonly vcpuCount: number; readonly memoryMib: number },
+): Promise<string> {
+  const templates = join(paths.stateDir, 'templates');
+  const shared = join(resolvePaths().stateDir, 'templates');
+  // Until now the whole folder is a link; from here on its templates' files are.
+  await unlink(templates);
+  for (const name of await readdir(shared)) {
+    await mkdir(join(templates, name), { recursive: true });
+    for (const file of await readdir(join(shared, name)))
+      await symlink(join(shared, name, file), join(templates, name, file));
+  }
+  const base = JSON.parse(await readFile(join(templates, BASE_TEMPLATE_ID, 'template.json'), 'utf8'));
+  await mkdir(join(templates, templateId));
+  await symlink(join(shared, BASE_TEMPLATE_ID, 'rootfs.ext4'), join(templates, templateId, 'rootfs.ext4'));
+  const template = { ...base, ...resources, templateId, names: [templateId] };
+  await writeFile(join(templates, templateId, 'template.json'), JSON.stringify(template));
+  return templateId;
 }
