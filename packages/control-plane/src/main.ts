@@ -4,7 +4,7 @@ import { Agent as HttpsAgent } from 'node:https';
 import type { Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { NestboxError } from '@nestbox/contract';
-import { createLogger } from '@nestbox/kit';
+import { createLogger, tuneForStreams } from '@nestbox/kit';
 import { type DaemonConfig, type RemoteHost, readDaemonConfig } from './daemon-config.ts';
 import { startControlPlane } from './start-control-plane.ts';
 
@@ -13,6 +13,7 @@ async function main(): Promise<void> {
   const [path] = process.argv.slice(2);
   if (path === undefined) throw new NestboxError('invalid_request', 'Usage: node main.ts CONFIG.json');
   const { hosts, logLevel, ...config } = await readDaemonConfig(path);
+  tuneForStreams();
   const logger = createLogger({ level: logLevel, name: 'control-plane' });
   const plane = await startControlPlane({
     ...withoutUndefined(config),

@@ -1,5 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
-import { createLogger } from '@nestbox/kit';
+import { createLogger, tuneForStreams } from '@nestbox/kit';
 import { readDaemonConfig } from './config.ts';
 import { startHostAgent } from './host-agent.ts';
 import { listenForControlPlane } from './rpc/host-server.ts';
@@ -7,6 +7,7 @@ import { listenForControlPlane } from './rpc/host-server.ts';
 /** The host agent as a daemon of its own, for a control plane elsewhere. `nestbox up` runs it inside its own process. */
 async function main(): Promise<void> {
   const config = readDaemonConfig(process.argv.slice(2), process.env);
+  tuneForStreams();
   const logger = createLogger({ level: config.logLevel, name: 'host-agent' });
   await using running = new AsyncDisposableStack();
   const host = await startHostAgent({

@@ -5,3 +5,4 @@ export * from './paths.ts';
 export * from './process-identity.ts';
 export * from './rpc-error.ts';
 export * from './run-command.ts';
+export * from './stream-tuning.ts';

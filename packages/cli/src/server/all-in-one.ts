@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { createRouterTransport } from '@connectrpc/connect';
 import { type ListenAddress, startControlPlane } from '@nestbox/control-plane';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
-import type { Logger, NestboxPaths } from '@nestbox/kit';
+import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
 import { readOrMakeSecrets } from './secrets.ts';
 
 /** The host's name in the database of an all-in-one server. Must never change: rows name it. */
@@ -37,6 +37,7 @@ export interface AllInOneServer {
  */
 export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneServer> {
   const { paths, logger } = options;
+  tuneForStreams();
   await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
   const secrets = await readOrMakeSecrets(paths);
 
