@@ -37,3 +37,12 @@ test('an abort ends the command, also one that was aborted before it began', asy
 test('a command that does not read its input is judged by its exit code alone', async () => {
   await runCommand('true', [], { input: 'x'.repeat(1 << 20) });
 });
+
+test('a long command is cut short in the message, so that the reason is seen', async () => {
+  await assert.rejects(runCommand('sh', ['-c', 'echo reason >&2; exit 1', 'x'.repeat(5000)]), (error: unknown) => {
+    assert.ok(error instanceof CommandError);
+    assert.match(error.message, /^sh -c .{1,120}…: exit code 1: reason$/);
+    assert.ok(error.command.length > 5000);
+    return true;
+  });
+});

@@ -27,13 +27,20 @@ export class CommandError extends Error {
   constructor(command: string, exitCode: number | undefined, stderr: string, options?: { cause?: unknown }) {
     const tail = stderr.trim().split('\n').slice(-5).join('\n');
     super(
-      `${command}: ${exitCode === undefined ? 'did not finish' : `exit code ${exitCode}`}${tail && `: ${tail}`}`,
+      `${shortened(command)}: ${exitCode === undefined ? 'did not finish' : `exit code ${exitCode}`}${tail && `: ${tail}`}`,
       options,
     );
     this.command = command;
     this.exitCode = exitCode;
     this.stderr = stderr;
   }
+}
+
+/** What went wrong stands behind the command in a message, so a long one must not bury it. */
+const SHOWN_COMMAND_CHARACTERS = 120;
+
+function shortened(command: string): string {
+  return command.length > SHOWN_COMMAND_CHARACTERS ? `${command.slice(0, SHOWN_COMMAND_CHARACTERS)}…` : command;
 }
 
 const KILL_GRACE_MS = 2000;
