@@ -74,6 +74,8 @@ function drawLine(line: string): { readonly svg: string; readonly columns: numbe
 function visibleLines(output: string): string[] {
   return (
     output
+      // A picture is for everybody; the key of the machine that it was made on is not.
+      .replaceAll(/e2b_[0-9a-f]{40}/g, 'e2b_…')
       // biome-ignore lint/suspicious/noControlCharactersInRegex: ESC begins every ANSI sequence.
       .replaceAll(/\u001b\[[0-9;?]*[A-Za-ln-z]/g, '')
       .trimEnd()
