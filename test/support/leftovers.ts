@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type NestboxPaths, runCommand } from '@nestbox/kit';
 
@@ -19,9 +19,9 @@ export async function findLeftovers(paths: NestboxPaths): Promise<string[]> {
       .map((line) => `mount ${line}`),
     ...cgroups(instance).map((path) => `cgroup ${path}`),
     ...list(slots)
-      .filter((name) => !name.startsWith('.') && readFileSync(join(slots, name), 'utf8').includes(instance))
+      .filter((name) => name.includes(instance) || readFileSync(join(slots, name), 'utf8').includes(instance))
       .map((name) => `slot ${name}`),
-    ...list(runDir).map((name) => `run file ${name}`),
+    ...(existsSync(runDir) ? [`run folder ${runDir} with ${list(runDir).join(', ') || 'nothing in it'}`] : []),
     ...list(join(stateDir, 'sandboxes')).map((name) => `sandbox folder ${name}`),
   ];
 }

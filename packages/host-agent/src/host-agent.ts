@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, rmdir } from 'node:fs/promises';
 import { availableParallelism, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
@@ -76,6 +76,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   await using undo = new AsyncDisposableStack();
   for (const folder of [paths.stateDir, paths.runDir, layout.sandboxesDir])
     await mkdir(folder, { recursive: true, mode: 0o700 });
+  undo.defer(() => removeIfEmpty(paths.runDir));
   undo.use(await acquireStateLock(layout.hostAgentLockDir));
 
   const driver = config.driver ?? makeDriver(config, layout.cacheDir);
@@ -133,6 +134,14 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       return stopped;
     },
   };
+}
+
+/** Sandboxes that go on have their folders in it. */
+async function removeIfEmpty(folder: string): Promise<void> {
+  await rmdir(folder).catch((error: unknown) => {
+    if (!(error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'ENOENT')))
+      throw error;
+  });
 }
 
 function makeDriver({ paths, logger, vmm, accelerator }: HostAgentConfig, cacheDir: string): VmDriver {

@@ -107,6 +107,7 @@ class PooledNetworks implements SandboxNetworks {
     await Promise.all([this.#filling, ...this.#abandoned]);
     await this.#remove(this.#ready.splice(0));
     await this.#removeRulesAfterLastSlot();
+    await this.#claims.leave();
   }
 
   /** Keeps the pool full, one slot after another. Never throws: an acquire that needs a slot meets the error itself. */

@@ -54,3 +54,16 @@ test('a claim is complete as soon as it is there, and making one leaves no other
   await claims.release(1);
   assert.deepEqual(await readdir(dir), ['.aaaaaa']);
 });
+
+test('an installation that has no claim any more leaves no file, and can claim again', async (t) => {
+  const dir = await slotsDir(t);
+  const claims = new SlotClaims(dir, 'aaaaaa');
+  await claims.leave();
+  await claims.claim(7);
+  await claims.leave();
+  assert.equal(await claims.holder(7), 'aaaaaa');
+  await claims.release(7);
+  await claims.leave();
+  assert.deepEqual(await readdir(dir), []);
+  assert.equal(await claims.claim(7), true);
+});

@@ -1,4 +1,4 @@
-import { link, mkdir, readdir, readFile, unlink } from 'node:fs/promises';
+import { link, mkdir, readdir, readFile, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomic } from '@nestbox/kit';
 import { FIRST_SLOT, LAST_SLOT } from './slot.ts';
@@ -45,6 +45,12 @@ export class SlotClaims {
   async release(index: number): Promise<void> {
     if ((await this.holder(index)) !== this.#instance) return;
     await unlink(this.#path(index));
+  }
+
+  /** Removes our own file when nothing is claimed any more. The next claim makes it anew. */
+  async leave(): Promise<void> {
+    if ((await this.list()).length > 0) return;
+    await rm(this.#tagFile, { force: true });
   }
 
   /** The tag of the installation that has this index; undefined when nobody has. */

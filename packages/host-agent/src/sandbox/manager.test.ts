@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -283,6 +284,7 @@ describe('a stop', () => {
     await host.stop({ destroySandboxes: true });
     await host.stop({ destroySandboxes: false });
     assert.deepEqual(await testHost.leftovers(), []);
+    assert.equal(existsSync(testHost.paths.runDir), false);
   });
 });
 

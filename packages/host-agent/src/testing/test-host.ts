@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -62,10 +63,15 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
         ...processes.map(({ identity }) => `process ${identity.pid}`),
         ...[...networks.inUse.keys()].map((index) => `slot ${index}`),
         ...(await readdir(layout.sandboxesDir)).map((name) => `sandbox folder ${name}`),
-        ...(await readdir(paths.runDir)).filter((name) => name !== 'host-proxy.sock').map((name) => `run ${name}`),
+        ...(await namesIn(paths.runDir)).filter((name) => name !== 'host-proxy.sock').map((name) => `run ${name}`),
       ];
     },
   };
+}
+
+/** The run folder itself goes with the host agent. */
+async function namesIn(folder: string): Promise<string[]> {
+  return existsSync(folder) ? await readdir(folder) : [];
 }
 
 /** A fake driver whose VMs are the given processes, each on the address of its slot. */
