@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NestboxError } from '@nestbox/contract';
 import { type HostCheck, hostChecks } from '@nestbox/host-agent/doctor';
@@ -55,9 +56,10 @@ export async function examineHost(paths: NestboxPaths, vmm: string): Promise<Hos
   }
 }
 
-/** What the guest agent's bundle is made from. */
+/** What the guest agent's bundle is made from: our sources, and the exact versions of the packages that go into it. */
 function agentSources(): string[] {
-  return ['@nestbox/guest-agent', '@nestbox/contract'].map((name) =>
-    fileURLToPath(new URL('.', import.meta.resolve(name))),
-  );
+  return ['@nestbox/guest-agent', '@nestbox/contract'].flatMap((name) => {
+    const sources = fileURLToPath(new URL('.', import.meta.resolve(name)));
+    return [sources, join(sources, '..', 'package.json')];
+  });
 }
