@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GUEST_AGENT_PORT, GUEST_NETWORK } from '@nestbox/contract';
+import { freePort } from '../test/support/free-port.ts';
 
 export interface BareVm {
   readonly kernelPath: string;
@@ -70,14 +70,4 @@ async function firstAnswer(url: string, hasEnded: () => boolean): Promise<void> 
     );
     await sleep(ASK_EVERY_MS);
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
 }

@@ -5,7 +5,6 @@ import type { NestboxPaths } from '@nestbox/kit';
 export function hostLayout(paths: NestboxPaths) {
   const { stateDir, runDir } = paths;
   return {
-    lockFile: join(stateDir, 'lock'),
     /** One file for each host agent that has, or wants, this state folder (state-lock.ts). */
     hostAgentLockDir: join(stateDir, 'host-agent.lock'),
     /** Kernel, its modules and initial RAM disks of one kernel version. */

@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import type { TestContext } from 'node:test';
 import { GUEST_AGENT_PORT, GUEST_NETWORK } from '@nestbox/contract';
 import { runCommand } from '@nestbox/kit';
+import { freePort } from '../../../../../test/support/free-port.ts';
 import type { CurrentImages } from '../../storage/images-file.ts';
 
 export interface BareVm {
@@ -108,15 +108,4 @@ function watchConsole(vm: ChildProcess): Omit<BareVm, 'agentPort'> {
       until(() => (pattern.test(shown) ? 'done' : ended ? 'never' : 'waiting'), timeoutMs, String(pattern)),
     waitForExit: (timeoutMs) => until(() => (ended ? 'done' : 'waiting'), timeoutMs, 'the end of the VM'),
   };
-}
-
-/** QEMU takes no port 0 for forwarding, so one that was free a moment ago has to do. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port was given');
-  return address.port;
 }
