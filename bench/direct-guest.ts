@@ -7,7 +7,7 @@ import { z } from 'zod';
 /** The part of a sandbox's record that leads to its guest agent past edge and proxy. */
 const record = z.object({
   accessToken: z.string().optional(),
-  slot: z.object({ hostReachableAddress: z.string() }),
+  situation: z.object({ slot: z.object({ hostReachableAddress: z.string() }) }),
 });
 
 /** Where the guest agent of a sandbox listens, as the host agent reaches it. */
@@ -15,8 +15,8 @@ export async function directGuest(
   paths: NestboxPaths,
   sandboxId: string,
 ): Promise<{ url: string; accessToken: string | undefined }> {
-  const { accessToken, slot } = record.parse(
+  const { accessToken, situation } = record.parse(
     JSON.parse(await readFile(hostLayout(paths).sandboxRecord(sandboxId), 'utf8')),
   );
-  return { url: `http://${slot.hostReachableAddress}:${GUEST_AGENT_PORT}`, accessToken };
+  return { url: `http://${situation.slot.hostReachableAddress}:${GUEST_AGENT_PORT}`, accessToken };
 }

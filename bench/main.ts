@@ -19,6 +19,8 @@ import type { Measure } from './measure.ts';
 import { measureNativeAgent } from './native-guest-agent.ts';
 import { formatReport } from './report.ts';
 import { measureServer } from './server-footprint.ts';
+import { measureSnapshots } from './snapshots.ts';
+import type { StageFigure } from './stages.ts';
 import { measureTransfers } from './transfer.ts';
 
 const { values } = parseArgs({
@@ -39,17 +41,26 @@ if (reason !== false) throw new Error(`nothing can be measured: ${reason}`);
 
 const machine = await describeMachine(resolvePaths());
 const measures: Measure[] = [];
+let stages: readonly StageFigure[] = [];
 await section('guest agent', () => measureNativeAgent(rounds));
 {
   await using paths = await makeStateFolder();
   await section('server', () => measureServer(paths, Math.min(rounds, 5)));
+  {
+    await using booting = await startServer(paths, ['--no-snapshots']);
+    await section('cold boot', async () => [await measureColdBoot(booting, paths, machine, rounds)]);
+  }
+  await section('snapshots', async () => {
+    const found = await measureSnapshots(paths, machine, rounds);
+    stages = found.stages;
+    return found.measures;
+  });
   await using server = await startServer(paths);
-  await section('cold boot', async () => [await measureColdBoot(server, paths, machine, rounds)]);
   const sandbox = await Sandbox.create({ ...server.connection, timeoutMs: 3_600_000 });
   await section('commands', async () => [await measureCommand(sandbox, paths, rounds)]);
   await section('transfers', () => measureTransfers(sandbox, server.sandboxUrl, paths, rounds, sizeMib));
 }
-const report = formatReport(machine, measures, rounds);
+const report = formatReport(machine, measures, rounds, stages);
 if (values.stdout) console.log(report);
 else await writeFile(join(ROOT, 'docs', 'benchmarks.md'), report);
 

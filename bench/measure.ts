@@ -7,13 +7,16 @@ export interface Measure {
   readonly floor: string | undefined;
   /** What is judged: a ratio when there is a floor, else the figure itself. */
   readonly judged: number;
-  readonly limit: { readonly kind: 'at most' | 'at least'; readonly value: number; readonly unit: string };
+  /** Without a kind the figure is only reported. */
+  readonly limit: { readonly kind?: 'at most' | 'at least'; readonly value?: number; readonly unit: string };
   /** How it was measured, in a sentence or two. */
   readonly method: string;
 }
 
-export function isMet({ judged, limit }: Measure): boolean {
-  return limit.kind === 'at most' ? judged <= limit.value : judged >= limit.value;
+/** Undefined: there is no limit. */
+export function isMet({ judged, limit: { kind, value } }: Measure): boolean | undefined {
+  if (kind === undefined || value === undefined) return undefined;
+  return kind === 'at most' ? judged <= value : judged >= value;
 }
 
 /** `2,310 ms (2,201–2,498, n = 5)` */

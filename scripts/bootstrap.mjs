@@ -13,6 +13,7 @@ const TASKS = {
   check: 'scripts/check.ts',
   generate: 'scripts/generate.ts',
   bench: 'bench/main.ts',
+  soak: 'scripts/soak.ts',
   pack: 'scripts/pack.ts',
 };
 

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, unlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, link, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BASE_TEMPLATE_ID } from '@nestbox/host-agent/image';
 import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
@@ -9,7 +8,7 @@ import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
  * Folders and files of the machine's own installation that tests share: they are large, and nothing changes them. `cache`
  * holds the answer of the VM probe, which takes seconds to find.
  */
-const SHARED_FOLDERS = ['kernels', 'agent', 'templates', 'cache'];
+const SHARED_FOLDERS = ['kernels', 'agent', 'cache'];
 const SHARED_FILES = ['images.json', 'setup.json'];
 
 /** Why tests cannot boot VMs here, for `skip`; false when they can. */
@@ -25,10 +24,12 @@ export function vmsCannotRun(): string | false {
  * machine's own installation, by links.
  */
 export async function makeStateFolder(): Promise<NestboxPaths & AsyncDisposable> {
-  const stateDir = await mkdtemp(join(tmpdir(), 'nestbox-test-'));
   const shared = resolvePaths().stateDir;
+  // Beside the installation: sandboxes have links to its files, which no other file system can hold.
+  const stateDir = await mkdtemp(`${shared}-test-`);
   await mkdir(join(shared, 'cache'), { recursive: true });
   for (const name of SHARED_FOLDERS) await symlink(join(shared, name), join(stateDir, name));
+  await linkTree(join(shared, 'templates'), join(stateDir, 'templates'));
   for (const name of SHARED_FILES) await copyFile(join(shared, name), join(stateDir, name));
   const paths = resolvePaths({ NESTBOX_DIR: stateDir });
   return {
@@ -38,6 +39,18 @@ export async function makeStateFolder(): Promise<NestboxPaths & AsyncDisposable>
       await rm(paths.runDir, { recursive: true, force: true });
     },
   };
+}
+
+/** The same folders with the same files: hard links, but for what names things, which is copied. */
+async function linkTree(from: string, to: string): Promise<void> {
+  await mkdir(to);
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    const source = join(from, entry.name);
+    const target = join(to, entry.name);
+    if (entry.isDirectory()) await linkTree(source, target);
+    else if (entry.name.endsWith('.json')) await copyFile(source, target);
+    else await link(source, target);
+  }
 }
 
 /**
@@ -50,17 +63,11 @@ export async function addTemplate(
   resources: { readonly vcpuCount: number; readonly memoryMib: number },
 ): Promise<string> {
   const templates = join(paths.stateDir, 'templates');
-  const shared = join(resolvePaths().stateDir, 'templates');
-  // Until now the whole folder is a link; from here on its templates' files are.
-  await unlink(templates);
-  for (const name of await readdir(shared)) {
-    await mkdir(join(templates, name), { recursive: true });
-    for (const file of await readdir(join(shared, name)))
-      await symlink(join(shared, name, file), join(templates, name, file));
-  }
-  const base = JSON.parse(await readFile(join(templates, BASE_TEMPLATE_ID, 'template.json'), 'utf8'));
+  const { snapshot: _, ...base } = JSON.parse(
+    await readFile(join(templates, BASE_TEMPLATE_ID, 'template.json'), 'utf8'),
+  );
   await mkdir(join(templates, templateId));
-  await symlink(join(shared, BASE_TEMPLATE_ID, 'rootfs.ext4'), join(templates, templateId, 'rootfs.ext4'));
+  await link(join(templates, BASE_TEMPLATE_ID, 'rootfs.ext4'), join(templates, templateId, 'rootfs.ext4'));
   const template = { ...base, ...resources, templateId, names: [templateId] };
   await writeFile(join(templates, templateId, 'template.json'), JSON.stringify(template));
   return templateId;

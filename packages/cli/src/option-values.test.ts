@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { collectKeyValue, commandBehindSeparator, parseListenPort, parseSeconds } from './option-values.ts';
+import {
+  collectKeyValue,
+  commandBehindSeparator,
+  parseGib,
+  parseListenPort,
+  parseSeconds,
+  wholeNumber,
+} from './option-values.ts';
 
 test('NAME=VALUE words are collected; a value may be empty or hold more =', () => {
   const record = ['A=1', 'B=', 'C=x=y', 'A=2'].reduce<Record<string, string> | undefined>(
@@ -17,6 +24,14 @@ test('what is no NAME=VALUE, no number of seconds and no port is refused', () =>
   assert.equal(parseSeconds('60'), 60);
   assert.equal(parseListenPort('0'), 0);
   assert.equal(parseListenPort('65535'), 65_535);
+});
+
+test('whole numbers within their limits and sizes in GiB are read, anything else is refused', () => {
+  const upToTen = wholeNumber(1, 10);
+  assert.deepEqual(['1', '10'].map(upToTen), [1, 10]);
+  for (const word of ['', '0', '11', '-1', '1.0', '1e1', 'x', ' 1']) assert.throws(() => upToTen(word), /from 1 to 10/);
+  assert.deepEqual(['0', '20', '0.5'].map(parseGib), [0, 20, 0.5]);
+  for (const word of ['', '-1', '.5', '1e3', '20G', '9999999']) assert.throws(() => parseGib(word), /GiB/);
 });
 
 test('a separator in front of the command is not part of it', () => {

@@ -18,6 +18,27 @@ export function parseSeconds(word: string): number {
 /** Longest delay of a timer in Node: 2^31-1 ms. */
 const MAX_SECONDS = 2_147_483;
 
+/** A parser of whole numbers from `min` to `max`. */
+export function wholeNumber(min: number, max: number): (word: string) => number {
+  return (word) => {
+    const number = Number(word);
+    if (!/^[0-9]+$/.test(word) || number < min || number > max)
+      throw new InvalidArgumentError(`"${word}" is not a whole number from ${min} to ${max}.`);
+    return number;
+  };
+}
+
+/** A size in GiB, fractions allowed. */
+export function parseGib(word: string): number {
+  const gib = Number(word);
+  if (!/^[0-9]+(\.[0-9]+)?$/.test(word) || gib > MAX_GIB)
+    throw new InvalidArgumentError(`"${word}" is not a size in GiB from 0 to ${MAX_GIB}.`);
+  return gib;
+}
+
+/** A PiB: more than a host has, and its bytes are still counted exactly. */
+const MAX_GIB = 1_048_576;
+
 /** 0 (any free one) to 65535. */
 export function parseListenPort(word: string): number {
   const port = Number(word);

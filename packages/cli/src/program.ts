@@ -1,16 +1,24 @@
 import { NESTBOX_VERSION } from '@nestbox/contract';
 import { Command } from 'commander';
+import { addDisk } from './commands/disk.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addEnv } from './commands/env.ts';
 import { addRun } from './commands/run.ts';
 import { addSandboxCreate } from './commands/sandbox-create.ts';
 import { addSandboxExec } from './commands/sandbox-exec.ts';
+import { addSandboxFork } from './commands/sandbox-fork.ts';
 import { addSandboxInfo } from './commands/sandbox-info.ts';
 import { addSandboxKill } from './commands/sandbox-kill.ts';
 import { addSandboxList } from './commands/sandbox-list.ts';
+import { addSandboxPause } from './commands/sandbox-pause.ts';
+import { addSandboxResume } from './commands/sandbox-resume.ts';
 import { addSandboxShell } from './commands/sandbox-shell.ts';
+import { addSandboxSnapshot } from './commands/sandbox-snapshot.ts';
 import { addSetup } from './commands/setup.ts';
+import { addSnapshotDelete } from './commands/snapshot-delete.ts';
+import { addSnapshotList } from './commands/snapshot-list.ts';
 import { addTemplateList } from './commands/template-list.ts';
+import { addTrace } from './commands/trace.ts';
 import { addUp } from './commands/up.ts';
 import { addVersion } from './commands/version.ts';
 
@@ -44,16 +52,29 @@ export function buildProgram(setExitCode: SetExitCode): Command {
   addSetup(program);
   addRun(program, setExitCode);
 
-  const sandbox = program.command('sandbox').description('make, look at, use and end sandboxes of the running server');
+  const sandbox = program
+    .command('sandbox')
+    .description('make, look at, use, pause, copy and end sandboxes of the running server');
   addSandboxCreate(sandbox);
   addSandboxList(sandbox);
   addSandboxInfo(sandbox);
   addSandboxExec(sandbox, setExitCode);
   addSandboxShell(sandbox, setExitCode);
+  addSandboxPause(sandbox);
+  addSandboxResume(sandbox);
+  addSandboxFork(sandbox);
+  addSandboxSnapshot(sandbox);
   addSandboxKill(sandbox);
+
+  const snapshot = program.command('snapshot').description('sandboxes kept as they were, to make new ones from');
+  addSnapshotList(snapshot);
+  addSnapshotDelete(snapshot);
 
   const template = program.command('template').description('templates that sandboxes are made from');
   addTemplateList(template);
+
+  addDisk(program);
+  addTrace(program);
   addVersion(program);
   return program;
 }

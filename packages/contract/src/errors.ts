@@ -13,11 +13,15 @@ export const ERROR_CODES = {
   method_not_allowed: 405,
   conflict: 409,
   sandbox_stopping: 409,
+  sandbox_paused: 409,
+  sandbox_not_paused: 409,
+  snapshot_incompatible: 409,
   state_dir_in_use: 409,
   payload_too_large: 413,
   unsupported_media_type: 415,
   rate_limited: 429,
   internal: 500,
+  snapshot_damaged: 500,
   not_supported: 501,
   sandbox_unreachable: 502,
   port_not_open: 502,
@@ -29,6 +33,7 @@ export const ERROR_CODES = {
   boot_timeout: 504,
   deadline_exceeded: 504,
   host_disk_full: 507,
+  snapshot_limit: 507,
 } as const satisfies Record<string, number>;
 
 export type ErrorCode = keyof typeof ERROR_CODES;

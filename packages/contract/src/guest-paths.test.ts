@@ -89,6 +89,7 @@ describe('isInternalGuestPath', () => {
       '//init',
       '///init',
       '/INIT',
+      '//x/../%63lock;a=b',
     ])
       assert.equal(isInternalGuestPath(target), true, target);
   });
@@ -137,6 +138,8 @@ describe('isInternalGuestPath', () => {
       '/./files',
       '/%66iles?path=%2Finit',
       '/init/more',
+      '/clocks',
+      '/files/clock',
       '/x/init',
       '/memory',
       '/snapshot',

@@ -7,6 +7,7 @@ export const ENVD_VERSION = '0.6.13';
 /** Routes of the guest agent that only the host may call; both proxies answer 404 for them (path is normalised first). */
 export const GUEST_INTERNAL_PATHS: ReadonlySet<string> = new Set([
   '/init',
+  '/clock',
   '/freeze',
   '/unfreeze',
   '/collapse',
@@ -25,5 +26,9 @@ export const GUEST_NETWORK = {
   prefixLength: 30,
   gateway: '169.254.0.22',
   mac: '02:fc:00:00:00:05',
+  /** Of the gateway: a restored guest has it in its ARP cache, so it is the same in every slot. */
+  gatewayMac: '02:fc:00:00:00:06',
   tapName: 'tap0',
+  /** Where the host's own connections to a guest come from: the host's ends of the veth pairs. */
+  hostRange: { address: '10.12.0.0', prefixLength: 16 },
 } as const;

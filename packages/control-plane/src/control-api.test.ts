@@ -7,24 +7,11 @@ import { errorBody } from '@nestbox/contract/http';
 import { toRpcError } from '@nestbox/kit';
 import { z } from 'zod';
 import { UNSUPPORTED_OPERATIONS } from './http/unsupported-operations.ts';
+import { createSandbox, readError } from './testing/api-answers.ts';
 import { HostDouble } from './testing/host-double.ts';
 import { startTestServer, TEST_API_KEY, type TestServer } from './testing/start-test-server.ts';
 
 const idBody = z.object({ sandboxID: z.string() });
-
-async function createSandbox(server: TestServer, body: Record<string, unknown> = {}): Promise<string> {
-  const response = await server.send('POST', '/sandboxes', { templateID: 'base', timeout: 60, ...body });
-  assert.equal(response.status, 201);
-  return idBody.parse(await response.json()).sandboxID;
-}
-
-/** Checks the form of an error: the status stands in the body too, and a stable code. */
-async function readError(response: Response): Promise<{ status: number; code: string; message: string }> {
-  const body = errorBody.parse(await response.json());
-  assert.equal(body.code, response.status);
-  assert.ok(body.message.length > 0);
-  return { status: response.status, code: body.error_code ?? '', message: body.message };
-}
 
 describe('control API', () => {
   test('answers health without a key, and everything else only with one', async () => {
@@ -220,9 +207,12 @@ describe('control API', () => {
 
 describe('a create request', () => {
   const refused: readonly [Record<string, unknown>, string, string][] = [
-    [{ autoPause: true }, 'not_supported', 'autoPause'],
-    [{ autoResume: { enabled: true } }, 'not_supported', 'autoResume'],
+    [{ autoResume: { enabled: true } }, 'invalid_request', 'autoResume'],
+    [{ autoResume: { enabled: true }, autoPause: false }, 'invalid_request', 'autoResume'],
+    [{ autoResume: {} }, 'invalid_request', 'autoResume.enabled'],
+    [{ autoPause: 'yes' }, 'invalid_request', 'autoPause'],
     [{ autoPauseMemory: false }, 'invalid_request', 'autoPauseMemory'],
+    [{ autoPause: true, autoPauseMemory: false, autoResume: { enabled: true } }, 'invalid_request', 'autoPauseMemory'],
     [{ mcp: { github: {} } }, 'not_supported', 'mcp'],
     [{ iam: { tokens: { a: { audience: 'x', tokenType: 'y' } } } }, 'not_supported', 'iam'],
     [{ volumeMounts: [{ name: 'v', path: '/v' }] }, 'not_supported', 'volumeMounts'],
@@ -356,6 +346,12 @@ describe('bad input', () => {
       ['POST', '/connect', { timeout: 1 }],
       ['POST', '/timeout', { timeout: 1 }],
       ['POST', '/refreshes', { duration: 1 }],
+      ['POST', '/pause', {}],
+      ['POST', '/resume', {}],
+      ['POST', '/fork', {}],
+      ['POST', '/snapshots', {}],
+      ['GET', '/trace', undefined],
+      ['GET', '/activity', undefined],
     ];
     for (const id of strangeIds) {
       for (const [method, suffix, body] of calls) {

@@ -13,11 +13,15 @@ import { Reconciler } from './reconcile/reconciler.ts';
 import { watchHost } from './reconcile/watch-host.ts';
 import { AccessTokens } from './service/access-tokens.ts';
 import { ApiKeys } from './service/api-keys.ts';
+import { LastCalls } from './service/last-calls.ts';
 import { SandboxRoutes } from './service/sandbox-routes.ts';
+import { SandboxTransitions } from './service/sandbox-transitions.ts';
 import type { ServiceContext } from './service/service-context.ts';
 import { DEFAULT_MAX_TIMEOUT_SEC } from './service/timeout-range.ts';
+import { wakeSandbox } from './service/wake-sandbox.ts';
+import { WarmIds } from './service/warm-ids.ts';
 import { openStore } from './store/open-store.ts';
-import { markAllStartingAsStopping } from './store/sandbox-repository.ts';
+import { markAllStartingAsStopping } from './store/sandbox-state-repository.ts';
 
 /** How long the start waits for hosts; those that come later are taken in when they come. */
 const HOST_WAIT_MS = 2000;
@@ -33,26 +37,31 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   stack.defer(() => db.destroy());
   const tasks = new BackgroundTasks(logger);
   stack.defer(() => tasks.drain());
+  const stopping = new AbortController();
 
   const context: ServiceContext = {
     db,
     hosts: new HostRegistry(config.hosts),
     tokens: new AccessTokens(config.tokenSeed),
     routes: new SandboxRoutes(db, clock),
+    calls: new LastCalls(clock),
+    warmIds: new WarmIds(),
     clock,
     logger,
     tasks,
     endings: new KeyedMutex(),
+    transitions: new SandboxTransitions(),
+    snapshotNames: new KeyedMutex(),
     domain: config.domain,
     maxTimeoutSec: config.maxTimeoutSec ?? DEFAULT_MAX_TIMEOUT_SEC,
     endChanged: () => reaper.wake(),
+    stopping: stopping.signal,
   };
   const reaper: Reaper = new Reaper(expireSandboxes(context), clock, tasks, logger);
   const apiKeys = await ApiKeys.load(db, config.apiKey, clock.now());
   // Whoever asked for them lost the connection with the last server.
   await markAllStartingAsStopping(db, clock.now());
 
-  const stopping = new AbortController();
   const loops: Promise<void>[] = [];
   stack.defer(async () => {
     stopping.abort();
@@ -62,7 +71,14 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   loops.push(reaper.run(stopping.signal));
 
   const edge = await listen('sandbox edge', config.edge, () =>
-    openEdge({ address: config.edge, hosts: config.hosts, routes: context.routes, tokens: context.tokens, logger }),
+    openEdge({
+      address: config.edge,
+      hosts: config.hosts,
+      routes: context.routes,
+      tokens: context.tokens,
+      wake: (sandboxId) => wakeSandbox(context, sandboxId),
+      logger,
+    }),
   );
   stack.defer(() => edge.close());
   const api = createApiServer(context, apiKeys);

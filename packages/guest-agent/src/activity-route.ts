@@ -1,5 +1,5 @@
 import type { Activity } from './activity.ts';
-import { readTcpSockets } from './ports/port-forwarding.ts';
+import { readTcpSockets } from './ports/tcp-sockets.ts';
 import { isLoopback, TCP_ESTABLISHED, TCP_LISTEN, type TcpSocket } from './ports/tcp-table.ts';
 import type { Processes } from './process/processes.ts';
 import { type RestHandler, sendJson } from './rest.ts';

@@ -7,6 +7,7 @@ import { GuestCgroups } from './cgroups/guest-cgroups.ts';
 import type { AgentContext } from './context.ts';
 import { filesystemService } from './filesystem/service.ts';
 import { Connections } from './lifecycle/connections.ts';
+import { GUEST_HOST_ADDRESSES, HostAddresses } from './lifecycle/host-addresses.ts';
 import { Lifecycle } from './lifecycle/lifecycle.ts';
 import { PortForwarding } from './ports/port-forwarding.ts';
 import { ChildReaper } from './process/child-reaper.ts';
@@ -17,6 +18,7 @@ import { agentRoutes } from './routes.ts';
 import { createRpcHandler } from './rpc/router.ts';
 import { createAgentServer } from './server.ts';
 import { AgentState } from './state.ts';
+import { WallClock } from './system/clock.ts';
 
 const CGROUP_ROOT = '/sys/fs/cgroup';
 
@@ -28,6 +30,8 @@ export interface AgentOptions {
   readonly portForwarding: boolean;
   /** The port that the server will listen on; traffic to it is not the sandbox's. */
   readonly port: number;
+  /** Where requests come from that are the host's own. Default: in a guest the host's end of the network, else nowhere. */
+  readonly hostAddresses?: HostAddresses;
 }
 
 export interface Agent extends Disposable {
@@ -38,19 +42,22 @@ export interface Agent extends Disposable {
 }
 
 /** Puts the agent together. Nothing of the machine changes before `start`, but for the control groups of a guest. */
-export function createAgent({ runtimeDir, isInit, portForwarding, port }: AgentOptions): Agent {
+export function createAgent(options: AgentOptions): Agent {
+  const { runtimeDir, isInit, portForwarding, port } = options;
+  const hostAddresses = options.hostAddresses ?? new HostAddresses(isInit ? GUEST_HOST_ADDRESSES : []);
   const context: AgentContext = { state: new AgentState(), activity: new Activity(), runtimeDir, isInit };
   const cgroups = isInit && existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? new GuestCgroups(CGROUP_ROOT) : undefined;
   const freezer = cgroups && new Freezer(cgroups.root);
   const forwarding = isInit && portForwarding ? new PortForwarding(GUEST_NETWORK.address) : undefined;
   const connections = new Connections();
-  const lifecycle = new Lifecycle({ context, connections, forwarding, freezer });
+  const clock = new WallClock();
+  const lifecycle = new Lifecycle({ context, clock, connections, forwarding, freezer });
   const reaper = new ChildReaper({ reapsOrphans: isInit });
   const processes = new Processes(new Launcher(cgroups), reaper);
   const server = createAgentServer(
     context,
     createRpcHandler([processService(context, processes), filesystemService(context)]),
-    agentRoutes({ context, processes, lifecycle, freezer, port }),
+    agentRoutes({ context, processes, lifecycle, freezer, clock, hostAddresses, port }),
   );
   server.on('connection', (socket) => connections.add(socket));
   return {
@@ -58,7 +65,7 @@ export function createAgent({ runtimeDir, isInit, portForwarding, port }: AgentO
     context,
     start: () => {
       forwarding?.start();
-      lifecycle.announce('E2B_SANDBOX', 'true').catch((error: unknown) => console.error('nestbox:', error));
+      lifecycle.identity.announce();
     },
     [Symbol.dispose]: () => reaper[Symbol.dispose](),
   };

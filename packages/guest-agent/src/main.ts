@@ -1,3 +1,4 @@
+import { setFlagsFromString } from 'node:v8';
 import { createAgent } from './agent.ts';
 import { parseCommandLine } from './command-line.ts';
 import { bootGuest } from './init/boot.ts';
@@ -10,6 +11,10 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
     if (!isInit) process.exit(1);
   });
 }
+
+// V8 throws compiled code away that has not run for a while. Here it is kept: it travels in snapshots, and on an emulated
+// processor compiling it again is what a restored sandbox would wait for.
+setFlagsFromString('--no-flush-bytecode');
 
 const { host, port, runtimeDir, portForwarding } = parseCommandLine(process.argv.slice(2));
 if (isInit) bootGuest();

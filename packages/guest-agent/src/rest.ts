@@ -60,14 +60,25 @@ function restStatus(error: unknown): number {
   return error instanceof NestboxError ? error.httpStatus : 500;
 }
 
-/** Reads a whole body; throws RestError 413 once it is larger than `maxBytes`. */
-export async function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+/**
+ * Reads a whole body; throws RestError 413 once it is larger than `maxBytes`. By events: a stream's async iterator is a
+ * lot of code to go through for the first time after a restore.
+ */
+export function readBody(request: IncomingMessage, maxBytes: number): Promise<Buffer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  request.on('data', (chunk: Buffer) => {
     size += chunk.length;
-    if (size > maxBytes) throw new RestError(413, `the request body is larger than ${maxBytes} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+    // What comes after that is let go.
+    if (size > maxBytes) reject(new RestError(413, `the request body is larger than ${maxBytes} bytes`));
+    else chunks.push(chunk);
+  });
+  request.once('end', () =>
+    resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
+  );
+  request.once('error', reject);
+  // Without an end before: whoever sent it has left.
+  request.once('close', () => reject(new Error('the request broke off')));
+  return promise;
 }

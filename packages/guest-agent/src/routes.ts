@@ -3,6 +3,8 @@ import { freezeRoute, unfreezeRoute } from './cgroups/freeze-routes.ts';
 import type { Freezer } from './cgroups/freezer.ts';
 import type { AgentContext } from './context.ts';
 import { fileRoutes } from './files/routes.ts';
+import { clockRoute } from './lifecycle/clock-route.ts';
+import type { HostAddresses } from './lifecycle/host-addresses.ts';
 import { initRoute } from './lifecycle/init-route.ts';
 import type { Lifecycle } from './lifecycle/lifecycle.ts';
 import { prepareSnapshotRoute, rootFreezeRoute } from './lifecycle/snapshot-routes.ts';
@@ -12,6 +14,7 @@ import { MetricsSampler } from './metrics/metrics.ts';
 import type { Processes } from './process/processes.ts';
 import { RestError, sendEmpty, sendJson } from './rest.ts';
 import type { RestRoutes } from './server.ts';
+import type { Clock } from './system/clock.ts';
 
 const NO_STORE = { 'Cache-Control': 'no-store' };
 
@@ -20,11 +23,14 @@ interface Parts {
   readonly processes: Processes;
   readonly lifecycle: Lifecycle;
   readonly freezer: Freezer | undefined;
+  readonly clock: Clock;
+  readonly hostAddresses: HostAddresses;
   readonly port: number;
 }
 
 /** Every REST route of the agent; `ls` of the wire (envd-interface.md, section 5; host-system.md). */
-export function agentRoutes({ context, processes, lifecycle, freezer, port }: Parts): RestRoutes {
+export function agentRoutes(parts: Parts): RestRoutes {
+  const { context, processes, lifecycle, freezer, clock, hostAddresses, port } = parts;
   const metrics = new MetricsSampler();
   const preload = new MemoryPreload();
   return {
@@ -32,7 +38,8 @@ export function agentRoutes({ context, processes, lifecycle, freezer, port }: Pa
     '/health': { GET: async (_request, response) => sendEmpty(response, 204, NO_STORE) },
     '/metrics': { GET: async (_request, response) => sendJson(response, 200, await metrics.sample(), NO_STORE) },
     '/envs': { GET: async (_request, response, _url, { state }) => sendJson(response, 200, state.globalEnv, NO_STORE) },
-    '/init': { POST: initRoute(lifecycle) },
+    '/init': { POST: initRoute(lifecycle, hostAddresses) },
+    '/clock': { POST: clockRoute(clock, hostAddresses) },
     '/activity': { GET: activityRoute(context.activity, processes, port) },
     '/freeze': { POST: freezeRoute(freezer) },
     '/unfreeze': { POST: unfreezeRoute(freezer) },

@@ -20,8 +20,14 @@ export class AgentState {
     this.#merged = undefined;
   }
 
-  setInternalEnv(name: string, value: string): void {
-    this.#internalEnv[name] = value;
+  internalEnv(name: string): string | undefined {
+    return this.#internalEnv[name];
+  }
+
+  /** Undefined: there is no such variable any more. */
+  setInternalEnv(name: string, value: string | undefined): void {
+    if (value === undefined) delete this.#internalEnv[name];
+    else this.#internalEnv[name] = value;
     this.#merged = undefined;
   }
 

@@ -3,7 +3,7 @@ import { mkdir, readFile, rmdir } from 'node:fs/promises';
 import { availableParallelism, hostname, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
-import { NESTBOX_VERSION } from '@nestbox/contract';
+import { NESTBOX_VERSION, NestboxError } from '@nestbox/contract';
 import type { Logger, NestboxPaths } from '@nestbox/kit';
 import { createGuestClient } from './guest/guest-client.ts';
 import type { SandboxNetworks } from './network/network.ts';
@@ -13,9 +13,13 @@ import { listenForProxyTraffic } from './proxy/proxy-server.ts';
 import { hostRoutes } from './rpc/host-routes.ts';
 import { readCurrentImages } from './sandbox/current-images.ts';
 import { type HostLimits, resolveHostLimits } from './sandbox/host-limits.ts';
+import { ImageGuard } from './sandbox/image-guard.ts';
 import { createSandboxManager } from './sandbox/manager.ts';
 import { sandboxRecord } from './sandbox/record.ts';
 import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
+import type { SandboxTraffic } from './sandbox/sandbox-context.ts';
+import type { WarmOrder } from './sandbox/warm-pool.ts';
+import { DiskLayers } from './storage/disk-layers.ts';
 import { hostLayout } from './storage/layout.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
@@ -31,6 +35,12 @@ export interface HostAgentConfig {
   readonly vmm?: string;
   /** Default `auto`: KVM when a probe guest runs under it. */
   readonly accelerator?: 'auto' | 'kvm' | 'tcg';
+  /** VMs to keep restored for the next creates. Default none. */
+  readonly warm?: readonly WarmOrder[];
+  /** False: every create boots, and no snapshots of templates are made. Default true. */
+  readonly useSnapshots?: boolean;
+  /** False: snapshots that templates lack are made at the first create or by `manager.prepareTemplates`. Default true. */
+  readonly prepareAtStart?: boolean;
   /** Prepared network slots to keep. Default 2. */
   readonly networkPoolSize?: number;
   /** In place of the driver above and of real namespaces; for tests. */
@@ -83,6 +93,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   undo.defer(() => driver.close());
   const networks = config.networks ?? (await makeNetworks(config));
   undo.defer(() => networks.close());
+  const traffic = new LateTraffic();
   const manager = await createSandboxManager(
     {
       driver,
@@ -91,25 +102,32 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       records: new SandboxRecordStore(layout, sandboxRecord),
       templates: new TemplateStore(layout),
       currentImages: () => readCurrentImages(layout),
+      diskLayers: new DiskLayers(),
+      imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
+      traffic,
+      useSnapshots: config.useSnapshots ?? true,
       limits: resolveHostLimits(config.limits),
       logger,
     },
     paths,
+    config.warm,
   );
   undo.defer(() => manager.stop({ destroySandboxes: false }));
 
   const proxy = createHostProxy({ sandboxes: manager, logger });
   undo.defer(() => proxy.close());
+  traffic.proxy = proxy;
   undo.defer(
     manager.onChange(({ sandboxId, state }) => {
-      if (state === 'stopping' || state === 'gone') proxy.dropSandbox(sandboxId);
+      if (state === 'paused' || state === 'stopping' || state === 'gone') proxy.dropSandbox(sandboxId);
     }),
   );
   const proxySocketPath = join(paths.runDir, 'host-proxy.sock');
   const proxyServer = await listenForProxyTraffic(proxy, { socketPath: proxySocketPath }, logger);
   undo.defer(() => proxyServer.close());
   undo.defer(probeInBackground(driver, logger));
+  if (config.prepareAtStart ?? true) prepareInBackground(manager, logger);
 
   const hostId = await readHostId(paths);
   const describe = async (signal?: AbortSignal): Promise<HostDescription> => ({
@@ -134,6 +152,27 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       return stopped;
     },
   };
+}
+
+/** The manager drains the proxy before a pause, and the proxy asks the manager where to go: one of them is there first. */
+class LateTraffic implements SandboxTraffic {
+  proxy: HostProxy | undefined;
+
+  async drain(sandboxId: string): Promise<void> {
+    await this.proxy?.drain(sandboxId);
+  }
+
+  admit(sandboxId: string): void {
+    this.proxy?.admit(sandboxId);
+  }
+}
+
+/** Creates wait for a snapshot that is being made. One that cannot be made is told, and sandboxes boot. */
+function prepareInBackground(manager: SandboxManager, logger: Logger): void {
+  manager.prepareTemplates().catch((error: unknown) => {
+    if (error instanceof NestboxError && (error.code === 'not_set_up' || error.code === 'host_unavailable')) return;
+    logger.warn({ err: error }, 'templates could not be prepared');
+  });
 }
 
 /** Sandboxes that go on have their folders in it. */

@@ -48,7 +48,7 @@ test('a sandbox in a real VM runs commands, keeps files, serves the proxy, and l
   const paths = await makePaths(t);
   const host = await startHost(t, paths);
   const spec = testSpec({ accessToken: 'secret', envVars: { GREETING: 'hello' } });
-  const sandbox = await host.manager.create(spec);
+  const { result: sandbox } = await host.manager.create(spec);
   assert.equal(sandbox.state, 'running');
   const guest = guestOf(t, host, spec.sandboxId);
 

@@ -13,3 +13,4 @@ export type {
   SandboxTarget,
   StopOptions,
 } from './sandbox/sandbox.ts';
+export { prepareTemplates, type TemplatePreparation } from './template-preparation.ts';

@@ -13,11 +13,15 @@ const RPC_CODES: Record<ErrorCode, Code> = {
   method_not_allowed: Code.Unimplemented,
   conflict: Code.AlreadyExists,
   sandbox_stopping: Code.FailedPrecondition,
+  sandbox_paused: Code.FailedPrecondition,
+  sandbox_not_paused: Code.FailedPrecondition,
+  snapshot_incompatible: Code.FailedPrecondition,
   state_dir_in_use: Code.FailedPrecondition,
   payload_too_large: Code.InvalidArgument,
   unsupported_media_type: Code.InvalidArgument,
   rate_limited: Code.ResourceExhausted,
   internal: Code.Internal,
+  snapshot_damaged: Code.DataLoss,
   not_supported: Code.Unimplemented,
   sandbox_unreachable: Code.Unavailable,
   port_not_open: Code.Unavailable,
@@ -28,6 +32,7 @@ const RPC_CODES: Record<ErrorCode, Code> = {
   not_set_up: Code.FailedPrecondition,
   boot_timeout: Code.DeadlineExceeded,
   deadline_exceeded: Code.DeadlineExceeded,
+  snapshot_limit: Code.ResourceExhausted,
   host_disk_full: Code.ResourceExhausted,
 };
 

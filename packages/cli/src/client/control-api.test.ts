@@ -1,27 +1,14 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
 import { json } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
+import { type Answer, answerByRoute, type SeenRequest, startStubApi } from '../testing/stub-api.ts';
 import { ControlApi } from './control-api.ts';
 
-type Answer = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
-
 async function serve(t: TestContext, answer: Answer) {
-  const server = createServer((request, response) => void answer(request, response)).listen(0, '127.0.0.1');
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  await once(server, 'listening');
-  const address = server.address();
-  assert.ok(typeof address === 'object' && address !== null);
-  return new ControlApi({
-    apiUrl: `http://127.0.0.1:${address.port}`,
-    sandboxUrl: undefined,
-    apiKey: 'e2b_key',
-  });
+  return new ControlApi(await startStubApi(t, answer));
 }
 
 const rejectsWith = (code: string, message: RegExp) => (error: unknown) => {
@@ -126,4 +113,60 @@ test('a server that is not there is told with its address', async () => {
   const api = new ControlApi({ apiUrl: `http://127.0.0.1:${address.port}`, sandboxUrl: undefined, apiKey: 'k' });
   const words = new RegExp(`127\\.0\\.0\\.1:${address.port}.*ECONNREFUSED`);
   await assert.rejects(api.listTemplates(), rejectsWith('server_not_running', words));
+});
+
+test('what a sandbox is to do at its time-out is sent only when it is asked for', async (t) => {
+  const seen: SeenRequest[] = [];
+  const sandbox = { sandboxID: 'i1', templateID: 'base', clientID: 'c', envdVersion: '0.6.13' };
+  const api = await serve(t, answerByRoute({ 'POST /sandboxes': { status: 201, body: sandbox } }, seen));
+  await api.createSandbox({ templateId: 'base', timeoutSec: 1, pause: { memory: false, autoResume: false } });
+  const { autoPause, autoPauseMemory, autoResume } = Object(seen[0]?.json);
+  assert.deepEqual([autoPause, autoPauseMemory, autoResume], [true, false, { enabled: false }]);
+});
+
+test('a connect tells whether the sandbox had been paused', async (t) => {
+  const seen: SeenRequest[] = [];
+  const body = { sandboxID: 'i1', templateID: 'base', clientID: 'c', envdVersion: '0.6.13' };
+  let status = 201;
+  const api = await serve(t, answerByRoute({ 'POST /v2/sandboxes/i1/connect': () => ({ status, body }) }, seen));
+  assert.equal((await api.connectSandbox('i1', { timeoutSec: 60 })).resumed, true);
+  status = 200;
+  assert.equal((await api.connectSandbox('i1', { timeoutSec: 60, memory: false })).resumed, false);
+  assert.deepEqual(
+    seen.map(({ json }) => json),
+    [{ timeout: 60 }, { timeout: 60, memory: false }],
+  );
+});
+
+test('the list of snapshots goes through all pages, with its filter on each', async (t) => {
+  const seen: SeenRequest[] = [];
+  const api = await serve(
+    t,
+    answerByRoute(
+      {
+        'GET /snapshots': ({ query }) =>
+          query.get('nextToken') === null
+            ? { body: [{ snapshotID: 'a:default', names: [] }], headers: { 'X-Next-Token': 'a&b=' } }
+            : { body: [{ snapshotID: 'b:default', names: ['mine'] }] },
+      },
+      seen,
+    ),
+  );
+  const snapshots = await api.listSnapshots({ sandboxId: 'i1', name: 'm&n' });
+  assert.deepEqual(
+    snapshots.map(({ snapshotID }) => snapshotID),
+    ['a:default', 'b:default'],
+  );
+  assert.deepEqual(
+    seen.map(({ query }) => [query.get('sandboxID'), query.get('name'), query.get('nextToken')]),
+    [
+      ['i1', 'm&n', null],
+      ['i1', 'm&n', 'a&b='],
+    ],
+  );
+});
+
+test('a copy that is neither a sandbox nor an error is no answer', async (t) => {
+  const api = await serve(t, answerByRoute({ 'POST /sandboxes/i1/fork': { status: 201, body: [{}] } }));
+  await assert.rejects(api.forkSandbox('i1', { count: 1, timeoutSec: 1 }), rejectsWith('internal', /unknown form/));
 });

@@ -1,154 +1,209 @@
-import { type ErrorCode, isErrorCode, NestboxError } from '@nestbox/contract';
 import {
-  errorBody,
+  diskUsageBody,
+  type HostDiskUsage,
   type ListedSandbox,
   listedSandboxBody,
   type Sandbox,
+  type SandboxActivity,
   type SandboxDetail,
+  type SandboxForkResult,
+  type SandboxTrace,
+  type SnapshotInfo,
+  sandboxActivityBody,
   sandboxBody,
   sandboxDetailBody,
+  sandboxForkResultBody,
+  sandboxTraceBody,
+  snapshotInfoBody,
   type Template,
   templateBody,
 } from '@nestbox/contract/http';
 import { z } from 'zod';
+import { ApiConnection } from './api-connection.ts';
 import type { Endpoints } from './endpoints.ts';
 
 export interface NewSandbox {
   readonly templateId: string;
-  /** Until the sandbox ends by itself. */
+  /** Until the sandbox ends by itself, or is paused by itself. */
   readonly timeoutSec: number;
   readonly envVars?: Readonly<Record<string, string>>;
   readonly metadata?: Readonly<Record<string, string>>;
   readonly allowInternetAccess?: boolean;
+  /** What happens at the time-out. Undefined: the sandbox ends. */
+  readonly pause?: AutoPause;
 }
 
-/** A create waits for a VM to boot, without KVM on a busy machine for quite some time. */
-const REQUEST_TIMEOUT_MS = 120_000;
+export interface AutoPause {
+  /** False: only the disk is kept, and a resume boots from it. */
+  readonly memory: boolean;
+  /** The next request to the sandbox resumes it. */
+  readonly autoResume: boolean;
+}
+
+/**
+ * Pausing and forking write a guest's memory to a disk, which takes its time when that is large and slow. Below the 300 s
+ * after which fetch itself gives up on an answer, with words that say less.
+ */
+const SNAPSHOT_TIMEOUT_MS = 280_000;
 
 /**
  * What the `nestbox` command asks of the control API, over plain HTTP: it must be as good for the server of another
  * machine as for the one in the next process. Throws NestboxError with the server's own code and words.
  */
 export class ControlApi {
-  readonly #endpoints: Endpoints;
+  readonly #api: ApiConnection;
 
   constructor(endpoints: Endpoints) {
-    this.#endpoints = endpoints;
+    this.#api = new ApiConnection(endpoints);
   }
 
   async createSandbox(request: NewSandbox, signal?: AbortSignal): Promise<Sandbox> {
-    const { body } = await this.#call('POST', '/sandboxes', signal, {
+    const json = {
       templateID: request.templateId,
       timeout: request.timeoutSec,
       secure: true,
       allow_internet_access: request.allowInternetAccess ?? true,
       envVars: request.envVars ?? {},
       metadata: request.metadata ?? {},
-    });
-    return this.#parse(sandboxBody, body);
+      ...(request.pause === undefined ? {} : autoPauseFields(request.pause)),
+    };
+    const { body } = await this.#api.call({ method: 'POST', path: '/sandboxes', json }, signal);
+    return this.#api.parse(sandboxBody, body);
   }
 
-  /** All running sandboxes, newest first, whatever the number of pages. */
+  /** All sandboxes, paused ones too, newest first, whatever the number of pages. */
   async listSandboxes(signal?: AbortSignal): Promise<ListedSandbox[]> {
-    const all: ListedSandbox[] = [];
-    let next: string | undefined;
-    do {
-      const query = new URLSearchParams({ limit: '100', ...(next === undefined ? {} : { nextToken: next }) });
-      const { body, headers } = await this.#call('GET', `/v2/sandboxes?${query}`, signal);
-      all.push(...this.#parse(z.array(listedSandboxBody), body));
-      next = headers.get('x-next-token') ?? undefined;
-    } while (next !== undefined && next !== '');
-    return all;
+    return await this.#allPages('/v2/sandboxes', {}, listedSandboxBody, signal);
   }
 
   async getSandbox(sandboxId: string, signal?: AbortSignal): Promise<SandboxDetail> {
-    const { body } = await this.#call('GET', `/sandboxes/${encodeURIComponent(sandboxId)}`, signal);
-    return this.#parse(sandboxDetailBody, body);
+    const { body } = await this.#api.call({ method: 'GET', path: sandboxPath(sandboxId) }, signal);
+    return this.#api.parse(sandboxDetailBody, body);
   }
 
   /** From now on the sandbox ends by itself in `timeoutSec` seconds. */
   async setSandboxTimeout(sandboxId: string, timeoutSec: number, signal?: AbortSignal): Promise<void> {
-    await this.#call('POST', `/sandboxes/${encodeURIComponent(sandboxId)}/timeout`, signal, { timeout: timeoutSec });
+    const json = { timeout: timeoutSec };
+    await this.#api.call({ method: 'POST', path: sandboxPath(sandboxId, 'timeout'), json }, signal);
   }
 
   async killSandbox(sandboxId: string, signal?: AbortSignal): Promise<void> {
-    await this.#call('DELETE', `/sandboxes/${encodeURIComponent(sandboxId)}`, signal);
+    await this.#api.call({ method: 'DELETE', path: sandboxPath(sandboxId) }, signal);
+  }
+
+  /** `memory` false keeps the disk alone. Throws `sandbox_paused` when it is paused already. */
+  async pauseSandbox(sandboxId: string, options: { readonly memory: boolean }, signal?: AbortSignal): Promise<void> {
+    const json = { memory: options.memory };
+    const path = sandboxPath(sandboxId, 'pause');
+    await this.#api.call({ method: 'POST', path, json, timeoutMs: SNAPSHOT_TIMEOUT_MS }, signal);
+  }
+
+  /**
+   * Resumes a paused sandbox, and lets a running one live `timeoutSec` from now at least. `memory` false boots a paused
+   * one from its disk; missing, it is resumed as it was paused. `resumed` is false when it was running.
+   */
+  async connectSandbox(
+    sandboxId: string,
+    options: { readonly timeoutSec: number; readonly memory?: boolean },
+    signal?: AbortSignal,
+  ): Promise<{ readonly sandbox: Sandbox; readonly resumed: boolean }> {
+    const json = {
+      timeout: options.timeoutSec,
+      ...(options.memory === undefined ? {} : { memory: options.memory }),
+    };
+    const path = `/v2${sandboxPath(sandboxId, 'connect')}`;
+    const { body, status } = await this.#api.call(
+      { method: 'POST', path, json, timeoutMs: SNAPSHOT_TIMEOUT_MS },
+      signal,
+    );
+    return { sandbox: this.#api.parse(sandboxBody, body), resumed: status === 201 };
+  }
+
+  /** Copies of a running sandbox, which goes on. One outcome a copy. */
+  async forkSandbox(
+    sandboxId: string,
+    options: { readonly count: number; readonly timeoutSec: number },
+    signal?: AbortSignal,
+  ): Promise<SandboxForkResult[]> {
+    const json = { count: options.count, timeout: options.timeoutSec };
+    const path = sandboxPath(sandboxId, 'fork');
+    const { body } = await this.#api.call({ method: 'POST', path, json, timeoutMs: SNAPSHOT_TIMEOUT_MS }, signal);
+    return this.#api.parse(z.array(sandboxForkResultBody), body);
+  }
+
+  /** Makes a template of a running sandbox, which goes on. Without a name it is found by its id alone. */
+  async snapshotSandbox(sandboxId: string, name: string | undefined, signal?: AbortSignal): Promise<SnapshotInfo> {
+    const json = name === undefined ? {} : { name };
+    const path = sandboxPath(sandboxId, 'snapshots');
+    const { body } = await this.#api.call({ method: 'POST', path, json, timeoutMs: SNAPSHOT_TIMEOUT_MS }, signal);
+    return this.#api.parse(snapshotInfoBody, body);
+  }
+
+  /** All snapshots that the filter lets pass, whatever the number of pages. */
+  async listSnapshots(
+    filter: { readonly sandboxId?: string | undefined; readonly name?: string | undefined } = {},
+    signal?: AbortSignal,
+  ): Promise<SnapshotInfo[]> {
+    const query = {
+      ...(filter.sandboxId === undefined ? {} : { sandboxID: filter.sandboxId }),
+      ...(filter.name === undefined ? {} : { name: filter.name }),
+    };
+    return await this.#allPages('/snapshots', query, snapshotInfoBody, signal);
+  }
+
+  /** Of a template or a snapshot: to the API a snapshot is a template. */
+  async deleteTemplate(templateId: string, signal?: AbortSignal): Promise<void> {
+    await this.#api.call({ method: 'DELETE', path: `/templates/${encodeURIComponent(templateId)}` }, signal);
   }
 
   async listTemplates(signal?: AbortSignal): Promise<Template[]> {
-    const { body } = await this.#call('GET', '/templates', signal);
-    return this.#parse(z.array(templateBody), body);
+    const { body } = await this.#api.call({ method: 'GET', path: '/templates' }, signal);
+    return this.#api.parse(z.array(templateBody), body);
   }
 
-  async #call(
-    method: string,
+  async getActivity(sandboxId: string, signal?: AbortSignal): Promise<SandboxActivity> {
+    const { body } = await this.#api.call({ method: 'GET', path: sandboxPath(sandboxId, 'activity') }, signal);
+    return this.#api.parse(sandboxActivityBody, body);
+  }
+
+  /** The operations that the server remembers of a sandbox, newest first. */
+  async getTrace(sandboxId: string, signal?: AbortSignal): Promise<SandboxTrace['operations']> {
+    const { body } = await this.#api.call({ method: 'GET', path: sandboxPath(sandboxId, 'trace') }, signal);
+    return this.#api.parse(sandboxTraceBody, body).operations;
+  }
+
+  async getDiskUsage(signal?: AbortSignal): Promise<HostDiskUsage[]> {
+    const { body } = await this.#api.call({ method: 'GET', path: '/disk' }, signal);
+    return this.#api.parse(diskUsageBody, body).hosts;
+  }
+
+  async #allPages<T>(
     path: string,
+    filter: Readonly<Record<string, string>>,
+    item: z.ZodType<T>,
     signal: AbortSignal | undefined,
-    json?: unknown,
-  ): Promise<{ body: unknown; headers: Headers }> {
-    const { apiUrl, apiKey } = this.#endpoints;
-    const deadline = AbortSignal.timeout(REQUEST_TIMEOUT_MS);
-    let response: Response;
-    let text: string;
-    try {
-      response = await fetch(`${apiUrl}${path}`, {
-        method,
-        headers: { 'X-API-Key': apiKey, ...(json === undefined ? {} : { 'Content-Type': 'application/json' }) },
-        ...(json === undefined ? {} : { body: JSON.stringify(json) }),
-        signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
+  ): Promise<T[]> {
+    const all: T[] = [];
+    let next: string | undefined;
+    do {
+      const query = new URLSearchParams({
+        ...filter,
+        limit: '100',
+        ...(next === undefined ? {} : { nextToken: next }),
       });
-      text = await response.text();
-    } catch (cause) {
-      if (signal?.aborted) throw signal.reason;
-      if (deadline.aborted)
-        throw new NestboxError('deadline_exceeded', `The server at ${apiUrl} did not answer in time.`, { cause });
-      throw new NestboxError(
-        'server_not_running',
-        `The server at ${apiUrl} cannot be reached: ${reasonOf(cause)}. Is it running?`,
-        { cause },
-      );
-    }
-    const body = parseJson(text);
-    if (response.ok) return { body, headers: response.headers };
-    const error = errorBody.safeParse(body);
-    const message = error.success ? error.data.message : `The server answered ${response.status} to ${method} ${path}.`;
-    throw new NestboxError(codeOf(response.status, error.data?.error_code), message);
-  }
-
-  #parse<T>(schema: z.ZodType<T>, body: unknown): T {
-    const parsed = schema.safeParse(body);
-    if (parsed.success) return parsed.data;
-    throw new NestboxError('internal', `The server at ${this.#endpoints.apiUrl} gave an answer of an unknown form.`, {
-      cause: parsed.error,
-    });
+      const { body, headers } = await this.#api.call({ method: 'GET', path: `${path}?${query}` }, signal);
+      all.push(...this.#api.parse(z.array(item), body));
+      next = headers.get('x-next-token') ?? undefined;
+    } while (next !== undefined && next !== '');
+    return all;
   }
 }
 
-/** Servers that are not ours send no `error_code`; their status says the kind. */
-const CODES_BY_STATUS: Readonly<Record<number, ErrorCode>> = {
-  400: 'invalid_request',
-  401: 'unauthorized',
-  403: 'forbidden',
-  404: 'not_found',
-  409: 'conflict',
-  429: 'rate_limited',
-  503: 'host_unavailable',
-  504: 'deadline_exceeded',
-};
-
-function codeOf(status: number, code: string | undefined): ErrorCode {
-  return code !== undefined && isErrorCode(code) ? code : (CODES_BY_STATUS[status] ?? 'internal');
+function sandboxPath(sandboxId: string, verb?: string): string {
+  const path = `/sandboxes/${encodeURIComponent(sandboxId)}`;
+  return verb === undefined ? path : `${path}/${verb}`;
 }
 
-function reasonOf(error: unknown): string {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message || cause.name : String(cause);
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
+function autoPauseFields({ memory, autoResume }: AutoPause): object {
+  return { autoPause: true, autoPauseMemory: memory, autoResume: { enabled: autoResume } };
 }

@@ -8,7 +8,7 @@ import { formatTable } from '../terminal/table.ts';
 export function addSandboxList(sandbox: Command): void {
   sandbox
     .command('list')
-    .description('list the sandboxes, newest first')
+    .description('list the sandboxes, running and paused, newest first')
     .option('--json', 'print JSON')
     .action(async (options: { json?: boolean }) => {
       using guard = new InterruptGuard();
@@ -25,7 +25,8 @@ export function addSandboxList(sandbox: Command): void {
               each.alias ?? each.templateID,
               each.state,
               each.startedAt,
-              each.endAt,
+              // The time-out of a paused one is over; the next begins when it is resumed.
+              each.state === 'paused' ? '-' : each.endAt,
               String(each.cpuCount),
               `${each.memoryMB} MiB`,
             ]),

@@ -2,13 +2,13 @@ import { resolvePaths } from '@nestbox/kit';
 import type { Command } from 'commander';
 import { requireServer } from '../client/endpoints.ts';
 import { connectToGuest } from '../client/guest-agent.ts';
-import { locateSandbox } from '../client/locate-sandbox.ts';
+import { type LocateOptions, locateSandbox } from '../client/locate-sandbox.ts';
 import { asNotTheCommand } from '../failure.ts';
 import { InterruptGuard } from '../interruption.ts';
 import type { SetExitCode } from '../program.ts';
 import { runShell } from '../terminal/shell.ts';
 
-interface ShellOptions {
+interface ShellOptions extends LocateOptions {
   readonly user?: string;
   readonly cwd?: string;
   readonly json?: boolean;
@@ -21,6 +21,7 @@ export function addSandboxShell(sandbox: Command, setExitCode: SetExitCode): voi
     .argument('<id>', 'sandbox id')
     .option('-u, --user <name>', "user to be (the template's default)")
     .option('-w, --cwd <dir>', "working directory (the user's home)")
+    .option('--resume', 'resume the sandbox first when it is paused')
     .option('--json', 'print one JSON object after the session')
     .action(async (sandboxId: string, options: ShellOptions) => {
       const exitCode = await asNotTheCommand(shell(sandboxId, options));
@@ -32,6 +33,6 @@ export function addSandboxShell(sandbox: Command, setExitCode: SetExitCode): voi
 async function shell(sandboxId: string, options: ShellOptions): Promise<number> {
   using guard = new InterruptGuard();
   const endpoints = await requireServer(process.env, resolvePaths());
-  const guest = await locateSandbox(endpoints, sandboxId, guard.signal);
+  const guest = await locateSandbox(endpoints, sandboxId, options, guard.signal);
   return await runShell(connectToGuest(endpoints, guest, options.user), options.cwd, guard.signal);
 }

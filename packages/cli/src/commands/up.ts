@@ -4,21 +4,24 @@ import { createLogger, type LogLevel, type NestboxPaths, resolvePaths } from '@n
 import { type Command, Option } from 'commander';
 import type { Endpoints } from '../client/endpoints.ts';
 import { InterruptGuard } from '../interruption.ts';
-import { parseListenPort } from '../option-values.ts';
+import { parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
+import { type HostAgentWords, hostAgentOptions } from '../server/host-agent-options.ts';
 import { announceServer } from '../server/server-file.ts';
 import { exportLines } from '../terminal/export-lines.ts';
+import { collectWarm } from '../warm-option.ts';
 
-export interface UpOptions {
+export interface UpOptions extends HostAgentWords {
   readonly host: string;
   readonly port: number;
   readonly sandboxPort: number;
   readonly domain?: string;
-  readonly vmm: string;
   readonly logLevel: LogLevel;
   readonly keepSandboxes?: boolean;
   readonly setup?: boolean;
   readonly json?: boolean;
 }
+
+const MOST_SNAPSHOTS = 1_000_000;
 
 const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
 
@@ -31,6 +34,10 @@ export function addUp(program: Command): void {
     .option('--sandbox-port <port>', 'port by which sandboxes are reached (0: any free one)', parseListenPort, 3001)
     .option('--domain <domain>', 'base domain: <port>-<sandboxId>.<domain> leads to the sandbox port')
     .option('--vmm <name>', 'VM manager to run sandboxes on (auto: the best that runs here)', 'auto')
+    .option('--warm <TEMPLATE=N>', 'keep N sandboxes of a template ready to be handed out (repeatable)', collectWarm)
+    .option('--max-snapshots <n>', 'most paused sandboxes and snapshots to keep', wholeNumber(0, MOST_SNAPSHOTS))
+    .option('--max-snapshot-gib <n>', 'most GiB of disk for paused sandboxes and snapshots', parseGib)
+    .option('--no-snapshots', 'boot every sandbox from its disk, never from memory of its template (for diagnosis)')
     .option('--setup', 'first make what is missing on this machine, as nestbox setup does')
     .option('--keep-sandboxes', 'leave the sandboxes running at the end; the next start finds them again')
     .addOption(new Option('--log-level <level>', 'log lines to standard error').choices(LOG_LEVELS).default('warn'))
@@ -63,7 +70,7 @@ async function up(options: UpOptions): Promise<void> {
     logger,
     api: { host: options.host, port: options.port },
     edge: { host: options.host, port: options.sandboxPort },
-    vmm: options.vmm,
+    hostAgent: hostAgentOptions(options),
     ...(options.domain === undefined ? {} : { domain: options.domain }),
   });
   cleanup.defer(() => server.stop({ destroySandboxes: !options.keepSandboxes }));

@@ -4,6 +4,7 @@ import { createRouterTransport } from '@connectrpc/connect';
 import { type ListenAddress, startControlPlane } from '@nestbox/control-plane';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
 import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
+import type { HostAgentOptions } from './host-agent-options.ts';
 import { readOrMakeSecrets } from './secrets.ts';
 
 /** The host's name in the database of an all-in-one server. Must never change: rows name it. */
@@ -17,8 +18,7 @@ export interface AllInOneOptions {
   readonly edge: ListenAddress;
   /** Base domain of sandbox host names; undefined: the control plane's default. */
   readonly domain?: string;
-  /** Name of a VM driver; undefined: the best that runs here. */
-  readonly vmm?: string;
+  readonly hostAgent?: HostAgentOptions;
 }
 
 export interface AllInOneServer {
@@ -43,7 +43,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
 
   await using undo = new AsyncDisposableStack();
   // First the host agent: it takes the lock of the state folder.
-  const hostAgent = await startHostAgent({ paths, logger, ...(options.vmm === undefined ? {} : { vmm: options.vmm }) });
+  const hostAgent = await startHostAgent({ ...options.hostAgent, paths, logger });
   undo.defer(() => hostAgent.stop({ destroySandboxes: false }));
   // Once on a machine this takes the seconds of a probe; without it the first creates would be refused meanwhile. A host
   // that cannot run VMs at all starts nevertheless: its creates say why.

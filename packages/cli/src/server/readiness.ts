@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NestboxError } from '@nestbox/contract';
+import { prepareTemplates } from '@nestbox/host-agent';
 import { type HostCheck, hostChecks } from '@nestbox/host-agent/doctor';
 import { checkSetup, type SetupProgress, setUp } from '@nestbox/host-agent/image';
 import { hostLayout } from '@nestbox/host-agent/storage';
@@ -39,6 +40,7 @@ export async function setUpHost(
     force: options.force ?? false,
     ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
+  await prepareTemplates({ paths, onProgress, ...(options.signal === undefined ? {} : { signal: options.signal }) });
 }
 
 /** Every need of this machine, met or not, in the order in which one would mend them. Changes nothing. */

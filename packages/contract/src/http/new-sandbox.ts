@@ -17,8 +17,11 @@ const volumeMount = z.object({ name: z.string(), path: z.string() });
 
 const common = {
   templateID: z.string().min(1),
+  /** The time-out pauses the sandbox instead of ending it. */
   autoPause: z.boolean().optional(),
+  /** False: that pause keeps the disk alone. */
   autoPauseMemory: z.boolean().optional(),
+  /** A request to the paused sandbox resumes it. */
   autoResume: z.object({ enabled: z.boolean() }).optional(),
   allow_internet_access: z.boolean().optional(),
   network: sandboxNetworkConfig.optional(),

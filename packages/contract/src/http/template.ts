@@ -23,6 +23,9 @@ export type Template = z.infer<typeof templateBody>;
 
 export const templateListQuery = z.object({ nextToken: z.string().optional(), limit: pageLimit });
 
+/** An id, a name, or either with a tag. */
+export const templateIdParams = z.object({ templateID: z.string() });
+
 export const templateAliasParams = z.object({ alias: z.string() });
 
 /** Answer of `GET /templates/aliases/{alias}`. */

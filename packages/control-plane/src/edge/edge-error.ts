@@ -1,4 +1,5 @@
 import { STATUS_CODES } from 'node:http';
+import type { NestboxError } from '@nestbox/contract';
 
 /** Why the edge answers a request itself. `body` is what the client gets as JSON. */
 export interface EdgeError {
@@ -24,6 +25,25 @@ export function sandboxNotRunning(sandboxId: string): EdgeError {
     status: 502,
     body: { code: 502, message: 'The sandbox was not found', error_code: 'sandbox_not_found', sandboxId },
   };
+}
+
+/** 502 like a sandbox that is not there: to a client's request it makes no difference. */
+export function sandboxPaused(sandboxId: string): EdgeError {
+  const message = `The sandbox is paused. Resume it with Sandbox.connect() or POST /sandboxes/${sandboxId}/connect, then ask again.`;
+  return { status: 502, body: { code: 502, message, error_code: 'sandbox_paused', sandboxId } };
+}
+
+/** Why a request that waited for a sandbox to run cannot go there. */
+export function notAwake(sandboxId: string, { code, message, httpStatus }: NestboxError): EdgeError {
+  switch (code) {
+    case 'sandbox_paused':
+      return sandboxPaused(sandboxId);
+    case 'sandbox_not_found':
+    case 'sandbox_stopping':
+      return sandboxNotRunning(sandboxId);
+    default:
+      return { status: httpStatus, body: { code: httpStatus, message, error_code: code, sandboxId } };
+  }
 }
 
 export function trafficTokenWrong(sandboxId: string, missing: boolean): EdgeError {

@@ -83,7 +83,7 @@ describe('upgrades through the edge', () => {
   });
 
   test('errors come as HTTP too: no sandbox, bad address, no proxy, no token', async () => {
-    await using stage = await Stage.open(echo(), { allowPublicTraffic: false });
+    await using stage = await Stage.open(echo(), { network: { allowPublicTraffic: false } });
     const ask = (host: string, more = '') =>
       stage.raw(`GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n${more}\r\n`);
     assert.match(await ask('80-iunknown.x'), /^HTTP\/1\.1 502 .*"sandboxId":"iunknown"/s);

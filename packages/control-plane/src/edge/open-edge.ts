@@ -7,12 +7,14 @@ import type { AccessTokens } from '../service/access-tokens.ts';
 import type { SandboxRoutes } from '../service/sandbox-routes.ts';
 import { createEdgeServer } from './edge-server.ts';
 import { HostProxies } from './host-proxies.ts';
+import type { EdgeDirectory } from './resolve-target.ts';
 
 export interface EdgeConfig {
   readonly address: ListenAddress;
   readonly hosts: readonly Pick<HostConnection, 'id' | 'proxyAddress'>[];
   readonly routes: SandboxRoutes;
   readonly tokens: AccessTokens;
+  readonly wake: EdgeDirectory['wake'];
   readonly logger: Logger;
 }
 
@@ -23,10 +25,10 @@ export interface Edge {
 }
 
 /** Listens for requests to sandboxes. Rejects when the address cannot be had. */
-export async function openEdge({ address, hosts, routes, tokens, logger }: EdgeConfig): Promise<Edge> {
+export async function openEdge({ address, hosts, routes, tokens, wake, logger }: EdgeConfig): Promise<Edge> {
   const proxies = new HostProxies(hosts);
   const tunnels = new Set<Socket>();
-  const server = createEdgeServer({ routes, tokens, proxies }, tunnels, logger);
+  const server = createEdgeServer({ routes, tokens, proxies, wake }, tunnels, logger);
   server.listen(address.port, address.host);
   await once(server, 'listening');
   return {

@@ -125,7 +125,7 @@ describe('the way to a sandbox', () => {
 
   test('asks for the traffic token when traffic is not public, but not on the port of the guest agent', async () => {
     const seen: IncomingMessage[] = [];
-    await using stage = await Stage.open(echo(seen), { allowPublicTraffic: false });
+    await using stage = await Stage.open(echo(seen), { network: { allowPublicTraffic: false } });
     for (const headers of [{}, { 'e2b-traffic-access-token': '' }, { 'e2b-traffic-access-token': 'wrong' }]) {
       const answer = await stage.fetch('/', { headers });
       assert.equal(answer.status, 403);

@@ -3,6 +3,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import {
   GUEST_AGENT_PORT,
   isInternalGuestPath,
+  NestboxError,
   parsePort,
   parseSandboxHost,
   parseSandboxId,
@@ -11,13 +12,15 @@ import {
   type SandboxAddress,
 } from '@nestbox/contract';
 import type { AccessTokens } from '../service/access-tokens.ts';
-import type { SandboxRoutes } from '../service/sandbox-routes.ts';
+import type { SandboxRoute, SandboxRoutes } from '../service/sandbox-routes.ts';
 import {
   badAddress,
   type EdgeError,
   hostUnreachable,
   internalRoute,
+  notAwake,
   sandboxNotRunning,
+  sandboxPaused,
   trafficTokenWrong,
 } from './edge-error.ts';
 import type { HostProxies, HostProxy } from './host-proxies.ts';
@@ -38,9 +41,11 @@ export interface EdgeDirectory {
   readonly routes: SandboxRoutes;
   readonly tokens: AccessTokens;
   readonly proxies: HostProxies;
+  /** Resolves when a sandbox that is paused, or on its way there or back, runs. Throws NestboxError. */
+  readonly wake: (sandboxId: string) => Promise<void>;
 }
 
-/** Finds where a request goes, or what to answer instead. */
+/** Finds where a request goes, when its sandbox runs at last, or what to answer instead. */
 export async function resolveTarget(directory: EdgeDirectory, request: IncomingMessage): Promise<Resolution> {
   const address = readAddress(request.headers);
   if (address === undefined)
@@ -65,7 +70,24 @@ export async function resolveTarget(directory: EdgeDirectory, request: IncomingM
   }
   const proxy = directory.proxies.find(route.hostId);
   if (proxy === undefined) return { error: hostUnreachable(sandboxId) };
+  const error = route.awake ? undefined : await awaitAwake(directory, route);
+  if (error !== undefined) return { error };
   return { target: { address, proxy, path: `/proxy/${sandboxId}/${port}${path}` } };
+}
+
+/** A sandbox resumes on the host that it was paused on, so its route stays. Undefined when it runs. */
+async function awaitAwake(
+  directory: EdgeDirectory,
+  { sandboxId, wakes }: SandboxRoute,
+): Promise<EdgeError | undefined> {
+  if (!wakes) return sandboxPaused(sandboxId);
+  try {
+    await directory.wake(sandboxId);
+    return undefined;
+  } catch (error) {
+    if (error instanceof NestboxError) return notAwake(sandboxId, error);
+    throw error;
+  }
 }
 
 /** The routing headers win; half of them is nothing to guess from. */

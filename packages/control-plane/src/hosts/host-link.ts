@@ -1,11 +1,21 @@
-import { type CallOptions, type Client, Code, ConnectError, createClient } from '@connectrpc/connect';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { type CallOptions, type Client, createClient } from '@connectrpc/connect';
 import { NestboxError } from '@nestbox/contract';
 import {
   type CreateSandboxRequest,
+  type ForkSandboxRequestSchema,
+  type ForkSandboxResponse,
+  type GetDiskUsageResponse,
   type GetHostResponse,
+  type GetSandboxActivityResponse,
   type GetSandboxMetricsResponse,
+  type GetSandboxTraceResponse,
   HostService,
+  type PauseSandboxRequest,
+  type ResumeSandboxRequest,
   type Sandbox,
+  type SnapshotSandboxRequest,
+  type Stage,
   type Template,
   type WatchSandboxesResponse,
 } from '@nestbox/contract/host';
@@ -20,6 +30,8 @@ export type HostLinkState =
 
 /** Booting may take minutes without hardware virtualisation; the host has a shorter limit of its own. */
 const CREATE_TIMEOUT_MS = 300_000;
+/** Of what writes or reads a whole memory, on a slow disk; a resume may be a boot. */
+const MEMORY_TIMEOUT_MS = 300_000;
 /** A host gives a VM 10 s to go by itself. */
 const DESTROY_TIMEOUT_MS = 60_000;
 const QUERY_TIMEOUT_MS = 15_000;
@@ -28,6 +40,14 @@ export type NewHostSandbox = Pick<
   CreateSandboxRequest,
   'sandboxId' | 'templateId' | 'envVars' | 'accessToken' | 'allowInternetAccess'
 >;
+
+type Request<T> = Omit<T, '$typeName' | '$unknown'>;
+
+/** A sandbox as its host tells of it, and where the time went. */
+export interface HostSandbox {
+  readonly sandbox: Sandbox;
+  readonly stages: readonly Stage[];
+}
 
 /** One host agent as seen from here: its RPC with a deadline on each call, its errors as NestboxError, its state. */
 export class HostLink {
@@ -63,14 +83,45 @@ export class HostLink {
   }
 
   /** Resolves when the guest agent is ready. Repeating it for a running sandbox answers that sandbox. */
-  async createSandbox(request: NewHostSandbox, signal?: AbortSignal): Promise<Sandbox> {
-    const { sandbox } = await this.#call(
+  async createSandbox(request: NewHostSandbox, signal?: AbortSignal): Promise<HostSandbox> {
+    const answer = await this.#call(
       (options) => this.#client.createSandbox(request, options),
       CREATE_TIMEOUT_MS,
       signal,
     );
-    if (sandbox === undefined) throw new NestboxError('internal', `The host ${this.id} answered without a sandbox.`);
-    return sandbox;
+    return this.#requireSandbox(answer);
+  }
+
+  /** Resolves when the sandbox is on disk and its VM is gone. Nobody's going away stops it half-way. */
+  async pauseSandbox(request: Request<PauseSandboxRequest>): Promise<HostSandbox> {
+    const answer = await this.#call((options) => this.#client.pauseSandbox(request, options), MEMORY_TIMEOUT_MS);
+    return this.#requireSandbox(answer);
+  }
+
+  /** Resolves when the guest agent is ready again. Nobody's going away stops it half-way. */
+  async resumeSandbox(request: Request<ResumeSandboxRequest>): Promise<HostSandbox> {
+    const answer = await this.#call((options) => this.#client.resumeSandbox(request, options), MEMORY_TIMEOUT_MS);
+    return this.#requireSandbox(answer);
+  }
+
+  /** Resolves with an outcome for each copy, in their order. */
+  forkSandbox(
+    request: MessageInitShape<typeof ForkSandboxRequestSchema>,
+    signal?: AbortSignal,
+  ): Promise<ForkSandboxResponse> {
+    return this.#call((options) => this.#client.forkSandbox(request, options), MEMORY_TIMEOUT_MS, signal);
+  }
+
+  /** Makes a template of a running sandbox, in the place of one with the same id. */
+  async snapshotSandbox(
+    request: Request<SnapshotSandboxRequest>,
+  ): Promise<{ readonly template: Template; readonly stages: readonly Stage[] }> {
+    const { template, stages } = await this.#call(
+      (options) => this.#client.snapshotSandbox(request, options),
+      MEMORY_TIMEOUT_MS,
+    );
+    if (template === undefined) throw new NestboxError('internal', `The host ${this.id} answered without a template.`);
+    return { template, stages };
   }
 
   /** Resolves when the sandbox is gone, also when it was gone before. */
@@ -78,20 +129,38 @@ export class HostLink {
     await this.#call((options) => this.#client.destroySandbox({ sandboxId }, options), DESTROY_TIMEOUT_MS);
   }
 
-  /** Whether the host has the sandbox, in whichever state. */
-  async hasSandbox(sandboxId: string, signal?: AbortSignal): Promise<boolean> {
+  /** The sandbox in whichever state it is; undefined when the host does not know it. */
+  async findSandbox(sandboxId: string): Promise<Sandbox | undefined> {
     try {
-      await this.#client.getSandbox({ sandboxId }, callOptions(QUERY_TIMEOUT_MS, signal));
-      return true;
+      const answer = await this.#call((options) => this.#client.getSandbox({ sandboxId }, options), QUERY_TIMEOUT_MS);
+      return this.#requireSandbox({ ...answer, stages: [] }).sandbox;
     } catch (error) {
-      if (ConnectError.from(error).code === Code.NotFound) return false;
-      throw fromRpcError(error);
+      if (error instanceof NestboxError && error.code === 'sandbox_not_found') return undefined;
+      throw error;
     }
   }
 
   async listTemplates(signal?: AbortSignal): Promise<Template[]> {
     const answer = await this.#call((options) => this.#client.listTemplates({}, options), QUERY_TIMEOUT_MS, signal);
     return answer.templates;
+  }
+
+  /** False when there was none. */
+  async deleteTemplate(templateId: string): Promise<boolean> {
+    const request = { templateId };
+    return (await this.#call((options) => this.#client.deleteTemplate(request, options), DESTROY_TIMEOUT_MS)).deleted;
+  }
+
+  getActivity(sandboxId: string, signal?: AbortSignal): Promise<GetSandboxActivityResponse> {
+    return this.#call((options) => this.#client.getSandboxActivity({ sandboxId }, options), QUERY_TIMEOUT_MS, signal);
+  }
+
+  getTrace(sandboxId: string, signal?: AbortSignal): Promise<GetSandboxTraceResponse> {
+    return this.#call((options) => this.#client.getSandboxTrace({ sandboxId }, options), QUERY_TIMEOUT_MS, signal);
+  }
+
+  getDiskUsage(signal?: AbortSignal): Promise<GetDiskUsageResponse> {
+    return this.#call((options) => this.#client.getDiskUsage({}, options), QUERY_TIMEOUT_MS, signal);
   }
 
   sampleMetrics(sandboxId: string, signal?: AbortSignal): Promise<GetSandboxMetricsResponse> {
@@ -101,6 +170,12 @@ export class HostLink {
   /** Ends with an error of the RPC, or with the signal. */
   watch(signal: AbortSignal): AsyncIterable<WatchSandboxesResponse> {
     return this.#client.watchSandboxes({}, { signal });
+  }
+
+  #requireSandbox(answer: { readonly sandbox?: Sandbox | undefined; readonly stages: readonly Stage[] }): HostSandbox {
+    const { sandbox, stages } = answer;
+    if (sandbox === undefined) throw new NestboxError('internal', `The host ${this.id} answered without a sandbox.`);
+    return { sandbox, stages };
   }
 
   async #call<T>(request: (options: CallOptions) => Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {

@@ -1,6 +1,7 @@
 import type { ListedSandbox, Sandbox, SandboxDetail } from '@nestbox/contract/http';
 import type { ServiceContext } from '../service/service-context.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
+import { shownState } from '../store/sandbox-state.ts';
 
 /** A required field without a meaning any more. It must be fit for the legacy id form `<sandboxID>-<clientID>`. */
 const CLIENT_ID = 'nestbox';
@@ -32,7 +33,7 @@ export function viewListedSandbox(record: SandboxRecord): ListedSandbox {
     memoryMB: record.memoryMib,
     diskSizeMB: record.diskMib,
     ...(record.metadata === undefined ? {} : { metadata: { ...record.metadata } }),
-    state: 'running',
+    state: shownState(record.state) ?? 'running',
     envdVersion: record.envdVersion,
     volumeMounts: [],
   };
@@ -45,6 +46,6 @@ export function viewSandboxDetail(source: TokenSource, record: SandboxRecord): S
     allowInternetAccess: record.allowInternetAccess ?? null,
     domain: source.domain ?? null,
     ...(record.network === undefined ? {} : { network: record.network }),
-    lifecycle: { autoResume: false, onTimeout: 'kill' },
+    lifecycle: { autoResume: record.autoResume, onTimeout: record.autoPause ? 'pause' : 'kill' },
   };
 }

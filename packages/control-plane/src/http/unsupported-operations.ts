@@ -9,11 +9,6 @@ export interface UnsupportedOperation {
 
 /** Every such operation; docs/compatibility.md is checked against this table. */
 export const UNSUPPORTED_OPERATIONS: readonly UnsupportedOperation[] = [
-  { method: 'POST', path: '/sandboxes/:sandboxID/pause', feature: 'Pauses of sandboxes' },
-  { method: 'POST', path: '/sandboxes/:sandboxID/resume', feature: 'Resumptions of sandboxes' },
-  { method: 'POST', path: '/sandboxes/:sandboxID/fork', feature: 'Forks of sandboxes' },
-  { method: 'POST', path: '/sandboxes/:sandboxID/snapshots', feature: 'Snapshots' },
-  { method: 'GET', path: '/snapshots', feature: 'Snapshots' },
   { method: 'PUT', path: '/sandboxes/:sandboxID/network', feature: 'Network updates of running sandboxes' },
   { method: 'GET', path: '/sandboxes/:sandboxID/logs', feature: 'Sandbox logs' },
   { method: 'GET', path: '/v2/sandboxes/:sandboxID/logs', feature: 'Sandbox logs' },
@@ -25,7 +20,6 @@ export const UNSUPPORTED_OPERATIONS: readonly UnsupportedOperation[] = [
   { method: 'POST', path: '/v3/templates', feature: 'Template builds' },
   { method: 'GET', path: '/templates/:templateID', feature: 'Template builds' },
   { method: 'POST', path: '/templates/:templateID', feature: 'Template builds' },
-  { method: 'DELETE', path: '/templates/:templateID', feature: 'Template deletions' },
   { method: 'PATCH', path: '/templates/:templateID', feature: 'Template updates' },
   { method: 'PATCH', path: '/v2/templates/:templateID', feature: 'Template updates' },
   { method: 'GET', path: '/templates/:templateID/files/:hash', feature: 'Template builds' },

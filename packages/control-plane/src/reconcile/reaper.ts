@@ -14,13 +14,19 @@ const ERROR_SLEEP_MS = 5_000;
 export interface ReaperActions {
   /** Wall-clock time of the next end; undefined when nothing runs. */
   nextDueAtMs(): Promise<number | undefined>;
-  /** Takes what is due by now, so that it is not due any more, and returns the ids. */
-  takeDue(nowMs: number): Promise<readonly string[]>;
-  /** Ends one sandbox. */
+  /** Takes what is due by now, so that it is not due any more. */
+  takeDue(nowMs: number): Promise<readonly DueSandbox[]>;
   end(sandboxId: string): Promise<unknown>;
+  pause(sandboxId: string): Promise<unknown>;
 }
 
-/** Ends sandboxes at their time: sleeps until the nearest end and is woken when an earlier one is set. */
+export interface DueSandbox {
+  readonly sandboxId: string;
+  /** Its time pauses it instead of ending it. */
+  readonly isPaused: boolean;
+}
+
+/** Ends or pauses sandboxes at their time: sleeps until the nearest end and is woken when an earlier one is set. */
 export class Reaper {
   readonly #actions: ReaperActions;
   readonly #clock: Clock;
@@ -53,8 +59,11 @@ export class Reaper {
   /** Returns how long nothing is due. */
   async #endDue(): Promise<number> {
     try {
-      for (const sandboxId of await this.#actions.takeDue(this.#clock.now()))
-        this.#tasks.start(`ending the sandbox ${sandboxId} at its time`, () => this.#actions.end(sandboxId));
+      for (const { sandboxId, isPaused } of await this.#actions.takeDue(this.#clock.now())) {
+        if (isPaused)
+          this.#tasks.start(`pausing the sandbox ${sandboxId} at its time`, () => this.#actions.pause(sandboxId));
+        else this.#tasks.start(`ending the sandbox ${sandboxId} at its time`, () => this.#actions.end(sandboxId));
+      }
       const dueAtMs = await this.#actions.nextDueAtMs();
       return dueAtMs === undefined ? MAX_SLEEP_MS : clamp(dueAtMs - this.#clock.now(), 0, MAX_SLEEP_MS);
     } catch (error) {

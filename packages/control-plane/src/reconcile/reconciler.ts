@@ -1,12 +1,16 @@
 import { type Sandbox, SandboxState } from '@nestbox/contract/host';
 import type { HostLink } from '../hosts/host-link.ts';
 import { endSandbox } from '../service/end-sandbox.ts';
+import { forgetSandbox } from '../service/forget-sandbox.ts';
 import type { ServiceContext } from '../service/service-context.ts';
-import { deleteSandbox, findSandbox, listSandboxesOfHost } from '../store/sandbox-repository.ts';
+import { settleSandbox } from '../service/settle-sandbox.ts';
+import type { SandboxRecord } from '../store/sandbox-record.ts';
+import { findSandbox, listSandboxesOfHost } from '../store/sandbox-repository.ts';
 
 /**
  * Brings rows and a host's sandboxes together. A row is written before its host is asked for the sandbox, so a sandbox
- * without a row belongs to nobody; a row without a sandbox has ended.
+ * without a row belongs to nobody; a row without a sandbox has ended; and where both differ in what the sandbox does, the
+ * host is right. What a host told may be older than the row, so it is asked again before a row is changed.
  */
 export class Reconciler {
   readonly #context: ServiceContext;
@@ -17,40 +21,38 @@ export class Reconciler {
 
   /** Takes in the complete list of what the host had when the watch began. */
   async applySnapshot(host: HostLink, sandboxes: readonly Sandbox[]): Promise<void> {
-    const present = new Set(sandboxes.filter(isPresent).map(({ sandboxId }) => sandboxId));
+    const present = new Map(sandboxes.filter(isPresent).map((sandbox) => [sandbox.sandboxId, sandbox]));
     // Read after the host's list was made: a row that is missing here was missing then, or has ended since.
     const rows = await listSandboxesOfHost(this.#context.db, host.id);
     const known = new Set(rows.map(({ id }) => id));
-    for (const sandboxId of present) if (!known.has(sandboxId)) this.#destroyOrphan(host, sandboxId);
+    for (const sandboxId of present.keys()) if (!known.has(sandboxId)) this.#destroyOrphan(host, sandboxId);
     for (const row of rows) {
       if (row.state === 'stopping')
         this.#context.tasks.start(`ending the sandbox ${row.id}`, () =>
           endSandbox(this.#context, row.id, 'left behind'),
         );
-      // The list may be older than the row's state, so the host is asked again before a row is given up.
-      else if (row.state === 'running' && !present.has(row.id))
-        this.#context.tasks.start(`looking for the sandbox ${row.id}`, () => this.#forgetUnlessThere(host, row.id));
+      else if (differs(row, present.get(row.id))) this.#settle(row.id);
     }
   }
 
   async applyChange(host: HostLink, sandbox: Sandbox): Promise<void> {
     const row = await findSandbox(this.#context.db, sandbox.sandboxId);
+    const isOfHost = row?.hostId === host.id;
     if (isPresent(sandbox)) {
-      if (row === undefined || row.hostId !== host.id) this.#destroyOrphan(host, sandbox.sandboxId);
-    } else if (sandbox.state === SandboxState.GONE && row?.hostId === host.id && row.state !== 'starting') {
+      if (!isOfHost) this.#destroyOrphan(host, sandbox.sandboxId);
+      else if (isResting(sandbox) && differs(row, sandbox)) this.#settle(row.id);
+    } else if (sandbox.state === SandboxState.GONE && isOfHost && row.state !== 'starting') {
       // While starting, the call that creates it gets the error and cleans up.
-      await this.#forget(row.id, sandbox.reason);
+      await forgetSandbox(this.#context, row.id, sandbox.reason);
     }
   }
 
-  async #forgetUnlessThere(host: HostLink, sandboxId: string): Promise<void> {
-    if (!(await host.hasSandbox(sandboxId))) await this.#forget(sandboxId, 'its host does not know it any more');
-  }
-
-  async #forget(sandboxId: string, reason: string): Promise<void> {
-    this.#context.routes.forget(sandboxId);
-    if (await deleteSandbox(this.#context.db, sandboxId))
-      this.#context.logger.warn({ sandboxId, reason }, 'A sandbox ended by itself');
+  /** Rows that a pause or resume of this server works on are left to it. */
+  #settle(sandboxId: string): void {
+    if (this.#context.transitions.has(sandboxId)) return;
+    this.#context.tasks.start(`finding out what became of the sandbox ${sandboxId}`, () =>
+      settleSandbox(this.#context, sandboxId),
+    );
   }
 
   #destroyOrphan(host: HostLink, sandboxId: string): void {
@@ -62,5 +64,32 @@ export class Reconciler {
 }
 
 function isPresent({ state }: Sandbox): boolean {
-  return state === SandboxState.STARTING || state === SandboxState.RUNNING;
+  return isResting({ state }) || IN_BETWEEN.has(state);
+}
+
+const IN_BETWEEN: ReadonlySet<SandboxState> = new Set([
+  SandboxState.STARTING,
+  SandboxState.PAUSING,
+  SandboxState.RESUMING,
+]);
+
+/** In a state in which it stays until somebody asks for another. */
+function isResting({ state }: Pick<Sandbox, 'state'>): boolean {
+  return state === SandboxState.RUNNING || state === SandboxState.PAUSED;
+}
+
+/** Whether a row is to be brought to what its host says; never one that is starting or stopping. */
+function differs(row: SandboxRecord, sandbox: Sandbox | undefined): boolean {
+  switch (row.state) {
+    case 'running':
+      return sandbox?.state !== SandboxState.RUNNING;
+    case 'paused':
+      return sandbox?.state !== SandboxState.PAUSED;
+    case 'pausing':
+    case 'resuming':
+      return true;
+    case 'starting':
+    case 'stopping':
+      return false;
+  }
 }

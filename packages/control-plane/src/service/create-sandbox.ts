@@ -1,16 +1,18 @@
 import { NestboxError, newSandboxId } from '@nestbox/contract';
-import type { Sandbox } from '@nestbox/contract/host';
 import type { NewSandbox, SandboxNetworkConfig } from '@nestbox/contract/http';
 import type { HostLink } from '../hosts/host-link.ts';
 import { type HostLoad, pickHost } from '../scheduler/pick-host.ts';
 import type { SandboxRecord, StoredNetwork } from '../store/sandbox-record.ts';
-import { committedMemoryMib, findSandbox, insertSandbox, markRunning } from '../store/sandbox-repository.ts';
+import { committedMemoryMib, findSandbox, insertSandboxes } from '../store/sandbox-repository.ts';
 import { countSpawn } from '../store/template-usage-repository.ts';
-import { endSandbox, STOP_RETRY_MS } from './end-sandbox.ts';
+import { becomeRunning } from './become-running.ts';
+import { endFailedCreation } from './end-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
 import { checkSupported, wantsInternet } from './supported-features.ts';
 import { type CatalogEntry, findInCatalog, readCatalog } from './template-catalog.ts';
+import { shortName } from './template-name.ts';
 import { checkTimeout } from './timeout-range.ts';
+import type { Timings } from './timings.ts';
 
 /**
  * Creates a sandbox and resolves when its guest agent is ready; its time runs from then on. Whatever fails on the way,
@@ -19,66 +21,95 @@ import { checkTimeout } from './timeout-range.ts';
 export function createSandbox(
   context: ServiceContext,
   request: NewSandbox,
+  timings: Timings,
   signal?: AbortSignal,
 ): Promise<SandboxRecord> {
-  return context.tasks.track(create(context, request, signal));
+  return context.tasks.track(create(context, request, timings, signal));
 }
 
-async function create(context: ServiceContext, request: NewSandbox, signal?: AbortSignal): Promise<SandboxRecord> {
+async function create(
+  context: ServiceContext,
+  request: NewSandbox,
+  timings: Timings,
+  signal?: AbortSignal,
+): Promise<SandboxRecord> {
   checkTimeout(request.timeout, 1, context.maxTimeoutSec);
   checkSupported(request);
-  const entry = findInCatalog(await readCatalog(context, signal), request.templateID);
-  const host = await chooseHost(context, entry);
-  const starting = describeStarting(context, request, entry, host);
-
+  const catalog = await timings.measure('templates', () => readCatalog(context, signal));
+  const entry = findInCatalog(catalog, request.templateID);
+  const host = await timings.measure('db', () => chooseHost(context, entry));
   // The row comes first: what a host has and no row names is taken for left behind and destroyed.
-  await insertSandbox(context.db, starting);
+  const starting = await timings.measure('db', () =>
+    insertStarting(context, describeStarting(context, request, entry, host)),
+  );
   await using undo = new AsyncDisposableStack();
   undo.defer(() => endFailedCreation(context, starting.id));
 
-  const sandbox = await host.createSandbox(
-    {
-      sandboxId: starting.id,
-      templateId: entry.template.templateId,
-      envVars: request.envVars ?? {},
-      accessToken: request.secure ? context.tokens.guestToken(starting.id) : '',
-      allowInternetAccess: wantsInternet(request),
-    },
-    signal,
+  const { sandbox, stages } = await timings.measure('host', () =>
+    host.createSandbox(
+      {
+        sandboxId: starting.id,
+        templateId: entry.template.templateId,
+        envVars: request.envVars ?? {},
+        accessToken: request.secure ? context.tokens.guestToken(starting.id) : '',
+        allowInternetAccess: wantsInternet(request),
+      },
+      signal,
+    ),
   );
-  const running = await becomeRunning(context, starting.id, sandbox, request.timeout);
+  timings.add(stages);
+  const running = await timings.measure('db', () => becomeRunning(context, sandbox, request.timeout));
   signal?.throwIfAborted();
   undo.move();
+  context.tasks.start(`counting a use of the template ${running.templateId}`, () =>
+    countSpawn(context.db, running.templateId, running.startedAtMs),
+  );
   context.logger.info({ sandboxId: running.id, hostId: host.id, templateId: running.templateId }, 'A sandbox runs');
   return running;
 }
 
+/** With several control planes on one database another may have taken the VM that waits. */
+async function insertStarting(context: ServiceContext, starting: SandboxRecord): Promise<SandboxRecord> {
+  try {
+    await insertSandboxes(context.db, [starting]);
+    return starting;
+  } catch (error) {
+    if ((await findSandbox(context.db, starting.id)) === undefined) throw error;
+    const renamed = { ...starting, id: newSandboxId() };
+    await insertSandboxes(context.db, [renamed]);
+    return renamed;
+  }
+}
+
 async function chooseHost(context: ServiceContext, entry: CatalogEntry): Promise<HostLink> {
+  const [only, ...others] = entry.hosts.filter(({ state }) => state.kind === 'connected');
+  if (only === undefined)
+    throw new NestboxError('host_unavailable', 'No host that has this template can be reached now.');
+  if (others.length === 0) return only;
   const committed = await committedMemoryMib(context.db);
-  const loads = entry.hosts.flatMap((link): HostLoad[] => {
+  const loads = [only, ...others].flatMap((link): HostLoad[] => {
     if (link.state.kind !== 'connected') return [];
     const memoryMib = Number(link.state.host.memoryBytes / 1_048_576n);
     return [{ hostId: link.id, memoryMib, committedMib: committed.get(link.id) ?? 0 }];
   });
-  const hostId = pickHost(loads);
-  if (hostId === undefined)
-    throw new NestboxError('host_unavailable', 'No host that has this template can be reached now.');
-  return context.hosts.get(hostId);
+  return context.hosts.get(pickHost(loads) ?? only.id);
 }
 
 function describeStarting(
   context: ServiceContext,
   request: NewSandbox,
-  { template }: CatalogEntry,
+  { template, warmIds }: CatalogEntry,
   host: HostLink,
 ): SandboxRecord {
   const nowMs = context.clock.now();
+  const [name] = template.names;
   return {
-    id: newSandboxId(),
+    // A VM that waits has its id already: whoever creates a sandbox of that name gets it.
+    id: context.warmIds.take(warmIds.get(host.id) ?? []) ?? newSandboxId(),
     state: 'starting',
     hostId: host.id,
     templateId: template.templateId,
-    alias: template.names[0],
+    alias: name === undefined ? undefined : shortName(name),
     metadata: request.metadata,
     vcpuCount: template.vcpuCount,
     memoryMib: template.memoryMib,
@@ -91,6 +122,11 @@ function describeStarting(
     allowInternetAccess: request.allow_internet_access,
     allowPublicTraffic: request.network?.allowPublicTraffic !== false,
     network: request.network && storedNetwork(request.network),
+    autoPause: request.autoPause === true,
+    autoPauseMemory: request.autoPauseMemory !== false,
+    autoResume: request.autoResume?.enabled === true,
+    timeoutSec: request.timeout,
+    pausedMemory: undefined,
   };
 }
 
@@ -99,36 +135,4 @@ function storedNetwork({ allowPublicTraffic, denyOut }: SandboxNetworkConfig): S
     ...(allowPublicTraffic === undefined ? {} : { allowPublicTraffic }),
     ...(denyOut === undefined ? {} : { denyOut }),
   };
-}
-
-async function becomeRunning(
-  context: ServiceContext,
-  sandboxId: string,
-  sandbox: Sandbox,
-  timeoutSec: number,
-): Promise<SandboxRecord> {
-  const startedAtMs = context.clock.now();
-  const marked = await markRunning(context.db, sandboxId, {
-    vcpuCount: sandbox.vcpuCount,
-    memoryMib: sandbox.memoryMib,
-    diskMib: sandbox.diskMib,
-    envdVersion: sandbox.envdVersion,
-    startedAtMs,
-    endAtMs: startedAtMs + timeoutSec * 1000,
-  });
-  const record = await findSandbox(context.db, sandboxId);
-  if (!marked || record === undefined)
-    throw new NestboxError('sandbox_stopping', 'The sandbox was ended while it was starting.');
-  context.endChanged();
-  await countSpawn(context.db, record.templateId, startedAtMs);
-  return record;
-}
-
-/** The failure that led here is the one to report; what fails in cleaning up is retried by the reaper. */
-async function endFailedCreation(context: ServiceContext, sandboxId: string): Promise<void> {
-  try {
-    await endSandbox(context, sandboxId, 'creation failed');
-  } catch (error) {
-    context.logger.warn({ err: error, sandboxId }, `Cleaning up failed; trying again in ${STOP_RETRY_MS} ms`);
-  }
 }

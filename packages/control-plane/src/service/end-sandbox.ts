@@ -1,4 +1,5 @@
-import { deleteSandbox, findSandbox, markStopping, postponeStop } from '../store/sandbox-repository.ts';
+import { deleteSandbox, findSandbox } from '../store/sandbox-repository.ts';
+import { markStopping, postponeStop } from '../store/sandbox-state-repository.ts';
 import type { ServiceContext } from './service-context.ts';
 
 /** How long after a failed attempt the reaper tries again to end a sandbox. */
@@ -21,8 +22,18 @@ export function endSandbox(context: ServiceContext, sandboxId: string, reason: E
     context.endChanged();
     await context.hosts.get(record.hostId).destroySandbox(sandboxId);
     await deleteSandbox(context.db, sandboxId);
+    context.calls.forget(sandboxId);
     context.logger.info({ sandboxId, reason }, 'A sandbox ended');
     return true;
   });
   return context.tasks.track(ending);
+}
+
+/** The failure that led here is the one to report; what fails in cleaning up is retried by the reaper. Never rejects. */
+export async function endFailedCreation(context: ServiceContext, sandboxId: string): Promise<void> {
+  try {
+    await endSandbox(context, sandboxId, 'creation failed');
+  } catch (error) {
+    context.logger.warn({ err: error, sandboxId }, `Cleaning up failed; trying again in ${STOP_RETRY_MS} ms`);
+  }
 }

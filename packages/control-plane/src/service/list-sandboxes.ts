@@ -1,6 +1,7 @@
 import type { SandboxListQuery } from '@nestbox/contract/http';
+import { countSandboxes, pageSandboxes, type SandboxFilter } from '../store/sandbox-list-repository.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
-import { countRunning, listRunning, type RunningSandboxFilter } from '../store/sandbox-repository.ts';
+import { type ShownState, STATES_SHOWN_AS } from '../store/sandbox-state.ts';
 import { parseMetadataFilter } from './metadata-filter.ts';
 import { formatPageToken, parsePageToken } from './page-token.ts';
 import type { ServiceContext } from './service-context.ts';
@@ -13,26 +14,29 @@ export interface SandboxList {
   readonly totalRunning: number;
 }
 
-/** One page of the running sandboxes, newest first unless asked otherwise. Throws `invalid_request`. */
+const BOTH_STATES: readonly ShownState[] = ['running', 'paused'];
+
+/** One page of the running and paused sandboxes, newest first unless asked otherwise. Throws `invalid_request`. */
 export async function listSandboxes(context: ServiceContext, query: SandboxListQuery): Promise<SandboxList> {
   const position = query.nextToken === undefined ? undefined : parsePageToken(query.nextToken);
-  const filter: RunningSandboxFilter = {
+  const filter: Omit<SandboxFilter, 'states'> = {
     metadata: parseMetadataFilter(query.metadata),
     template: query.template,
     startedAfterMs: query.startedAfter === undefined ? undefined : Date.parse(query.startedAfter),
   };
-  // Nothing can be paused yet, so a list without running sandboxes is empty.
-  if (query.state !== undefined && !query.state.includes('running'))
-    return { sandboxes: [], nextToken: undefined, totalRunning: await countRunning(context.db, filter) };
-
+  const states = (query.state ?? BOTH_STATES).flatMap((state) => STATES_SHOWN_AS[state]);
   const order = position?.order ?? query.order ?? 'desc';
-  const found = await listRunning(context.db, filter, { order, after: position?.after, limit: query.limit + 1 });
+  const found = await pageSandboxes(
+    context.db,
+    { ...filter, states },
+    { order, after: position?.after, limit: query.limit + 1 },
+  );
   const sandboxes = found.slice(0, query.limit);
   const last = found.length > query.limit ? sandboxes.at(-1) : undefined;
   return {
     sandboxes,
     nextToken: last && formatPageToken({ order, after: { startedAtMs: last.startedAtMs, id: last.id } }),
-    totalRunning: await countRunning(context.db, filter),
+    totalRunning: await countSandboxes(context.db, { ...filter, states: STATES_SHOWN_AS.running }),
   };
 }
 
@@ -41,6 +45,6 @@ const UNPAGED_LIMIT = 10_000;
 
 /** Every running sandbox that has the metadata, newest first. Throws `invalid_request`. */
 export function listAllSandboxes(context: ServiceContext, metadata: string | undefined): Promise<SandboxRecord[]> {
-  const filter = { metadata: parseMetadataFilter(metadata) };
-  return listRunning(context.db, filter, { order: 'desc', limit: UNPAGED_LIMIT });
+  const filter = { metadata: parseMetadataFilter(metadata), states: STATES_SHOWN_AS.running };
+  return pageSandboxes(context.db, filter, { order: 'desc', limit: UNPAGED_LIMIT });
 }

@@ -4,12 +4,13 @@ import type { Template as HostTemplate } from '@nestbox/contract/host';
 import type { Template } from '@nestbox/contract/http';
 import { listTemplateUsage, type TemplateUsage } from '../store/template-usage-repository.ts';
 import type { ServiceContext } from './service-context.ts';
-import { findInCatalog, readCatalog } from './template-catalog.ts';
+import { findInCatalog, isSnapshot, readCatalog } from './template-catalog.ts';
 
-/** What the connected hosts have, in the order of ids. Throws `host_unavailable`. */
+/** What the connected hosts have, without snapshots, in the order of ids. Throws `host_unavailable`. */
 export async function listTemplates(context: ServiceContext, signal?: AbortSignal): Promise<Template[]> {
   const [catalog, usage] = await Promise.all([readCatalog(context, signal), listTemplateUsage(context.db)]);
   return [...catalog.values()]
+    .filter((entry) => !isSnapshot(entry))
     .map(({ template }) => toTemplate(template, usage.get(template.templateId)))
     .sort((a, b) => (a.templateID < b.templateID ? -1 : 1));
 }
@@ -32,7 +33,7 @@ export async function pageTemplates(
   return { templates, nextToken: rest.length > limit ? templates.at(-1)?.templateID : undefined };
 }
 
-/** The id of the template with this name. Throws `template_not_found`. */
+/** The id of the template or snapshot with this name. Throws `template_not_found`. */
 export async function resolveTemplateAlias(
   context: ServiceContext,
   alias: string,

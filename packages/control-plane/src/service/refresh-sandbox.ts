@@ -1,5 +1,5 @@
 import { extendEnd } from '../store/sandbox-repository.ts';
-import { readSandboxId, sandboxNotFound } from './sandbox-lookup.ts';
+import { notRunning, readSandboxId } from './sandbox-lookup.ts';
 import type { ServiceContext } from './service-context.ts';
 
 /** A refresh gives at least this much. Source: control API, `POST /refreshes`. */
@@ -8,5 +8,5 @@ const MIN_REFRESH_SEC = 15;
 /** Lets the sandbox live at least `durationSec` from now; never shortens its life. Throws `sandbox_not_found`. */
 export async function refreshSandbox(context: ServiceContext, rawId: string, durationSec: number): Promise<void> {
   const endAtMs = context.clock.now() + Math.max(durationSec, MIN_REFRESH_SEC) * 1000;
-  if (!(await extendEnd(context.db, readSandboxId(rawId), endAtMs))) throw sandboxNotFound(rawId);
+  if (!(await extendEnd(context.db, readSandboxId(rawId), endAtMs))) throw await notRunning(context, rawId);
 }

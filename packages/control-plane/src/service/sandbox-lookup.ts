@@ -1,13 +1,14 @@
 import { NestboxError, parseSandboxId } from '@nestbox/contract';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
+import { shownState } from '../store/sandbox-state.ts';
 import type { ServiceContext } from './service-context.ts';
 
 const SHOWN_ID_LENGTH = 40;
 
 export function sandboxNotFound(rawId: string): NestboxError {
   const shown = rawId.length > SHOWN_ID_LENGTH ? `${rawId.slice(0, SHOWN_ID_LENGTH)}…` : rawId;
-  return new NestboxError('sandbox_not_found', `There is no running sandbox ${JSON.stringify(shown)}.`);
+  return new NestboxError('sandbox_not_found', `There is no sandbox ${JSON.stringify(shown)}.`);
 }
 
 /** Reads a sandbox id as clients send it. What can be no id is a sandbox that does not exist: `sandbox_not_found`. */
@@ -17,9 +18,16 @@ export function readSandboxId(rawId: string): string {
   return id;
 }
 
-/** Throws `sandbox_not_found` when there is none that is running. */
-export async function requireRunning(context: ServiceContext, rawId: string): Promise<SandboxRecord> {
+/** Running or paused, or on the way from one to the other. Throws `sandbox_not_found` when there is none such. */
+export async function requireKnown(context: ServiceContext, rawId: string): Promise<SandboxRecord> {
   const record = await findSandbox(context.db, readSandboxId(rawId));
-  if (record === undefined || record.state !== 'running') throw sandboxNotFound(rawId);
+  if (record === undefined || shownState(record.state) === undefined) throw sandboxNotFound(rawId);
   return record;
+}
+
+/** Why something that needs a running sandbox did not find one. `sandbox_not_found` for a paused one too: the wire's way. */
+export async function notRunning(context: ServiceContext, rawId: string): Promise<NestboxError> {
+  const record = await findSandbox(context.db, readSandboxId(rawId));
+  if (record === undefined || shownState(record.state) === undefined) return sandboxNotFound(rawId);
+  return new NestboxError('sandbox_not_found', `The sandbox ${record.id} is ${record.state}: connect to it first.`);
 }

@@ -1,7 +1,7 @@
 import { NestboxError } from '@nestbox/contract';
 import type { GetSandboxMetricsResponse } from '@nestbox/contract/host';
 import type { SandboxMetric } from '@nestbox/contract/http';
-import { requireRunning } from './sandbox-lookup.ts';
+import { requireKnown } from './sandbox-lookup.ts';
 import type { ServiceContext } from './service-context.ts';
 
 /** Bounds in seconds since the Unix epoch, both inclusive. */
@@ -11,7 +11,8 @@ export interface MetricsRange {
 }
 
 /**
- * The sandbox's state now, as a list of one; empty when now lies outside the range, since no history is kept.
+ * The sandbox's state now, as a list of one; empty when now lies outside the range, since no history is kept, and when it
+ * does not run.
  * Throws `sandbox_not_found` and errors of the host.
  */
 export async function getSandboxMetrics(
@@ -22,7 +23,8 @@ export async function getSandboxMetrics(
 ): Promise<SandboxMetric[]> {
   if (start > end)
     throw new NestboxError('invalid_request', 'The query parameter "start" must not be later than "end".');
-  const record = await requireRunning(context, rawId);
+  const record = await requireKnown(context, rawId);
+  if (record.state !== 'running') return [];
   const sample = await context.hosts.get(record.hostId).sampleMetrics(record.id, signal);
   return [toMetric(sample)].filter(({ timestampUnix }) => timestampUnix >= start && timestampUnix <= end);
 }

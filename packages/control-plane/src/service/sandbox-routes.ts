@@ -1,24 +1,32 @@
 import type { Kysely } from 'kysely';
 import type { Clock } from '../clock.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
+import { shownState } from '../store/sandbox-state.ts';
 import type { Database } from '../store/schema.ts';
+import { wakesByItself } from './wakes-by-itself.ts';
 
-/** What the edge needs to know of a running sandbox. */
+/** What the edge needs to know of a sandbox. */
 export interface SandboxRoute {
   readonly sandboxId: string;
   readonly hostId: string;
   /** False: the edge asks for the traffic token. */
   readonly publicTraffic: boolean;
+  /** False: it is paused, or on its way there or back. */
+  readonly awake: boolean;
+  /** When it is not awake: it will be, for a request that waits. */
+  readonly wakes: boolean;
 }
 
 /** A route is believed this long, so that a busy sandbox does not cost a query a request. */
 const FRESH_MS = 1000;
 const MAX_ROUTES = 10_000;
 
-/** Finds running sandboxes for the edge. A sandbox that ended here is forgotten at once, one that ended elsewhere soon. */
+/** Finds sandboxes for the edge; only routes to running ones are believed for a while. A sandbox that ended here is forgotten at once, one that ended elsewhere soon. */
 export class SandboxRoutes {
   readonly #db: Kysely<Database>;
   readonly #clock: Clock;
+  /** Grows with each `forget`: what was read before one is not kept behind it. */
+  #epoch = 0;
   readonly #fresh = new Map<string, { readonly route: SandboxRoute; readonly untilMs: number }>();
 
   constructor(db: Kysely<Database>, clock: Clock) {
@@ -26,21 +34,31 @@ export class SandboxRoutes {
     this.#clock = clock;
   }
 
-  /** Undefined when no such sandbox runs. */
+  /** Undefined when there is no such sandbox. */
   async find(sandboxId: string): Promise<SandboxRoute | undefined> {
     const known = this.#fresh.get(sandboxId);
     const nowMs = this.#clock.now();
     if (known !== undefined && nowMs < known.untilMs) return known.route;
     this.#fresh.delete(sandboxId);
+    const epoch = this.#epoch;
     const record = await findSandbox(this.#db, sandboxId);
-    if (record?.state !== 'running') return undefined;
-    const route = { sandboxId, hostId: record.hostId, publicTraffic: record.allowPublicTraffic };
+    if (record === undefined || shownState(record.state) === undefined) return undefined;
+    const awake = record.state === 'running';
+    const route = {
+      sandboxId,
+      hostId: record.hostId,
+      publicTraffic: record.allowPublicTraffic,
+      awake,
+      wakes: record.state === 'resuming' || wakesByItself(record),
+    };
+    if (!awake || epoch !== this.#epoch) return route;
     if (this.#fresh.size >= MAX_ROUTES) this.#fresh.clear();
     this.#fresh.set(sandboxId, { route, untilMs: nowMs + FRESH_MS });
     return route;
   }
 
   forget(sandboxId: string): void {
+    this.#epoch += 1;
     this.#fresh.delete(sandboxId);
   }
 }

@@ -5,7 +5,10 @@ import type { Clock } from '../clock.ts';
 import type { HostRegistry } from '../hosts/host-registry.ts';
 import type { Database } from '../store/schema.ts';
 import type { AccessTokens } from './access-tokens.ts';
+import type { LastCalls } from './last-calls.ts';
 import type { SandboxRoutes } from './sandbox-routes.ts';
+import type { SandboxTransitions } from './sandbox-transitions.ts';
+import type { WarmIds } from './warm-ids.ts';
 
 /** What every verb works with. Composed once, in start-control-plane.ts. */
 export interface ServiceContext {
@@ -13,13 +16,21 @@ export interface ServiceContext {
   readonly hosts: HostRegistry;
   readonly tokens: AccessTokens;
   readonly routes: SandboxRoutes;
+  readonly calls: LastCalls;
+  readonly warmIds: WarmIds;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly tasks: BackgroundTasks;
   /** Serialises what ends a sandbox, by its id. */
   readonly endings: KeyedMutex;
+  /** What pauses and resumes sandboxes, by their ids. */
+  readonly transitions: SandboxTransitions;
+  /** Serialises the snapshots that are given a name, by that name. */
+  readonly snapshotNames: KeyedMutex;
   readonly domain: string | undefined;
   readonly maxTimeoutSec: number;
   /** To be called when a sandbox's end was set or moved earlier. */
   readonly endChanged: () => void;
+  /** Aborted when the server stops. */
+  readonly stopping: AbortSignal;
 }

@@ -1,5 +1,5 @@
 import { setEnd } from '../store/sandbox-repository.ts';
-import { readSandboxId, sandboxNotFound } from './sandbox-lookup.ts';
+import { notRunning, readSandboxId } from './sandbox-lookup.ts';
 import type { ServiceContext } from './service-context.ts';
 import { checkTimeout } from './timeout-range.ts';
 
@@ -7,6 +7,6 @@ import { checkTimeout } from './timeout-range.ts';
 export async function setSandboxTimeout(context: ServiceContext, rawId: string, timeoutSec: number): Promise<void> {
   checkTimeout(timeoutSec, 0, context.maxTimeoutSec);
   const endAtMs = context.clock.now() + timeoutSec * 1000;
-  if (!(await setEnd(context.db, readSandboxId(rawId), endAtMs))) throw sandboxNotFound(rawId);
+  if (!(await setEnd(context.db, readSandboxId(rawId), endAtMs, timeoutSec))) throw await notRunning(context, rawId);
   context.endChanged();
 }

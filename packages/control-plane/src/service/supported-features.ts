@@ -19,8 +19,11 @@ export function checkSupported(request: NewSandbox): void {
       'invalid_request',
       'The fields "autoPauseMemory: false" and "autoResume" exclude each other.',
     );
-  refuse(request.autoPause === true, 'autoPause', 'sandboxes end at their time-out');
-  refuse(request.autoResume?.enabled === true, 'autoResume', 'there is no pausing yet');
+  if (request.autoResume?.enabled === true && request.autoPause !== true)
+    throw new NestboxError(
+      'invalid_request',
+      'The field "autoResume" may only be enabled when "autoPause" is true: without it the time-out ends the sandbox.',
+    );
   refuse(request.mcp !== undefined && request.mcp !== null, 'mcp');
   refuse(!isEmpty(request.iam?.tokens), 'iam');
   refuse(!isEmpty(request.volumeMounts), 'volumeMounts');

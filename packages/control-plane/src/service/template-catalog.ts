@@ -2,11 +2,14 @@ import { NestboxError } from '@nestbox/contract';
 import type { Template } from '@nestbox/contract/host';
 import type { HostLink } from '../hosts/host-link.ts';
 import type { ServiceContext } from './service-context.ts';
+import { DEFAULT_TAG, readTemplateName, type TemplateName } from './template-name.ts';
 
 /** A template and the connected hosts that have it. */
 export interface CatalogEntry {
   readonly template: Template;
   readonly hosts: readonly HostLink[];
+  /** By host: ids under which it has VMs of the template waiting. */
+  readonly warmIds: ReadonlyMap<string, readonly string[]>;
 }
 
 const SHOWN_NAME_LENGTH = 80;
@@ -22,7 +25,7 @@ export async function readCatalog(
 ): Promise<ReadonlyMap<string, CatalogEntry>> {
   const links = context.hosts.connected();
   const answers = await Promise.allSettled(links.map((link) => link.listTemplates(signal)));
-  const entries = new Map<string, { template: Template; hosts: HostLink[] }>();
+  const entries = new Map<string, ReturnType<typeof newEntry>>();
   for (const [index, answer] of answers.entries()) {
     const link = links[index];
     if (link === undefined) continue;
@@ -32,9 +35,10 @@ export async function readCatalog(
       continue;
     }
     for (const template of answer.value) {
-      const entry = entries.get(template.templateId);
-      if (entry === undefined) entries.set(template.templateId, { template, hosts: [link] });
-      else entry.hosts.push(link);
+      const entry = entries.get(template.templateId) ?? newEntry(template);
+      entries.set(template.templateId, entry);
+      entry.hosts.push(link);
+      entry.warmIds.set(link.id, template.warmSandboxIds);
     }
   }
   if (answers.every((answer) => answer.status === 'rejected'))
@@ -42,18 +46,23 @@ export async function readCatalog(
   return entries;
 }
 
+function newEntry(template: Template) {
+  return { template, hosts: [] as HostLink[], warmIds: new Map<string, readonly string[]>() };
+}
+
 /**
- * Finds a template by id or by name: case and surrounding blanks do not matter, the tag `default` may be named or not.
- * Throws `template_not_found`.
+ * Finds a template or snapshot by id or by name, either with or without a tag. Throws `template_not_found`.
  */
 export function findInCatalog(catalog: ReadonlyMap<string, CatalogEntry>, wanted: string): CatalogEntry {
-  const name = normaliseName(wanted);
-  const byId = catalog.get(name);
-  if (byId !== undefined) return byId;
+  const { base, tag } = readTemplateName(wanted);
+  const byId = catalog.get(base);
+  if (byId !== undefined && (tag === DEFAULT_TAG || namesOf(byId).some((known) => known.tag === tag))) return byId;
   for (const entry of catalog.values()) {
-    if (entry.template.names.some((known) => normaliseName(known) === name)) return entry;
+    if (namesOf(entry).some((known) => known.base === base && known.tag === tag)) return entry;
   }
-  const known = [...catalog.values()].map(({ template }) => template.names[0] ?? template.templateId);
+  const known = [...catalog.values()]
+    .filter(isToldByName)
+    .map(({ template }) => template.names[0] ?? template.templateId);
   const shown = known.length === 0 ? 'There is none yet' : `There are: ${known.slice(0, SHOWN_NAMES).join(', ')}`;
   throw new NestboxError(
     'template_not_found',
@@ -61,7 +70,16 @@ export function findInCatalog(catalog: ReadonlyMap<string, CatalogEntry>, wanted
   );
 }
 
-function normaliseName(name: string): string {
-  const lower = name.trim().toLowerCase();
-  return lower.endsWith(':default') ? lower.slice(0, -':default'.length) : lower;
+/** A snapshot is a template that was made of a sandbox; the others were made by set-up. */
+export function isSnapshot({ template }: CatalogEntry): boolean {
+  return template.originSandboxId !== '';
+}
+
+export function namesOf({ template }: CatalogEntry): TemplateName[] {
+  return template.names.map(readTemplateName);
+}
+
+/** Snapshots without a name are for those who know their id. */
+function isToldByName(entry: CatalogEntry): boolean {
+  return !isSnapshot(entry) || entry.template.names.length > 0;
 }

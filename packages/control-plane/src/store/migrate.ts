@@ -2,10 +2,12 @@ import { NestboxError } from '@nestbox/contract';
 import { type Kysely, sql } from 'kysely';
 import { type Migration, Migrator } from 'kysely/migration';
 import * as sandboxes from './migrations/0001-sandboxes.ts';
+import * as pauses from './migrations/0002-pauses.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0001-sandboxes': sandboxes,
+  '0002-pauses': pauses,
 };
 
 /**

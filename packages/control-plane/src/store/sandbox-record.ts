@@ -17,13 +17,23 @@ export interface SandboxRecord {
   readonly envdVersion: string;
   readonly createdAtMs: number;
   readonly startedAtMs: number;
-  /** While running: when it ends. While stopping: when ending it is tried again. */
+  /** While running: when it ends. While paused: when it was. While stopping: when ending it is tried again. */
   readonly endAtMs: number;
   readonly secure: boolean;
   /** Undefined: the client did not say. */
   readonly allowInternetAccess: boolean | undefined;
   readonly allowPublicTraffic: boolean;
   readonly network: StoredNetwork | undefined;
+  /** Its end pauses it instead of destroying it. */
+  readonly autoPause: boolean;
+  /** False: that pause keeps the disk alone. */
+  readonly autoPauseMemory: boolean;
+  /** A request to the paused sandbox resumes it. */
+  readonly autoResume: boolean;
+  /** How long the client last asked it to live, for resuming it by itself. */
+  readonly timeoutSec: number;
+  /** Whether the last pause kept its memory, or is about to. Undefined: it has never been paused. */
+  readonly pausedMemory: boolean | undefined;
 }
 
 /** What is kept of the network part of a create request. */
@@ -57,6 +67,11 @@ export function toRow(record: SandboxRecord): SandboxTable {
     allow_internet_access: record.allowInternetAccess === undefined ? null : Number(record.allowInternetAccess),
     allow_public_traffic: Number(record.allowPublicTraffic),
     network: record.network === undefined ? null : JSON.stringify(record.network),
+    auto_pause: Number(record.autoPause),
+    auto_pause_memory: Number(record.autoPauseMemory),
+    auto_resume: Number(record.autoResume),
+    timeout_sec: record.timeoutSec,
+    paused_memory: record.pausedMemory === undefined ? null : Number(record.pausedMemory),
   };
 }
 
@@ -79,5 +94,10 @@ export function fromRow(row: Selectable<SandboxTable>): SandboxRecord {
     allowInternetAccess: row.allow_internet_access === null ? undefined : row.allow_internet_access === 1,
     allowPublicTraffic: row.allow_public_traffic === 1,
     network: row.network === null ? undefined : storedNetwork.parse(JSON.parse(row.network)),
+    autoPause: row.auto_pause === 1,
+    autoPauseMemory: row.auto_pause_memory === 1,
+    autoResume: row.auto_resume === 1,
+    timeoutSec: row.timeout_sec,
+    pausedMemory: row.paused_memory === null ? undefined : row.paused_memory === 1,
   };
 }

@@ -27,7 +27,7 @@ export interface SandboxTable {
   created_at_ms: number;
   /** When it became ready; the creation until then. Lists are ordered by it. */
   started_at_ms: number;
-  /** While running: when it ends. While stopping: when ending it is tried again. */
+  /** While running: when it ends. While paused: when it was. While stopping: when ending it is tried again. */
   end_at_ms: number;
   /** 1 when the guest agent asks for a token. The token itself derives from seed and id and is stored nowhere. */
   secure: number;
@@ -37,6 +37,16 @@ export interface SandboxTable {
   allow_public_traffic: number;
   /** JSON of the network part of the request, for telling it again; null when there was none. */
   network: string | null;
+  /** 1 when its end pauses it instead of destroying it. */
+  auto_pause: number;
+  /** 0 when that pause keeps the disk alone. */
+  auto_pause_memory: number;
+  /** 1 when a request to the paused sandbox resumes it. */
+  auto_resume: number;
+  /** How long the client last asked it to live, for resuming it by itself. */
+  timeout_sec: number;
+  /** 1 when the last pause kept its memory, or is about to; 0 when only its disk; null when it has never been paused. */
+  paused_memory: number | null;
 }
 
 /** The same pairs as in `sandboxes.metadata`, a row each, so that both databases can search them by index. */

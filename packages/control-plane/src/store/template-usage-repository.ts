@@ -22,6 +22,11 @@ export async function countSpawn(db: Db, templateId: string, atMs: number): Prom
     .execute();
 }
 
+/** For a template that is gone: its id never comes back. */
+export async function forgetUsage(db: Db, templateId: string): Promise<void> {
+  await db.deleteFrom('template_usage').where('template_id', '=', templateId).execute();
+}
+
 /** By template id; templates that were never used are missing. */
 export async function listTemplateUsage(db: Db): Promise<ReadonlyMap<string, TemplateUsage>> {
   const rows = await db.selectFrom('template_usage').selectAll().execute();

@@ -3,6 +3,7 @@ import type { IncomingMessage, RequestListener } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { z } from 'zod';
+import type { Clock } from '../clock.ts';
 import { HostDouble } from './host-double.ts';
 import { startTestServer, type TestServer } from './start-test-server.ts';
 
@@ -22,10 +23,11 @@ export class Stage implements AsyncDisposable {
     this.trafficToken = trafficToken;
   }
 
-  static async open(guest: RequestListener, network: Record<string, unknown> = {}): Promise<Stage> {
+  /** `fields` go into the create request. */
+  static async open(guest: RequestListener, fields: Record<string, unknown> = {}, clock?: Clock): Promise<Stage> {
     const host = await new HostDouble().open(guest);
-    const server = await startTestServer([host]);
-    const answer = await server.send('POST', '/v2/sandboxes', { templateID: 'base', network });
+    const server = await startTestServer([host], {}, clock);
+    const answer = await server.send('POST', '/v2/sandboxes', { templateID: 'base', ...fields });
     const body = z
       .object({ sandboxID: z.string(), trafficAccessToken: z.string().nullable() })
       .parse(await answer.json());

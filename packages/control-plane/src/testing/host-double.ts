@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { Code, ConnectError, type ConnectRouter, createRouterTransport } from '@connectrpc/connect';
-import { ENVD_VERSION, NestboxError } from '@nestbox/contract';
+import { ENVD_VERSION } from '@nestbox/contract';
 import {
   type CreateSandboxRequest,
   GetSandboxMetricsResponseSchema,
@@ -17,8 +17,8 @@ import {
   TemplateSchema,
   type WatchSandboxesResponseSchema,
 } from '@nestbox/contract/host';
-import { toRpcError } from '@nestbox/kit';
 import type { HostConnection } from '../config.ts';
+import { HostDoubleSnapshots, hostError } from './host-double-snapshots.ts';
 
 type WatchMessage = MessageInitShape<typeof WatchSandboxesResponseSchema>;
 
@@ -52,6 +52,10 @@ export class HostDouble {
   /** Thrown by create and destroy calls, when set. */
   createError: Error | undefined;
   destroyError: Error | undefined;
+  /** What pauses, resumes, forks and snapshots. */
+  readonly snapshots = new HostDoubleSnapshots(this);
+  /** Thrown when one sandbox is asked for, when set. */
+  lookUpError: Error | undefined;
   /** Left out of the list that a watch begins with, as if the list had been made before they were. */
   readonly missingInList = new Set<string>();
   /** While true every call fails as if nobody listened. */
@@ -122,13 +126,29 @@ export class HostDouble {
     const sandbox = this.sandboxes.get(sandboxId);
     if (sandbox === undefined) throw new Error(`There is no ${sandboxId}.`);
     this.sandboxes.delete(sandboxId);
-    this.#announce({ ...sandbox, state: SandboxState.GONE, reason });
+    this.announce({ ...sandbox, state: SandboxState.GONE, reason });
   }
 
   /** A sandbox that nobody asked for. */
   addUnasked(sandboxId: string, announce = false): void {
-    const sandbox = this.#boot(sandboxId, 'base0000000000000000');
-    if (announce) this.#announce(sandbox);
+    const sandbox = this.boot(sandboxId, 'base0000000000000000');
+    if (announce) this.announce(sandbox);
+  }
+
+  /** Throws what a host answers when it does not know the sandbox. */
+  require(sandboxId: string): Sandbox {
+    this.requireOnline();
+    const sandbox = this.sandboxes.get(sandboxId);
+    if (sandbox === undefined) throw hostError('sandbox_not_found');
+    return sandbox;
+  }
+
+  /** Brings a sandbox into a state and tells the watchers. */
+  setState(sandboxId: string, state: SandboxState, pausedMemory = false): Sandbox {
+    const sandbox = { ...this.require(sandboxId), state, pausedMemory };
+    this.sandboxes.set(sandboxId, sandbox);
+    this.announce(sandbox);
+    return sandbox;
   }
 
   /** Resolves when the condition holds, looking again after each call and each event. */
@@ -138,8 +158,9 @@ export class HostDouble {
 
   routes(router: ConnectRouter): ConnectRouter {
     return router.service(HostService, {
+      ...this.snapshots.rpc(),
       getHost: () => {
-        this.#requireOnline();
+        this.requireOnline();
         return {
           hostId: this.id,
           version: '0.1.0',
@@ -151,28 +172,27 @@ export class HostDouble {
         };
       },
       createSandbox: async (request, { signal }) => {
-        this.#requireOnline();
+        this.requireOnline();
         this.created.push(request);
-        this.#changed();
+        this.changed();
         await Promise.race([this.createGate, aborted(signal)]);
         if (this.createError !== undefined) throw this.createError;
-        const sandbox = this.sandboxes.get(request.sandboxId) ?? this.#boot(request.sandboxId, request.templateId);
-        this.#announce(sandbox);
-        return { sandbox };
+        const sandbox = this.sandboxes.get(request.sandboxId) ?? this.boot(request.sandboxId, request.templateId);
+        this.announce(sandbox);
+        return { sandbox, stages: [{ name: 'boot', startMs: 1, durationMs: 2.5 }] };
       },
       getSandbox: ({ sandboxId }) => {
-        this.#requireOnline();
+        this.requireOnline();
         this.lookedFor.push(sandboxId);
-        this.#changed();
-        const sandbox = this.sandboxes.get(sandboxId);
-        if (sandbox === undefined) throw toRpcError(new NestboxError('sandbox_not_found', 'There is none.'));
-        return { sandbox };
+        this.changed();
+        if (this.lookUpError !== undefined) throw this.lookUpError;
+        return { sandbox: this.require(sandboxId) };
       },
       listSandboxes: () => ({ sandboxes: [...this.sandboxes.values()] }),
       destroySandbox: ({ sandboxId }) => {
-        this.#requireOnline();
+        this.requireOnline();
         this.destroyed.push(sandboxId);
-        this.#changed();
+        this.changed();
         if (this.destroyError !== undefined) throw this.destroyError;
         const known = this.sandboxes.has(sandboxId);
         if (known) this.lose(sandboxId, 'destroyed');
@@ -180,12 +200,11 @@ export class HostDouble {
       },
       watchSandboxes: (_request, { signal }) => this.#watch(signal),
       listTemplates: () => {
-        this.#requireOnline();
+        this.requireOnline();
         return { templates: this.templates };
       },
       getSandboxMetrics: ({ sandboxId }) => {
-        this.#requireOnline();
-        if (!this.sandboxes.has(sandboxId)) throw toRpcError(new NestboxError('sandbox_not_found', 'There is none.'));
+        this.require(sandboxId);
         return create(GetSandboxMetricsResponseSchema, {
           timestampMs: BigInt(Date.now()),
           cpuCount: 2,
@@ -201,7 +220,7 @@ export class HostDouble {
   }
 
   async *#watch(signal: AbortSignal): AsyncGenerator<WatchMessage> {
-    this.#requireOnline();
+    this.requireOnline();
     const listed = [...this.sandboxes.values()].filter(({ sandboxId }) => !this.missingInList.has(sandboxId));
     const queue: WatchMessage[] = [{ event: { case: 'snapshot', value: { sandboxes: listed } } }];
     let failed = false;
@@ -234,7 +253,7 @@ export class HostDouble {
     }
   }
 
-  #boot(sandboxId: string, templateId: string): Sandbox {
+  boot(sandboxId: string, templateId: string): Sandbox {
     const sandbox = create(SandboxSchema, {
       sandboxId,
       templateId,
@@ -249,16 +268,16 @@ export class HostDouble {
     return sandbox;
   }
 
-  #announce(sandbox: Sandbox): void {
+  announce(sandbox: Sandbox): void {
     for (const { push } of this.#watchers) push({ event: { case: 'changed', value: sandbox } });
-    this.#changed();
+    this.changed();
   }
 
-  #changed(): void {
+  changed(): void {
     this.#changes.dispatchEvent(new Event('change'));
   }
 
-  #requireOnline(): void {
+  requireOnline(): void {
     if (this.#offline) throw new ConnectError('connect ECONNREFUSED', Code.Unavailable);
   }
 }

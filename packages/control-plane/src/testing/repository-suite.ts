@@ -2,27 +2,34 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Kysely } from 'kysely';
 import { listApiKeyHashes, putApiKey } from '../store/api-key-repository.ts';
-import { migrate } from '../store/migrate.ts';
-import type { SandboxRecord } from '../store/sandbox-record.ts';
+import { MIGRATIONS, migrate } from '../store/migrate.ts';
+import { countSandboxes, pageSandboxes, type SandboxFilter } from '../store/sandbox-list-repository.ts';
+import { type SandboxRecord, toRow } from '../store/sandbox-record.ts';
 import {
   committedMemoryMib,
-  countRunning,
   deleteSandbox,
   extendEnd,
   findSandbox,
-  insertSandbox,
-  listRunning,
+  insertSandboxes,
   listSandboxesOfHost,
+  setEnd,
+} from '../store/sandbox-repository.ts';
+import { type SandboxState, STATES_BEFORE } from '../store/sandbox-state.ts';
+import {
   markAllStartingAsStopping,
+  markFoundRunning,
+  markPaused,
+  markPausing,
+  markResumed,
+  markResuming,
   markRunning,
   markStopping,
   nextDueAtMs,
   postponeStop,
-  setEnd,
   takeDue,
-} from '../store/sandbox-repository.ts';
-import type { Database } from '../store/schema.ts';
-import { countSpawn, listTemplateUsage } from '../store/template-usage-repository.ts';
+} from '../store/sandbox-state-repository.ts';
+import type { Database, SandboxTable } from '../store/schema.ts';
+import { countSpawn, forgetUsage, listTemplateUsage } from '../store/template-usage-repository.ts';
 
 /** A database system that the repositories must work on. */
 export interface RepositoryBackend {
@@ -52,11 +59,16 @@ function record(id: string, overrides: Partial<SandboxRecord> = {}): SandboxReco
     allowInternetAccess: undefined,
     allowPublicTraffic: true,
     network: undefined,
+    autoPause: false,
+    autoPauseMemory: true,
+    autoResume: false,
+    timeoutSec: 60,
+    pausedMemory: undefined,
     ...overrides,
   };
 }
 
-const everything = { metadata: {} };
+const everything: SandboxFilter = { metadata: {}, states: ['running', 'paused'] };
 
 /** What every backend must do. */
 export function describeRepositories(backend: RepositoryBackend): void {
@@ -81,9 +93,13 @@ export function describeRepositories(backend: RepositoryBackend): void {
           allowInternetAccess: false,
           allowPublicTraffic: false,
           network: { allowPublicTraffic: false, denyOut: ['0.0.0.0/0'] },
+          autoPause: true,
+          autoPauseMemory: false,
+          autoResume: true,
+          timeoutSec: 7,
+          pausedMemory: false,
         });
-        await insertSandbox(db, plain);
-        await insertSandbox(db, full);
+        await insertSandboxes(db, [plain, full]);
         assert.deepEqual(await findSandbox(db, 'a'), plain);
         assert.deepEqual(await findSandbox(db, 'b'), full);
         assert.equal(await findSandbox(db, 'c'), undefined);
@@ -91,8 +107,8 @@ export function describeRepositories(backend: RepositoryBackend): void {
 
     test('a second sandbox with the same id is refused and leaves no metadata', () =>
       withDb(async (db) => {
-        await insertSandbox(db, record('a'));
-        await assert.rejects(insertSandbox(db, record('a', { metadata: { k: 'v' } })));
+        await insertSandboxes(db, [record('a')]);
+        await assert.rejects(insertSandboxes(db, [record('a', { metadata: { k: 'v' } })]));
         assert.equal((await db.selectFrom('sandbox_metadata').selectAll().execute()).length, 0);
       }));
 
@@ -100,7 +116,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
       withDb(async (db) => {
         await assert.rejects(
           db.transaction().execute(async (trx) => {
-            await insertSandbox(trx, record('a', { metadata: { k: 'v' } }));
+            await insertSandboxes(trx, [record('a', { metadata: { k: 'v' } })]);
             throw new Error('changed my mind');
           }),
           /changed my mind/,
@@ -108,31 +124,92 @@ export function describeRepositories(backend: RepositoryBackend): void {
         assert.equal(await findSandbox(db, 'a'), undefined);
       }));
 
+    const ready = { vcpuCount: 4, memoryMib: 1024, diskMib: 1, envdVersion: '1.0.0' };
+
+    test('what a host tells of a sandbox that is ready goes into its row', () =>
+      withDb(async (db) => {
+        const life = { startedAtMs: T0 + 5, endAtMs: T0 + 9 };
+        await insertSandboxes(db, [record('a')]);
+        const running = record('a', { state: 'running', ...ready, ...life });
+        assert.deepEqual(await markRunning(db, 'a', ready, life), running);
+        assert.deepEqual(await findSandbox(db, 'a'), running);
+      }));
+
     test('a state changes only the way that the transition table allows', () =>
       withDb(async (db) => {
-        const ready = {
-          vcpuCount: 4,
-          memoryMib: 1024,
-          diskMib: 1,
-          envdVersion: '1.0.0',
-          startedAtMs: T0 + 5,
-          endAtMs: T0 + 9,
+        const life = { startedAtMs: T0, endAtMs: T0 };
+        const resumed = { endAtMs: T0, timeoutSec: 5, autoPause: undefined };
+        // Each way of one sandbox into a state, with the states that it is meant for.
+        const ways: readonly [string, SandboxState, readonly SandboxState[], (id: string) => Promise<unknown>][] = [
+          ['markRunning', 'running', ['starting'], (id) => markRunning(db, id, ready, life)],
+          ['markPausing', 'pausing', ['running'], (id) => markPausing(db, id, true)],
+          ['markPaused', 'paused', ['running', 'pausing', 'resuming'], (id) => markPaused(db, id, T0, true)],
+          ['markResuming', 'resuming', ['paused'], (id) => markResuming(db, id)],
+          ['markResumed', 'running', ['resuming'], (id) => markResumed(db, id, ready, resumed)],
+          ['markFoundRunning', 'running', ['pausing', 'paused', 'resuming'], (id) => markFoundRunning(db, id, T0)],
+          [
+            'markStopping',
+            'stopping',
+            ['starting', 'running', 'pausing', 'paused', 'resuming'],
+            (id) => markStopping(db, id, T0),
+          ],
+        ];
+        const all: readonly SandboxState[] = ['starting', 'running', 'pausing', 'paused', 'resuming', 'stopping'];
+        for (const [name, to, from, way] of ways) {
+          for (const state of all) {
+            const id = `${name}-${state}`;
+            await insertSandboxes(db, [record(id, { state })]);
+            const changed = Boolean(await way(id));
+            assert.equal(changed, from.includes(state), id);
+            assert.equal((await findSandbox(db, id))?.state, changed ? to : state, id);
+          }
+          assert.equal(Boolean(await way('none')), false, name);
+        }
+        for (const [to, before] of Object.entries(STATES_BEFORE)) {
+          const covered = ways.filter((way) => way[1] === to).flatMap((way) => way[2]);
+          assert.deepEqual(new Set(covered), new Set<SandboxState>(before), to);
+        }
+      }));
+
+    test('a pause keeps when it was and what of it, also over a resume that fails', () =>
+      withDb(async (db) => {
+        await insertSandboxes(db, [record('a', { state: 'running' })]);
+        assert.equal((await markPausing(db, 'a', true))?.endAtMs, T0 + 60_000);
+        const paused = await markPaused(db, 'a', T0 + 7, false);
+        assert.deepEqual([paused?.state, paused?.endAtMs, paused?.pausedMemory], ['paused', T0 + 7, false]);
+        await markResuming(db, 'a');
+        assert.deepEqual(await markPaused(db, 'a', T0 + 99, false), paused);
+      }));
+
+    test('a resume sets the end, what was asked for, and the settings that came with it', () =>
+      withDb(async (db) => {
+        const settings = { autoPause: true, autoResume: true };
+        const resume = async (id: string, timeoutSec: number, autoPause?: boolean) => {
+          await insertSandboxes(db, [record(id, { state: 'resuming', ...settings })]);
+          const found = await markResumed(db, id, ready, { endAtMs: T0 + 5, timeoutSec, autoPause });
+          assert.deepEqual([found?.endAtMs, found?.memoryMib, found?.startedAtMs], [T0 + 5, 1024, T0]);
+          return [found?.timeoutSec, found?.autoPause, found?.autoResume];
         };
-        await insertSandbox(db, record('a'));
-        assert.equal(await markRunning(db, 'a', ready), true);
-        assert.deepEqual(await findSandbox(db, 'a'), record('a', { state: 'running', ...ready }));
-        assert.equal(await markRunning(db, 'a', ready), false);
-        assert.equal(await markStopping(db, 'a', T0), true);
-        assert.equal(await markStopping(db, 'a', T0), false);
-        assert.equal(await markRunning(db, 'a', ready), false);
-        assert.equal((await findSandbox(db, 'a'))?.state, 'stopping');
-        assert.equal(await markStopping(db, 'none', T0), false);
+        assert.deepEqual(await resume('a', 5), [5, true, true]);
+        assert.deepEqual(await resume('b', 0), [60, true, true], '0 s is no wish for a life');
+        assert.deepEqual(await resume('c', 5, true), [5, true, true]);
+        assert.deepEqual(await resume('d', 5, false), [5, false, false], 'no waking without pausing');
+      }));
+
+    test('a sandbox that is found running keeps its end, or gets the time that was last asked for', () =>
+      withDb(async (db) => {
+        for (const state of ['pausing', 'paused', 'resuming'] as const)
+          await insertSandboxes(db, [record(state, { state, endAtMs: T0 + 1, timeoutSec: 20 })]);
+        const endAtMs = async (id: string) => (await markFoundRunning(db, id, T0 + 100))?.endAtMs;
+        assert.equal(await endAtMs('pausing'), T0 + 1);
+        assert.equal(await endAtMs('paused'), T0 + 20_100);
+        assert.equal(await endAtMs('resuming'), T0 + 20_100);
       }));
 
     test('what was starting is stopping after a restart, and nothing else changes', () =>
       withDb(async (db) => {
-        await insertSandbox(db, record('a'));
-        await insertSandbox(db, record('b', { state: 'running' }));
+        await insertSandboxes(db, [record('a')]);
+        await insertSandboxes(db, [record('b', { state: 'running' })]);
         assert.equal(await markAllStartingAsStopping(db, T0), 1);
         assert.equal((await findSandbox(db, 'a'))?.state, 'stopping');
         assert.equal((await findSandbox(db, 'b'))?.state, 'running');
@@ -140,40 +217,93 @@ export function describeRepositories(backend: RepositoryBackend): void {
 
     test('the end of a running sandbox moves both ways when set, and only later when extended', () =>
       withDb(async (db) => {
-        await insertSandbox(db, record('a', { state: 'running', endAtMs: T0 + 100 }));
+        await insertSandboxes(db, [record('a', { state: 'running', endAtMs: T0 + 100 })]);
         const endAtMs = async () => (await findSandbox(db, 'a'))?.endAtMs;
         assert.equal(await extendEnd(db, 'a', T0 + 50), true);
         assert.equal(await endAtMs(), T0 + 100);
         assert.equal(await extendEnd(db, 'a', T0 + 200), true);
         assert.equal(await endAtMs(), T0 + 200);
-        assert.equal(await setEnd(db, 'a', T0 + 10), true);
+        assert.equal(await setEnd(db, 'a', T0 + 10, 1), true);
         assert.equal(await endAtMs(), T0 + 10);
         await markStopping(db, 'a', T0);
-        assert.equal(await setEnd(db, 'a', T0 + 10), false);
+        assert.equal(await setEnd(db, 'a', T0 + 10, 1), false);
         assert.equal(await extendEnd(db, 'a', T0 + 10), false);
+      }));
+
+    test('what was last asked for is kept when it had an effect, and when it is a wish for a life', () =>
+      withDb(async (db) => {
+        await insertSandboxes(db, [record('a', { state: 'running', endAtMs: T0 + 100, timeoutSec: 60 })]);
+        const timeoutSec = async () => (await findSandbox(db, 'a'))?.timeoutSec;
+        await extendEnd(db, 'a', T0 + 50, 5);
+        assert.equal(await timeoutSec(), 60);
+        await extendEnd(db, 'a', T0 + 200, 6);
+        assert.equal(await timeoutSec(), 6);
+        await extendEnd(db, 'a', T0 + 300);
+        assert.equal(await timeoutSec(), 6);
+        await setEnd(db, 'a', T0 + 1, 7);
+        assert.equal(await timeoutSec(), 7);
+        await setEnd(db, 'a', T0, 0);
+        assert.equal(await timeoutSec(), 7);
       }));
 
     test('due are running and stopping sandboxes at their end, the longest due first', () =>
       withDb(async (db) => {
         assert.equal(await nextDueAtMs(db), undefined);
-        await insertSandbox(db, record('later', { state: 'running', endAtMs: T0 + 20 }));
-        await insertSandbox(db, record('first', { state: 'running', endAtMs: T0 + 1 }));
-        await insertSandbox(db, record('starting', { endAtMs: T0 }));
-        await insertSandbox(db, record('stopping', { state: 'stopping', endAtMs: T0 + 5 }));
+        await insertSandboxes(db, [record('later', { state: 'running', endAtMs: T0 + 20 })]);
+        await insertSandboxes(db, [record('first', { state: 'running', endAtMs: T0 + 1 })]);
+        await insertSandboxes(db, [record('starting', { endAtMs: T0 })]);
+        await insertSandboxes(db, [record('stopping', { state: 'stopping', endAtMs: T0 + 5 })]);
         assert.equal(await nextDueAtMs(db), T0 + 1);
+        const stopping = (id: string) => ({ id, state: 'stopping' as const });
         assert.deepEqual(await takeDue(db, T0, T0 + 99, 10), []);
-        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 1), ['first']);
+        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 1), [stopping('first')]);
         assert.equal((await findSandbox(db, 'first'))?.state, 'stopping');
-        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 10), ['stopping'], 'nothing is taken twice');
+        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 10), [stopping('stopping')], 'nothing is taken twice');
         assert.equal(await nextDueAtMs(db), T0 + 20);
         await postponeStop(db, 'stopping', T0 + 10);
         await postponeStop(db, 'later', T0 + 10);
-        assert.deepEqual(await takeDue(db, T0 + 10, T0 + 99, 10), ['stopping']);
+        assert.deepEqual(await takeDue(db, T0 + 10, T0 + 99, 10), [stopping('stopping')]);
+      }));
+
+    test('what is due and is to be paused is pausing, and one that is being ended stays so', () =>
+      withDb(async (db) => {
+        const due = { endAtMs: T0, autoPause: true };
+        await insertSandboxes(db, [
+          record('with', { state: 'running', ...due }),
+          record('without', { state: 'running', ...due, autoPauseMemory: false }),
+          record('stopping', { state: 'stopping', ...due }),
+          record('paused', { state: 'paused', ...due }),
+          record('pausing', { state: 'pausing', ...due }),
+          record('resuming', { state: 'resuming', ...due }),
+        ]);
+        const taken = await takeDue(db, T0, T0 + 10, 10);
+        assert.deepEqual(
+          taken.toSorted((a, b) => a.id.localeCompare(b.id)),
+          [
+            { id: 'stopping', state: 'stopping' },
+            { id: 'with', state: 'pausing' },
+            { id: 'without', state: 'pausing' },
+          ],
+        );
+        const kept = async (id: string) => (await findSandbox(db, id))?.pausedMemory;
+        assert.deepEqual([await kept('with'), await kept('without'), await kept('stopping')], [true, false, undefined]);
+        assert.equal((await findSandbox(db, 'with'))?.endAtMs, T0 + 10);
+        assert.deepEqual(await takeDue(db, T0, T0 + 10, 10), []);
+      }));
+
+    test('many sandboxes are stored at once, or none of them', () =>
+      withDb(async (db) => {
+        const metadata = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`k${index}`, 'v']));
+        const many = Array.from({ length: 100 }, (_, index) => record(`m${index}`, { metadata }));
+        await insertSandboxes(db, many);
+        assert.deepEqual(await findSandbox(db, 'm99'), many[99]);
+        await assert.rejects(insertSandboxes(db, [record('new'), record('m0')]));
+        assert.equal(await findSandbox(db, 'new'), undefined);
       }));
 
     test('deleting takes the metadata along and tells whether there was something', () =>
       withDb(async (db) => {
-        await insertSandbox(db, record('a', { metadata: { k: 'v' } }));
+        await insertSandboxes(db, [record('a', { metadata: { k: 'v' } })]);
         assert.equal(await deleteSandbox(db, 'a'), true);
         assert.equal(await deleteSandbox(db, 'a'), false);
         assert.equal((await db.selectFrom('sandbox_metadata').selectAll().execute()).length, 0);
@@ -182,24 +312,30 @@ export function describeRepositories(backend: RepositoryBackend): void {
     test('lists filter by every pair of metadata, by template id or name, and by start', () =>
       withDb(async (db) => {
         const running = (id: string, overrides: Partial<SandboxRecord>) =>
-          insertSandbox(db, record(id, { state: 'running', ...overrides }));
+          insertSandboxes(db, [record(id, { state: 'running', ...overrides })]);
         await running('a', { metadata: { app: 'x', env: 'prod' } });
         await running('b', { metadata: { app: 'x', env: 'dev' }, startedAtMs: T0 + 10 });
         await running('c', { metadata: { app: 'env' }, templateId: 'other', alias: undefined });
-        await insertSandbox(db, record('d', { metadata: { app: 'x' } }));
-        const ids = async (filter: Parameters<typeof listRunning>[1]) => {
-          const found = await listRunning(db, filter, { order: 'asc', limit: 10 });
-          assert.equal(await countRunning(db, filter), found.length);
+        await insertSandboxes(db, [record('d', { metadata: { app: 'x' } })]);
+        await insertSandboxes(db, [record('p', { state: 'paused', metadata: { app: 'x' }, startedAtMs: T0 + 20 })]);
+        const ids = async (narrowed: Partial<SandboxFilter>) => {
+          const filter = { ...everything, ...narrowed };
+          const found = await pageSandboxes(db, filter, { order: 'asc', limit: 10 });
+          assert.equal(await countSandboxes(db, filter), found.length);
           return found.map(({ id }) => id).join();
         };
-        assert.equal(await ids(everything), 'a,c,b');
-        assert.equal(await ids({ metadata: { app: 'x' } }), 'a,b');
+        assert.equal(await ids({}), 'a,c,b,p');
+        assert.equal(await ids({ states: ['running'] }), 'a,c,b');
+        assert.equal(await ids({ states: ['paused'] }), 'p');
+        assert.equal(await ids({ states: ['starting'] }), 'd');
+        assert.equal(await ids({ states: [] }), '');
+        assert.equal(await ids({ metadata: { app: 'x' } }), 'a,b,p');
         assert.equal(await ids({ metadata: { app: 'x', env: 'dev' } }), 'b');
         assert.equal(await ids({ metadata: { env: 'x' } }), '');
-        assert.equal(await ids({ metadata: {}, template: 'base' }), 'a,b');
-        assert.equal(await ids({ metadata: {}, template: 'other' }), 'c');
-        assert.equal(await ids({ metadata: {}, startedAfterMs: T0 + 10 }), 'b');
-        assert.equal(await ids({ metadata: {}, startedAfterMs: T0 + 11 }), '');
+        assert.equal(await ids({ template: 'base' }), 'a,b,p');
+        assert.equal(await ids({ template: 'other' }), 'c');
+        assert.equal(await ids({ startedAfterMs: T0 + 10 }), 'b,p');
+        assert.equal(await ids({ startedAfterMs: T0 + 21 }), '');
         assert.equal(await ids({ metadata: { "' or 1=1 --": '' } }), '');
       }));
 
@@ -207,32 +343,34 @@ export function describeRepositories(backend: RepositoryBackend): void {
       withDb(async (db) => {
         const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
         for (const [index, id] of ids.entries())
-          await insertSandbox(db, record(id, { state: 'running', startedAtMs: T0 + Math.floor(index / 3) }));
+          await insertSandboxes(db, [record(id, { state: 'running', startedAtMs: T0 + Math.floor(index / 3) })]);
         for (const order of ['asc', 'desc'] as const) {
           const seen: string[] = [];
           let after: { startedAtMs: number; id: string } | undefined;
           for (;;) {
-            const page = await listRunning(db, everything, { order, after, limit: 2 });
+            const page = await pageSandboxes(db, everything, { order, after, limit: 2 });
             if (page.length === 0) break;
             seen.push(...page.map(({ id }) => id));
             after = page.at(-1);
             // One in front of the page and one that has been seen: neither may shift what follows.
-            await insertSandbox(db, record(`new-${order}-${seen.length}`, { startedAtMs: T0 - 1 }));
+            await insertSandboxes(db, [record(`new-${order}-${seen.length}`, { startedAtMs: T0 - 1 })]);
             await deleteSandbox(db, `new-${order}-${seen.length}`);
           }
           assert.deepEqual(seen, order === 'asc' ? ids : ids.toReversed());
         }
       }));
 
-    test('memory is counted by host, whatever the state', () =>
+    test('memory is counted by host, whatever the state, but not of paused sandboxes', () =>
       withDb(async (db) => {
-        await insertSandbox(db, record('a'));
-        await insertSandbox(db, record('b', { state: 'running', memoryMib: 100 }));
-        await insertSandbox(db, record('c', { hostId: 'host-2', memoryMib: 7 }));
+        await insertSandboxes(db, [record('a')]);
+        await insertSandboxes(db, [record('b', { state: 'running', memoryMib: 100 })]);
+        await insertSandboxes(db, [record('c', { hostId: 'host-2', memoryMib: 7 })]);
+        await insertSandboxes(db, [record('d', { state: 'paused', memoryMib: 5000 })]);
+        await insertSandboxes(db, [record('e', { state: 'resuming', memoryMib: 1000 })]);
         assert.deepEqual(
           await committedMemoryMib(db),
           new Map([
-            ['host-1', 612],
+            ['host-1', 1612],
             ['host-2', 7],
           ]),
         );
@@ -247,7 +385,31 @@ export function describeRepositories(backend: RepositoryBackend): void {
         await countSpawn(db, 'tpl', T0);
         await countSpawn(db, 'tpl', T0 + 5);
         assert.deepEqual((await listTemplateUsage(db)).get('tpl'), { spawnCount: 2, lastSpawnedAtMs: T0 + 5 });
+        await forgetUsage(db, 'tpl');
+        assert.equal((await listTemplateUsage(db)).size, 0);
       }));
+
+    test('a database of the first version keeps its sandboxes, which end at their time-out as they did', async () => {
+      const db = await backend.open();
+      try {
+        const { '0001-sandboxes': first } = MIGRATIONS;
+        assert.ok(first !== undefined);
+        await migrate(db, { '0001-sandboxes': first });
+        const { id, ...columns } = toRow(record('old', { state: 'running', metadata: { k: 'v' } }));
+        const { auto_pause, auto_pause_memory, auto_resume, timeout_sec, paused_memory, ...before } = columns;
+        // The row as that version wrote it: the type is of today.
+        await db
+          .insertInto('sandboxes')
+          .values({ id, ...before } as SandboxTable)
+          .execute();
+        await migrate(db);
+        const old = await findSandbox(db, 'old');
+        assert.deepEqual(old, record('old', { state: 'running', metadata: { k: 'v' }, timeoutSec: 300 }));
+        assert.deepEqual(await takeDue(db, old?.endAtMs ?? 0, T0, 1), [{ id: 'old', state: 'stopping' }]);
+      } finally {
+        await db.destroy();
+      }
+    });
 
     test('a key is stored as a hash and replaced under its id', () =>
       withDb(async (db) => {

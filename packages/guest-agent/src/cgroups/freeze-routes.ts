@@ -36,7 +36,7 @@ export function freezeRoute(freezer: Freezer | undefined): RestHandler {
 export function unfreezeRoute(freezer: Freezer | undefined): RestHandler {
   return async (_request, response) => {
     try {
-      await freezer?.thaw();
+      freezer?.thaw();
     } catch (cause) {
       throw new RestError(500, 'the processes could not be unfrozen', { cause });
     }

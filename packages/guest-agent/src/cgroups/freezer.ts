@@ -1,6 +1,8 @@
+import { writeFileSync } from 'node:fs';
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { attempt } from '../attempt.ts';
 
 /** `legacy`: the groups of commands; `hierarchy`: every group but those on the allow-list. */
 export type FreezeMode = 'legacy' | 'hierarchy';
@@ -65,7 +67,7 @@ export class Freezer {
     clearTimeout(this.#watchdog);
     this.#watchdog = setTimeout(() => {
       console.error('nestbox: nobody has unfrozen the processes; they go on now');
-      this.thaw().catch((error: unknown) => console.error('nestbox: unfreezing failed:', error));
+      attempt('unfreezing the processes', () => this.thaw());
     }, WATCHDOG_MS).unref();
 
     const swept = performance.now();
@@ -90,12 +92,22 @@ export class Freezer {
     };
   }
 
-  /** Lets go on what was frozen, and the groups of commands in any case. Throws when one of them cannot. */
-  async thaw(): Promise<void> {
+  /**
+   * Lets go on what was frozen, and the groups of commands in any case. Throws the first error when some of them cannot.
+   * Synchronous: it is part of each /init, and two short writes take less than handing them to another thread does.
+   */
+  thaw(): void {
     clearTimeout(this.#watchdog);
-    const groups = new Set([...COMMAND_GROUPS, ...this.#frozen]);
+    const errors: unknown[] = [];
+    for (const group of new Set([...COMMAND_GROUPS, ...this.#frozen])) {
+      try {
+        writeFileSync(this.#file(group, 'cgroup.freeze'), '0');
+      } catch (error) {
+        errors.push(error);
+      }
+    }
     this.#frozen.clear();
-    await Promise.all([...groups].map((group) => writeFile(this.#file(group, 'cgroup.freeze'), '0')));
+    if (errors.length > 0) throw errors[0];
   }
 
   /** The top groups: freezing one freezes everything below it. */

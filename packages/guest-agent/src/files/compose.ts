@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, realpath, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -6,6 +5,7 @@ import * as z from 'zod/mini';
 import { errorCode } from '../filesystem/error-code.ts';
 import { makeDirectory } from '../filesystem/make-directory.ts';
 import { RestError, type RestHandler, readBody, sendJson } from '../rest.ts';
+import { randomHex } from '../system/random-pool.ts';
 import type { SystemUser } from '../users.ts';
 import { attempt } from './file-error.ts';
 import { filePath, fileUser } from './file-request.ts';
@@ -64,7 +64,7 @@ async function compose(
 ): Promise<void> {
   for (const source of sources) await requireSource(source, destination);
   await makeDirectory(dirname(destination), owner);
-  const temporary = `${destination}.e2b-compose.${randomUUID()}.tmp`;
+  const temporary = `${destination}.e2b-compose.${randomHex(16)}.tmp`;
   await using cleanup = new AsyncDisposableStack();
   const target = cleanup.use(await open(temporary, 'wx', FILE_MODE));
   cleanup.defer(() => rm(temporary, { force: true }));

@@ -1,7 +1,7 @@
-import { randomBytes } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { basename } from 'node:path';
 import { RestError, type RestHandler } from '../rest.ts';
+import { randomHex } from '../system/random-pool.ts';
 import { acceptsIdentity, negotiateEncoding } from './accept-encoding.ts';
 import { type ByteRange, contentRange, parseRange, rangeLength } from './byte-range.ts';
 import { evaluatePreconditions, isPartialOrConditional, rangeStillValid } from './conditional-request.ts';
@@ -94,7 +94,7 @@ async function sendParts(
   withBody: boolean,
   response: ServerResponse,
 ) {
-  const boundary = randomBytes(24).toString('hex');
+  const boundary = randomHex(24);
   const parts = ranges.map((range, index) => ({
     range,
     header: `${index === 0 ? '' : '\r\n'}--${boundary}\r\nContent-Type: ${type}\r\nContent-Range: ${contentRange(range, file.size)}\r\n\r\n`,

@@ -1,6 +1,6 @@
-import { randomBytes } from 'node:crypto';
 import type { FilesystemEvent } from '@nestbox/contract/filesystem';
 import type { Inotify } from '../system/inotify.ts';
+import { randomHex } from '../system/random-pool.ts';
 import { DirectoryWatcher, type WatchOptions, type WatchSink } from './directory-watcher.ts';
 
 /** Events that one watcher keeps for a client which does not fetch them: an idle client must not eat the guest's memory. */
@@ -19,7 +19,7 @@ export class PolledWatchers {
   async create(options: WatchOptions, signal: AbortSignal): Promise<string> {
     const watcher = new PolledWatcher();
     await watcher.start(this.#inotify, options, signal);
-    const id = `w${randomBytes(10).toString('hex')}`;
+    const id = `w${randomHex(10)}`;
     this.#watchers.set(id, watcher);
     return id;
   }

@@ -1,19 +1,24 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 
+const HOSTS = '/etc/hosts';
+const LOCALHOST = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n';
+
 /**
  * Returns the text of a hosts(5) file in which `name` means `address`: our earlier line for the same `purpose` goes, and
  * everything else stays as it is.
  */
 export function withHost(text: string, purpose: string, address: string, name: string): string {
-  const mark = `# nestbox: ${purpose}`;
-  const kept = text.split('\n').filter((line) => line !== '' && !line.endsWith(mark));
-  return `${[...kept, `${address}\t${name}\t${mark}`].join('\n')}\n`;
+  return `${withoutHost(text, purpose)}${address}\t${name}\t${mark(purpose)}\n`;
 }
 
-const LOCALHOST = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n';
+/** The same without our line for `purpose`. */
+export function withoutHost(text: string, purpose: string): string {
+  const kept = text.split('\n').filter((line) => line !== '' && !line.endsWith(mark(purpose)));
+  return kept.length === 0 ? '' : `${kept.join('\n')}\n`;
+}
 
 /** Sets one name in /etc/hosts, which is made when it is missing. Throws Node's error when it cannot be written. */
-export function setHost(purpose: string, address: string, name: string, path = '/etc/hosts'): void {
+export function setHost(purpose: string, address: string, name: string, path = HOSTS): void {
   let text = LOCALHOST;
   try {
     text = readFileSync(path, 'utf8') || LOCALHOST;
@@ -21,4 +26,13 @@ export function setHost(purpose: string, address: string, name: string, path = '
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
   }
   writeFileSync(path, withHost(text, purpose, address, name));
+}
+
+/** Takes our name for `purpose` out of /etc/hosts. Throws Node's error when that cannot be read or written. */
+export function forgetHost(purpose: string, path = HOSTS): void {
+  writeFileSync(path, withoutHost(readFileSync(path, 'utf8'), purpose));
+}
+
+function mark(purpose: string): string {
+  return `# nestbox: ${purpose}`;
 }

@@ -20,4 +20,10 @@ export class Connections {
     for (const socket of this.#stale) if (socket !== asking) socket.destroy();
     this.#stale = [];
   }
+
+  /** Closes all but one: after a restore, marked before or not, only the host's present request has another end. */
+  closeAllBut(asking: Socket): void {
+    for (const socket of this.#open) if (socket !== asking) socket.destroy();
+    this.#stale = [];
+  }
 }

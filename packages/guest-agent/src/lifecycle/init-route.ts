@@ -1,8 +1,8 @@
-import { networkInterfaces } from 'node:os';
 import { ENVD_VERSION } from '@nestbox/contract';
 import { secretsEqual } from '../auth.ts';
 import type { AgentContext } from '../context.ts';
 import { RestError, type RestHandler, readBody, sendEmpty } from '../rest.ts';
+import type { HostAddresses } from './host-addresses.ts';
 import { parseInitRequest } from './init-request.ts';
 import type { Lifecycle } from './lifecycle.ts';
 
@@ -10,18 +10,18 @@ import type { Lifecycle } from './lifecycle.ts';
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 
 /**
- * POST /init. Who asks must know the present access token, unless there is none yet, or it is the host that asks: both
- * proxies refuse this path, so a request that comes from another machine is the host's own. (envd asks Firecracker's
- * metadata service for a hash of the new token instead, which other VMMs do not have.)
+ * POST /init. Who asks must know the present access token, unless there is none yet, or it is the host that asks. (envd
+ * asks Firecracker's metadata service for a hash of the new token instead, which other VMMs do not have.)
  */
-export function initRoute(lifecycle: Lifecycle): RestHandler {
+export function initRoute(lifecycle: Pick<Lifecycle, 'init'>, hostAddresses: HostAddresses): RestHandler {
   return async (request, response, _url, context) => {
     const versionHeader = { 'X-Envd-Version': ENVD_VERSION };
+    let afterAnswer: () => void;
     try {
       const init = parseInitRequest(await readBody(request, MAX_BODY_BYTES));
-      const fromHost = context.isInit && !isOwnAddress(request.socket.remoteAddress);
-      if (!fromHost) authorize(init.accessToken, context);
-      await lifecycle.init(init, request.socket);
+      const isHost = hostAddresses.includes(request.socket.remoteAddress);
+      if (!isHost) authorize(init.accessToken, context);
+      afterAnswer = await lifecycle.init(init, { connection: request.socket, isHost });
     } catch (error) {
       if (!(error instanceof RestError)) throw error;
       // This one route answers its errors as plain text.
@@ -29,7 +29,9 @@ export function initRoute(lifecycle: Lifecycle): RestHandler {
       response.end(error.message);
       return;
     }
+    // Node hands the whole answer to the kernel before this returns.
     sendEmpty(response, 204, versionHeader);
+    afterAnswer();
   };
 }
 
@@ -37,11 +39,4 @@ function authorize(token: string | undefined, { state }: AgentContext): void {
   if (state.accessToken === undefined) return;
   if (token === undefined) throw new RestError(401, 'access token reset not authorized');
   if (!secretsEqual(token, state.accessToken)) throw new RestError(401, 'access token validation failed');
-}
-
-function isOwnAddress(address: string | undefined): boolean {
-  if (address === undefined) return true;
-  const plain = address.replace(/^::ffff:/, '');
-  if (plain.startsWith('127.')) return true;
-  return Object.values(networkInterfaces()).some((entries) => entries?.some((entry) => entry.address === plain));
 }

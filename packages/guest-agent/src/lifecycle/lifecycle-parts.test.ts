@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { setHost, withHost } from '../init/hosts-file.ts';
+import { forgetHost, setHost, withHost } from '../init/hosts-file.ts';
 import { RestError } from '../rest.ts';
 import { TrustStore } from './ca-bundle.ts';
-import { mustSetClock } from './lifecycle.ts';
+import { mustSetClock } from './clock-correction.ts';
 import { parseTimestamp } from './timestamp.ts';
 
 const MS = 1_000_000n;
@@ -55,7 +55,12 @@ test('a hosts file that is missing is made with localhost in it', async (t) => {
   const dir = await mkdtemp(join(tmpdir(), 'nestbox-hosts-'));
   t.after(() => rm(dir, { recursive: true, force: true }));
   setHost('host name', '127.0.1.1', 'box', join(dir, 'hosts'));
-  assert.match(await readFile(join(dir, 'hosts'), 'utf8'), /^127\.0\.0\.1\tlocalhost\n[\s\S]*127\.0\.1\.1\tbox\t/);
+  const path = join(dir, 'hosts');
+  assert.match(await readFile(path, 'utf8'), /^127\.0\.0\.1\tlocalhost\n[\s\S]*127\.0\.1\.1\tbox\t/);
+  const before = await readFile(path, 'utf8');
+  setHost('events', '10.0.0.1', 'events.local', path);
+  forgetHost('events', path);
+  assert.equal(await readFile(path, 'utf8'), before, 'a name that is forgotten leaves the others');
 });
 
 /** Self-signed, made for this test; nothing checks its dates. */

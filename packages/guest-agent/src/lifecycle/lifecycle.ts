@@ -1,122 +1,140 @@
-import { mkdir, writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
-import { join } from 'node:path';
+import { GUEST_NETWORK } from '@nestbox/contract';
 import { attempt } from '../attempt.ts';
 import type { Freezer } from '../cgroups/freezer.ts';
 import type { AgentContext } from '../context.ts';
-import { nameMachine } from '../init/host-identity.ts';
-import { setHost } from '../init/hosts-file.ts';
 import type { PortForwarding } from '../ports/port-forwarding.ts';
-import { WallClock } from '../system/clock.ts';
+import type { Clock } from '../system/clock.ts';
 import { syncDisks } from '../system/power.ts';
+import { RandomPool } from '../system/random-pool.ts';
+import { loadSocketDiag } from '../system/socket-diag.ts';
 import { TrustStore } from './ca-bundle.ts';
+import { mustSetClock } from './clock-correction.ts';
 import type { Connections } from './connections.ts';
+import { SandboxIdentity } from './identity.ts';
 import type { InitRequest } from './init-request.ts';
+import { closeOutsideConnections } from './outside-connections.ts';
 import { RootFreeze } from './root-freeze.ts';
 import { Volumes } from './volumes.ts';
 
-const MAX_BEHIND_NS = 50_000_000n;
-const MAX_AHEAD_NS = 5_000_000_000n;
-
-/** Whether a clock that shows `nowNs` must be set when the host says `hostNs` (envd-interface.md, section 5.4). */
-export function mustSetClock(nowNs: bigint, hostNs: bigint): boolean {
-  return hostNs - nowNs > MAX_BEHIND_NS || nowNs - hostNs > MAX_AHEAD_NS;
-}
+/** A machine that goes on after all, without a restore and its /init, forwards ports again after this. */
+const FORWARD_AGAIN_MS = 30_000;
 
 interface Parts {
   readonly context: AgentContext;
+  readonly clock: Clock;
   readonly connections: Connections;
   readonly forwarding: PortForwarding | undefined;
   readonly freezer: Freezer | undefined;
 }
 
+/** Who sent an /init. */
+export interface InitSender {
+  readonly connection: Socket;
+  /** Whether it is the host itself, and not somebody in the sandbox who knows the token. */
+  readonly isHost: boolean;
+}
+
 /** What happens to the agent when its machine is booted, paused and restored. */
 export class Lifecycle {
   readonly rootFreeze = new RootFreeze();
+  readonly identity: SandboxIdentity;
   readonly #parts: Parts;
-  readonly #clock = new WallClock();
+  readonly #randomPool = new RandomPool();
   readonly #trustStore = new TrustStore();
   readonly #volumes = new Volumes();
+  #forwardAgain: NodeJS.Timeout | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.identity = new SandboxIdentity(parts.context);
   }
 
   /**
-   * Applies an authorised /init that came over `connection`. Throws RestError for a CA bundle or a volume that cannot be
-   * had.
+   * Applies an authorised /init. Call the returned function right after the answer, in the same turn of the event loop: it
+   * does the rest before any other request can be looked at, so the first command of the user finds all of it done.
+   *
+   * On an emulated processor each instruction after a restore is slow once, and the user waits for the answer, so nothing
+   * is done before it that can be done in that turn, and nothing is handed to another thread. A new lifecycle id says that
+   * the machine was just booted or restored. Throws RestError for a CA bundle or a volume that cannot be had.
    */
-  async init(request: InitRequest, connection: Socket): Promise<void> {
+  async init(request: InitRequest, sender: InitSender): Promise<() => void> {
     const { state, isInit } = this.#parts.context;
-    await this.#thaw();
+    // First of all: who writes to a frozen file system waits for ever.
+    if (this.rootFreeze.isFrozen) await this.#thawRoot();
+    const isNewLife = request.lifecycleId !== undefined && request.lifecycleId !== state.lifecycleId;
     if (request.timestampNs !== undefined) {
-      if (request.timestampNs <= state.lastInitAtNs) return;
+      // The clock of another host may be behind the one that the last /init before the snapshot came from.
+      if (request.timestampNs <= state.lastInitAtNs && !isNewLife) return () => this.#thawProcesses();
       state.lastInitAtNs = request.timestampNs;
-      if (isInit) this.#setClock(request.timestampNs);
+      if (isInit) this.#setClock(request.timestampNs, isNewLife);
     }
-    const restored = request.lifecycleId !== undefined && request.lifecycleId !== state.lifecycleId;
+    if (isNewLife && isInit) attempt('reseeding the random pool', () => this.#randomPool.reseed(request.entropy));
     state.accessToken = request.accessToken;
     if (request.envVars !== undefined) state.replaceUserEnv(request.envVars);
     if (request.defaultUser !== undefined) state.defaultUser = request.defaultUser;
     if (request.defaultWorkdir !== undefined) state.defaultWorkdir = request.defaultWorkdir;
-    await this.#tellIdentity(request);
-    if (restored) {
-      state.lifecycleId = request.lifecycleId;
-      this.#parts.connections.closeStale(connection);
-      this.#parts.forwarding?.start();
-    }
+    const writeIdentity = this.identity.tell(request);
+    if (isNewLife) state.lifecycleId = request.lifecycleId;
+    const finish = () => {
+      writeIdentity();
+      if (isNewLife) this.#beginNewLife(sender);
+      // Last: what was frozen goes on in a machine where everything is right again.
+      this.#thawProcesses();
+    };
+    if (request.caBundle === undefined && request.volumeMounts.length === 0) return finish;
+    // These take longer than all else, and other requests may be looked at meanwhile; the connections of new mounts must
+    // not be taken for old ones.
+    finish();
     if (request.caBundle !== undefined) await this.#trustStore.add(request.caBundle);
-    if (request.volumeMounts.length > 0) await this.#volumes.mount(request.volumeMounts, restored);
+    if (request.volumeMounts.length > 0) await this.#volumes.mount(request.volumeMounts, isNewLife);
+    return () => undefined;
   }
 
   /** Gets ready to be copied: nothing of ours is in the middle of anything, and the disks hold what was written. */
   async prepareSnapshot(): Promise<void> {
-    this.#parts.connections.markStale();
-    await this.#parts.forwarding?.stop();
-    if (this.#parts.context.isInit) await syncDisks();
+    const { connections, forwarding, context } = this.#parts;
+    connections.markStale();
+    await forwarding?.stop();
+    clearTimeout(this.#forwardAgain);
+    this.#forwardAgain = setTimeout(() => forwarding?.start(), FORWARD_AGAIN_MS).unref();
+    if (!context.isInit) return;
+    // It is needed after the restore, where loading it would take longer.
+    attempt('loading the socket diagnosis', loadSocketDiag);
+    await syncDisks();
   }
 
-  /** Writes the files by which programs learn that they run in a sandbox. */
-  async announce(name: string, value: string): Promise<void> {
-    const { runtimeDir } = this.#parts.context;
-    try {
-      await mkdir(runtimeDir, { recursive: true });
-      await writeFile(join(runtimeDir, `.${name}`), value);
-    } catch (error) {
-      console.error(`nestbox: ${name} could not be written to ${runtimeDir}:`, error);
+  /** Lets go of what was open before the restore, which has no other end any more. */
+  #beginNewLife({ connection, isHost }: InitSender): void {
+    const { connections, forwarding, context } = this.#parts;
+    if (isHost) connections.closeAllBut(connection);
+    else connections.closeStale(connection);
+    context.activity.forget();
+    const hostAddress = connection.remoteAddress;
+    if (context.isInit && isHost && hostAddress !== undefined) {
+      closeOutsideConnections(GUEST_NETWORK.address, hostAddress.replace(/^::ffff:/, ''));
     }
+    clearTimeout(this.#forwardAgain);
+    forwarding?.start();
   }
 
-  async #tellIdentity({ sandboxId, templateId, proxyDomain, hyperloopIp }: InitRequest): Promise<void> {
-    const { state, isInit } = this.#parts.context;
-    if (sandboxId !== undefined) {
-      for (const prefix of ['E2B', 'NESTBOX', 'WRENN']) state.setInternalEnv(`${prefix}_SANDBOX_ID`, sandboxId);
-      await this.announce('E2B_SANDBOX_ID', sandboxId);
-      if (isInit) attempt('naming the machine', () => nameMachine(sandboxId));
-    }
-    if (templateId !== undefined) {
-      for (const prefix of ['E2B', 'NESTBOX', 'WRENN']) state.setInternalEnv(`${prefix}_TEMPLATE_ID`, templateId);
-      await this.announce('E2B_TEMPLATE_ID', templateId);
-    }
-    if (proxyDomain !== undefined) state.setInternalEnv('NESTBOX_PROXY_DOMAIN', proxyDomain);
-    if (hyperloopIp !== undefined) {
-      state.setInternalEnv('E2B_EVENTS_ADDRESS', `http://${hyperloopIp}`);
-      if (isInit) attempt('writing /etc/hosts', () => setHost('events', hyperloopIp, 'events.e2b.local'));
-    }
-  }
-
-  #setClock(hostNs: bigint): void {
+  /** A restored clock shows the moment of the snapshot, however little that is off. */
+  #setClock(hostNs: bigint, always: boolean): void {
+    const { clock } = this.#parts;
     attempt('setting the clock', () => {
-      if (mustSetClock(this.#clock.nowNs(), hostNs)) this.#clock.set(hostNs);
+      if (always || mustSetClock(clock.nowNs(), hostNs)) clock.set(hostNs);
     });
   }
 
-  async #thaw(): Promise<void> {
+  async #thawRoot(): Promise<void> {
     try {
       await this.rootFreeze.thaw();
-      await this.#parts.freezer?.thaw();
     } catch (error) {
-      console.error('nestbox: the sandbox could not be thawed:', error);
+      console.error('nestbox: the root file system could not be thawed:', error);
     }
+  }
+
+  #thawProcesses(): void {
+    attempt('thawing the processes', () => this.#parts.freezer?.thaw());
   }
 }

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { PortForwarding, readTcpSockets } from './port-forwarding.ts';
+import { PortForwarding } from './port-forwarding.ts';
+import { readTcpSockets } from './tcp-sockets.ts';
 
 /** Loopback too, but not the address that counts as localhost. */
 const OUTSIDE = '127.0.0.79';

@@ -1,16 +1,8 @@
-import { readFile } from 'node:fs/promises';
 import { Forwarder } from './forwarder.ts';
-import { isAnyAddress, isLoopback, parseTcpTable, TCP_LISTEN, type TcpSocket } from './tcp-table.ts';
+import { readTcpSockets } from './tcp-sockets.ts';
+import { isAnyAddress, isLoopback, TCP_LISTEN, type TcpSocket } from './tcp-table.ts';
 
 const SCAN_INTERVAL_MS = 1_000;
-
-/** All TCP sockets of this network namespace. */
-export async function readTcpSockets(): Promise<TcpSocket[]> {
-  const tables = await Promise.all(
-    ['/proc/net/tcp', '/proc/net/tcp6'].map((path) => readFile(path, 'utf8').catch(() => '')),
-  );
-  return tables.flatMap(parseTcpTable);
-}
 
 /** The ports that only programs of this machine can reach, each with the address family to dial. */
 export function loopbackPorts(sockets: readonly TcpSocket[], bindAddress: string): Map<number, 4 | 6> {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { loopbackPorts } from './port-forwarding.ts';
-import { isLoopback, parseTcpTable, TCP_LISTEN } from './tcp-table.ts';
+import { addressBytes, ipv4Address, isLoopback, parseTcpTable, TCP_LISTEN } from './tcp-table.ts';
 
 const TCP = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
@@ -50,6 +50,14 @@ test('the ports to forward are those that listen on localhost and nowhere else',
   assert.equal(loopbackPorts(everywhere, '169.254.0.21').has(8080), false);
   const ownAddress = parseTcpTable(`${TCP}   9: 1500FEA9:1F90 00000000:0000 0A 0\n`);
   assert.equal(loopbackPorts(ownAddress, '169.254.0.21').has(8080), false);
+});
+
+test('addresses are told in bytes, and as IPv4 where they mean that', () => {
+  const mapped = '00000000000000000000ffffa9fe0015';
+  assert.deepEqual([ipv4Address('169.254.0.21'), ipv4Address(mapped)], ['169.254.0.21', '169.254.0.21']);
+  assert.equal(ipv4Address('0'.repeat(31).concat('1')), undefined);
+  assert.deepEqual([...addressBytes('169.254.0.21')], [169, 254, 0, 21]);
+  assert.deepEqual([...addressBytes(mapped)], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 169, 254, 0, 21]);
 });
 
 test('whatever the kernel lists is read back, and no other text breaks the parser', () => {

@@ -9,8 +9,14 @@ export interface TcpSocket {
   readonly state: number;
 }
 
+/** include/net/tcp_states.h of the kernel. */
 export const TCP_ESTABLISHED = 0x01;
+export const TCP_FIN_WAIT1 = 0x04;
+export const TCP_FIN_WAIT2 = 0x05;
+export const TCP_CLOSE_WAIT = 0x08;
+export const TCP_LAST_ACK = 0x09;
 export const TCP_LISTEN = 0x0a;
+export const TCP_CLOSING = 0x0b;
 
 const LINE =
   /^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{2}) /;
@@ -38,6 +44,19 @@ function decodeAddress(hex: string): string {
   const bytes = Buffer.from(hex, 'hex');
   bytes.swap32();
   return bytes.length === 4 ? bytes.join('.') : bytes.toString('hex');
+}
+
+const MAPPED = `${'0'.repeat(20)}ffff`;
+
+/** The IPv4 address that an address of the table means, IPv4-mapped ones of version 6 included; else undefined. */
+export function ipv4Address(address: string): string | undefined {
+  if (address.includes('.')) return address;
+  return address.startsWith(MAPPED) ? Buffer.from(address.slice(MAPPED.length), 'hex').join('.') : undefined;
+}
+
+/** The bytes of an address of the table, in network order. */
+export function addressBytes(address: string): Buffer {
+  return address.includes('.') ? Buffer.from(address.split('.').map(Number)) : Buffer.from(address, 'hex');
 }
 
 const LOOPBACK_6 = `${'0'.repeat(31)}1`;

@@ -9,8 +9,12 @@ import { createConnectTransport, createGrpcWebTransport } from '@connectrpc/conn
 import { Process, type StartResponse } from '@nestbox/contract/process';
 import { createAgent } from '../agent.ts';
 import type { AgentContext } from '../context.ts';
+import { HostAddresses } from '../lifecycle/host-addresses.ts';
 
 export type Encoding = 'json' | 'binary' | 'grpc-web';
+
+/** Who connects from here is the host to a test agent; everything of 127.0.0.0/8 is local. */
+export const TEST_HOST_ADDRESS = '127.0.0.2';
 
 /** The whole agent in this process, on a free port; the machine stays as it is. */
 export interface TestAgent extends AsyncDisposable {
@@ -24,7 +28,8 @@ export async function startTestAgent(): Promise<TestAgent> {
   await using cleanup = new AsyncDisposableStack();
   const runtimeDir = await mkdtemp(join(tmpdir(), 'nestbox-agent-'));
   cleanup.defer(() => rm(runtimeDir, { recursive: true, force: true }));
-  const agent = cleanup.use(createAgent({ runtimeDir, isInit: false, portForwarding: false, port: 0 }));
+  const hostAddresses = new HostAddresses([{ address: TEST_HOST_ADDRESS, prefixLength: 32 }]);
+  const agent = cleanup.use(createAgent({ runtimeDir, isInit: false, portForwarding: false, port: 0, hostAddresses }));
   agent.server.listen(0, '127.0.0.1');
   await once(agent.server, 'listening');
   cleanup.defer(async () => {

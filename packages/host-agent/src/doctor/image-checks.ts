@@ -4,9 +4,11 @@ import { checkSetup } from '../image/check-setup.ts';
 import { pathExists } from '../image/path-exists.ts';
 import { SETUP_STEPS, type SetupStep } from '../image/setup-types.ts';
 import { freeBytes } from '../storage/disk-space.ts';
+import { hostLayout } from '../storage/layout.ts';
+import { TemplateStore } from '../storage/template-store.ts';
 import type { HostCheck } from './host-check.ts';
 
-const WHY: Readonly<Record<Exclude<SetupStep, 'packages'>, string>> = {
+const WHY: Readonly<Record<Exclude<SetupStep, 'packages' | 'snapshots'>, string>> = {
   kernel: 'Every sandbox boots this Linux kernel.',
   initrd: 'It finds the disks and the network of a sandbox while it boots.',
   'agent-disk': 'The program inside each sandbox that runs commands and moves files is on it.',
@@ -17,7 +19,7 @@ const WHY: Readonly<Record<Exclude<SetupStep, 'packages'>, string>> = {
 export async function checkImages(paths: NestboxPaths, agentSources?: readonly string[]): Promise<HostCheck[]> {
   const { missing, images } = await checkSetup(paths, agentSources);
   const steps = ['kernel', 'initrd', 'agent-disk', 'base-template'] as const;
-  return steps.map((step) => {
+  const made = steps.map((step) => {
     const absent = missing.filter((part) => part.step === step).map(({ what }) => what);
     const there = step === 'kernel' && images !== undefined ? images.kernelVersion : 'made';
     return {
@@ -29,6 +31,22 @@ export async function checkImages(paths: NestboxPaths, agentSources?: readonly s
       mend: absent.length === 0 ? undefined : 'sudo npx nestbox setup',
     } as const;
   });
+  return [...made, await checkSnapshots(paths)];
+}
+
+/** Sandboxes run without; they take seconds to boot then. */
+async function checkSnapshots(paths: NestboxPaths): Promise<HostCheck> {
+  const { templates } = await new TemplateStore(hostLayout(paths)).list();
+  const without = templates.filter(({ snapshot }) => snapshot === undefined).map(({ names }) => names[0] ?? '?');
+  const complete = templates.length > 0 && without.length === 0;
+  return {
+    id: 'image-snapshots',
+    name: SETUP_STEPS.snapshots,
+    state: complete ? 'ok' : 'warning',
+    found: complete ? 'made' : without.length === 0 ? 'no template' : `missing: ${without.join(', ')}`,
+    why: 'With one a sandbox is restored in a blink; without, it boots for seconds.',
+    mend: complete ? undefined : 'sudo npx nestbox setup (a server makes them too, when it starts)',
+  };
 }
 
 /** Room for what sandboxes write; each may write as much as its template's disk is large. */

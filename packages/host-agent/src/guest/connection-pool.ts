@@ -1,5 +1,5 @@
 import { Agent, type AgentOptions, type ClientRequestArgs } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { GuestDeadlineError } from './guest-error.ts';
 
@@ -43,7 +43,9 @@ export class ConnectionPool extends Agent {
     return socket;
   }
 
-  closeIdle(): void {
-    for (const sockets of Object.values(this.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+  /** Closes what nobody uses now, all or all but one. */
+  closeIdle(kept?: Socket): void {
+    for (const socket of Object.values(this.freeSockets).flatMap((sockets) => sockets ?? []))
+      if (socket !== kept) socket.destroy();
   }
 }

@@ -10,7 +10,7 @@ import { Filesystem, FileType } from '@nestbox/contract/filesystem';
 import { Process, Signal } from '@nestbox/contract/process';
 import { createGuestClient, type GuestClient } from './guest-client.ts';
 import { GuestError, type GuestErrorKind } from './guest-error.ts';
-import { timestampNow } from './init.ts';
+import { timestampNow } from './host-clock.ts';
 
 async function startGuest(
   t: TestContext,
@@ -90,9 +90,11 @@ describe('init', () => {
     assert.deepEqual(await guest.init(init), { envdVersion: '0.6.13' });
     await guest.init({});
     const [first, second] = bodies;
-    const { timestamp, lifecycle_id, ...rest } = first ?? {};
+    const { timestamp, lifecycle_id, entropy, ...rest } = first ?? {};
     assert.match(String(timestamp), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
     assert.notEqual(lifecycle_id, second?.lifecycle_id);
+    assert.equal(Buffer.from(String(entropy), 'base64').length, 64);
+    assert.notEqual(entropy, second?.entropy);
     assert.deepEqual(rest, {
       accessToken: 'token',
       sandbox_id: 'i1',
@@ -103,7 +105,7 @@ describe('init', () => {
     });
     assert.deepEqual(
       Object.keys(second ?? {}).sort((a, b) => a.localeCompare(b)),
-      ['accessToken', 'lifecycle_id', 'timestamp'],
+      ['accessToken', 'entropy', 'lifecycle_id', 'timestamp'],
     );
   });
 
@@ -145,6 +147,23 @@ describe('the two pools', () => {
     await guest.checkHealth(10_000);
     assert.equal(ports.unary.size, 2);
   });
+});
+
+test('after an init only the connection that it came by is used again', async (t) => {
+  const ports: (number | undefined)[] = [];
+  const { guest } = await startGuest(t, (request, response) => {
+    ports.push(request.socket.remotePort);
+    request.resume();
+    request.once('end', () => response.writeHead(request.url?.startsWith('/files') === true ? 200 : 204).end());
+  });
+  await guest.writeFile('/x', 'content');
+  await guest.checkHealth(10_000);
+  await guest.init({});
+  await guest.checkHealth(10_000);
+  await guest.writeFile('/x', 'content');
+  const [streaming, unary, init, next, last] = ports;
+  assert.equal(next, init);
+  assert.ok(last !== streaming && last !== unary, 'the guest has closed those');
 });
 
 describe('files', () => {

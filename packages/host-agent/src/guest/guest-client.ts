@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { type ClockOffset, syncClock } from './clock-sync.ts';
 import type { PoolOptions } from './connection-pool.ts';
 import * as files from './files.ts';
 import { GuestConnection, type GuestEndpoint } from './guest-connection.ts';
@@ -9,6 +10,7 @@ import type { GuestProcessEvent } from './process-events.ts';
 import { connectToProcess, type ExecResult, exec, execStream, type GuestCommand, killProcess } from './processes.ts';
 import { checkHealth, waitUntilReady } from './readiness.ts';
 import { connectTerminal, type GuestTerminal, startTerminal, type TerminalOptions } from './terminal.ts';
+import { type WarmUpOptions, warmUpGuest } from './warm-up.ts';
 
 interface UserOption {
   /** Default root. */
@@ -21,6 +23,10 @@ export interface GuestClient {
   waitUntilReady(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   checkHealth(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   init(init: GuestInit, signal?: AbortSignal): Promise<{ readonly envdVersion: string | undefined }>;
+  /** After `init` of a restored guest, whose clock is late by the time that took. Answers what is left of the difference. */
+  syncClock(signal?: AbortSignal): Promise<ClockOffset>;
+  /** Before the snapshot of a template: serves what a first user would ask, and leaves nothing of it. */
+  warmUp(options: WarmUpOptions, signal?: AbortSignal): Promise<void>;
 
   exec(command: GuestCommand, signal?: AbortSignal): Promise<ExecResult>;
   execStream(command: GuestCommand, signal?: AbortSignal): AsyncGenerator<GuestProcessEvent, void, undefined>;
@@ -61,6 +67,8 @@ export function createGuestClient(endpoint: GuestEndpoint, options: PoolOptions 
     waitUntilReady: (timeoutMs, signal) => waitUntilReady(guest, timeoutMs, signal),
     checkHealth: (timeoutMs, signal) => checkHealth(guest, timeoutMs, signal),
     init: (init, signal) => initGuest(guest, init, signal),
+    syncClock: (signal) => syncClock(guest, signal),
+    warmUp: (warmUp, signal) => warmUpGuest(guest, warmUp, signal),
 
     exec: (command, signal) => exec(guest, command, signal),
     execStream: (command, signal) => execStream(guest, command, signal),

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { type Client, createClient, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { GUEST_AGENT_PORT } from '@nestbox/contract';
@@ -20,6 +21,11 @@ export const DEFAULT_GUEST_USER = 'root';
 /** A guest that announces more is not believed, and nothing is set aside for it. */
 const MAX_MESSAGE_BYTES = 16 * 2 ** 20;
 
+export interface GuestConnectionOptions extends PoolOptions {
+  /** `json` is what the `e2b` clients speak; the default `binary` is shorter. */
+  readonly encoding?: 'binary' | 'json';
+}
+
 /** One guest agent, its two pools, and the typed clients over them. */
 export class GuestConnection {
   readonly endpoint: GuestEndpoint;
@@ -31,16 +37,21 @@ export class GuestConnection {
   readonly unaryProcess: Client<typeof Process>;
   readonly streamingProcess: Client<typeof Process>;
   readonly filesystem: Client<typeof Filesystem>;
+  readonly streamingFilesystem: Client<typeof Filesystem>;
+  readonly #encoding: 'binary' | 'json';
 
-  constructor(endpoint: GuestEndpoint, options: PoolOptions = {}) {
+  constructor(endpoint: GuestEndpoint, options: GuestConnectionOptions = {}) {
     this.endpoint = endpoint;
+    this.#encoding = options.encoding ?? 'binary';
     this.port = endpoint.port ?? GUEST_AGENT_PORT;
     this.unary = new ConnectionPool(options);
     this.streaming = new ConnectionPool(options);
     const unaryTransport = this.#transport(this.unary, UNARY_TIMEOUT_MS);
     this.unaryProcess = createClient(Process, unaryTransport);
     this.filesystem = createClient(Filesystem, unaryTransport);
-    this.streamingProcess = createClient(Process, this.#transport(this.streaming));
+    const streamingTransport = this.#transport(this.streaming);
+    this.streamingProcess = createClient(Process, streamingTransport);
+    this.streamingFilesystem = createClient(Filesystem, streamingTransport);
   }
 
   /** Headers that name the user (Basic, no password) and carry the token. */
@@ -50,9 +61,9 @@ export class GuestConnection {
     return token === undefined ? { authorization } : { authorization, 'x-access-token': token };
   }
 
-  closeIdle(): void {
-    this.unary.closeIdle();
-    this.streaming.closeIdle();
+  closeIdle(kept?: Socket): void {
+    this.unary.closeIdle(kept);
+    this.streaming.closeIdle(kept);
   }
 
   /** Ends every connection, used ones too. */
@@ -66,6 +77,7 @@ export class GuestConnection {
       httpVersion: '1.1',
       baseUrl: `http://${this.endpoint.address}:${this.port}`,
       acceptCompression: [],
+      useBinaryFormat: this.#encoding === 'binary',
       readMaxBytes: MAX_MESSAGE_BYTES,
       nodeOptions: { agent: pool },
       ...(defaultTimeoutMs === undefined ? {} : { defaultTimeoutMs }),

@@ -1,5 +1,6 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import type { GuestConnection } from './guest-connection.ts';
+import { timestampNow } from './host-clock.ts';
 import { callRest } from './rest-call.ts';
 
 export interface GuestInit {
@@ -11,9 +12,13 @@ export interface GuestInit {
   readonly proxyDomain?: string;
 }
 
+/** Twice what the kernel's pool holds. */
+const ENTROPY_BYTES = 64;
+
 /**
- * Tells a booted or restored guest the time and who it is. The token is the connection's own; a guest that has one
- * already takes no other. Answers the envd version that the guest agent names, if it does. Throws GuestError.
+ * Tells a booted or restored guest the time and who it is, and gives it randomness that no sibling from the same snapshot
+ * has. Each call is the beginning of a new life to the guest: it lets go of every connection but this one. The token is
+ * the connection's own. Answers the envd version that the guest agent names, if it does. Throws GuestError.
  */
 export async function initGuest(
   guest: GuestConnection,
@@ -23,6 +28,7 @@ export async function initGuest(
   const body = JSON.stringify({
     timestamp: timestampNow(),
     lifecycle_id: randomUUID(),
+    entropy: randomBytes(ENTROPY_BYTES).toString('base64'),
     accessToken: guest.endpoint.accessToken,
     envVars: init.envVars,
     defaultUser: init.defaultUser,
@@ -33,16 +39,8 @@ export async function initGuest(
   });
   const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
   const answer = await callRest(guest, { method: 'POST', path: '/init', headers, body }, [204], signal);
+  // The guest closes all others: taking one now for the next call could only fail.
+  guest.closeIdle(answer.socket);
   const version = answer.headers['x-envd-version'];
   return { envdVersion: typeof version === 'string' ? version : undefined };
-}
-
-/** RFC 3339 with nanoseconds, UTC. Node's wall clock has sub-millisecond digits only as an origin and an offset. */
-export function timestampNow(): string {
-  const microseconds = Math.round((performance.timeOrigin + performance.now()) * 1000);
-  // performance.now() does not follow a clock that was set; then the coarser clock is the right one.
-  const drifted = Math.abs(microseconds / 1000 - Date.now()) > 2;
-  const value = drifted ? Date.now() * 1000 : microseconds;
-  const seconds = new Date(Math.floor(value / 1_000_000) * 1000).toISOString().slice(0, 19);
-  return `${seconds}.${String((value % 1_000_000) * 1000).padStart(9, '0')}Z`;
 }

@@ -1,47 +1,13 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { type TestContext, test } from 'node:test';
-import { createGuestClient, type GuestClient } from './guest-client.ts';
-
-const AGENT = join(import.meta.dirname, '..', '..', '..', 'guest-agent', 'src', 'main.ts');
-
-/** The real guest agent as an ordinary process, and a folder for it to work in. */
-async function startNativeAgent(t: TestContext): Promise<{ guest: GuestClient; folder: string }> {
-  const folder = await mkdtemp(join(tmpdir(), 'nestbox-native-'));
-  const port = await freePort();
-  const agent = spawn(
-    process.execPath,
-    [AGENT, '--listen', `127.0.0.1:${port}`, '--runtime-dir', join(folder, 'run'), '--no-port-forwarding'],
-    { stdio: ['ignore', 'ignore', 'inherit'] },
-  );
-  const guest = createGuestClient({ address: '127.0.0.1', port, accessToken: 'secret' });
-  t.after(async () => {
-    guest.close();
-    agent.kill('SIGKILL');
-    await rm(folder, { recursive: true, force: true });
-  });
-  await guest.waitUntilReady(60_000);
-  await guest.init({ sandboxId: 'i1', templateId: 't1', envVars: { GREETING: 'hello' }, defaultUser: 'root' });
-  return { guest, folder };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  await new Promise((resolve) => server.close(resolve));
-  return address.port;
-}
+import { test } from 'node:test';
+import { startNativeAgent } from './testing/native-agent.ts';
 
 test('the client and the real guest agent understand each other', async (t) => {
   const { guest, folder } = await startNativeAgent(t);
+  await guest.init({ sandboxId: 'i1', templateId: 't1', envVars: { GREETING: 'hello' }, defaultUser: 'root' });
 
   const run = await guest.exec({ cmd: '/bin/sh', args: ['-c', 'echo $GREETING; echo err >&2; exit 5'] });
   assert.deepEqual([run.stdout.toString(), run.stderr.toString(), run.exitCode], ['hello\n', 'err\n', 5]);

@@ -1,4 +1,5 @@
 import { type IncomingMessage, request } from 'node:http';
+import type { Socket } from 'node:net';
 import { pipeline, type Readable } from 'node:stream';
 import { z } from 'zod';
 import { type ConnectionPool, HEADERS_TIMEOUT_MS, UNARY_TIMEOUT_MS } from './connection-pool.ts';
@@ -63,19 +64,27 @@ export function openRest(
   return promise;
 }
 
+export interface RestAnswer {
+  readonly headers: IncomingMessage['headers'];
+  readonly body: string;
+  /** The connection that it came by. */
+  readonly socket: Socket;
+}
+
 /** A short call: throws GuestError `rejected` with status and body unless the answer has one of the expected statuses. */
 export async function callRest(
   guest: GuestConnection,
   call: RestCall,
   expected: readonly number[],
   signal?: AbortSignal,
-): Promise<{ readonly headers: IncomingMessage['headers']; readonly body: string }> {
+): Promise<RestAnswer> {
   const limit = AbortSignal.timeout(UNARY_TIMEOUT_MS);
   const combined = signal === undefined ? limit : AbortSignal.any([signal, limit]);
   const response = await openRest(guest, guest.unary, call, combined);
   if (!expected.includes(response.statusCode ?? 0)) throw await rejection(call, response);
   try {
-    return { headers: response.headers, body: await readText(response, MAX_JSON_BYTES) };
+    const { headers, socket } = response;
+    return { headers, socket, body: await readText(response, MAX_JSON_BYTES) };
   } catch (error) {
     throw toGuestError(error, `${call.method} ${call.path}`, combined);
   }

@@ -8,7 +8,7 @@ import { type CpioEntry, packCpio } from './cpio.ts';
 import { temporaryFolder } from './testing/temporary-folder.ts';
 
 async function unpack(archive: Uint8Array, folder: string): Promise<void> {
-  await runCommand('cpio', ['-i', '-d', '-m', '--quiet', '--no-absolute-filenames'], { cwd: folder, input: archive });
+  await runCommand('busybox', ['cpio', '-i', '-d', '-m'], { cwd: folder, input: archive });
 }
 
 test('cpio unpacks folders, files, links and modes as they were given', async (t) => {
@@ -26,10 +26,14 @@ test('cpio unpacks folders, files, links and modes as they were given', async (t
   assert.equal(await readlink(join(folder, 'bin/alias')), 'tool');
 });
 
-test('the console device has its numbers in the archive', async () => {
-  const archive = packCpio([{ kind: 'character-device', path: 'dev/console', mode: 0o600, major: 5, minor: 1 }]);
-  const { stdout } = await runCommand('cpio', ['-itv', '--quiet'], { input: archive });
-  assert.match(stdout, /^crw------- .* 5,\s+1 .*dev\/console$/m);
+const skip = process.geteuid?.() === 0 ? false : 'making a device needs root';
+
+test('the console device has its numbers in the archive', { skip }, async (t) => {
+  const folder = await temporaryFolder(t);
+  await unpack(packCpio([{ kind: 'character-device', path: 'console', mode: 0o600, major: 5, minor: 1 }]), folder);
+  const stats = await lstat(join(folder, 'console'));
+  assert.ok(stats.isCharacterDevice());
+  assert.equal(stats.rdev, (5 << 8) | 1);
 });
 
 test('files of every length come out with the bytes that went in', async (t) => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { link, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { hostLayout } from '../storage/layout.ts';
@@ -51,18 +51,16 @@ test('a template that is there stays as it is unless it is to be replaced', asyn
   assert.deepEqual(await readdir(workDir), []);
 });
 
-test('a template whose disk a sandbox needs is not replaced', async (t) => {
+test('a template that is replaced leaves its disk to the sandboxes that have links to it', async (t) => {
   const { layout, tree, workDir } = await prepare(t);
   await makeTemplate({ layout, tree, workDir, spec: SPEC });
-  await mkdir(layout.sandboxDir('iother'), { recursive: true });
-  await writeFile(layout.sandboxRecord('iother'), JSON.stringify({ templateId: 'another' }));
-  await mkdir(layout.sandboxDir('iuser'), { recursive: true });
-  await writeFile(layout.sandboxRecord('iuser'), JSON.stringify({ templateId: SPEC.templateId }));
-  await assert.rejects(makeTemplate({ layout, tree, workDir, spec: SPEC, replace: true }), {
-    code: 'conflict',
-    message: /iuser/,
-  });
-  assert.deepEqual(await readdir(workDir), []);
+  const kept = join(workDir, 'a-sandbox-has-it');
+  await link(layout.templateRootfs(SPEC.templateId), kept);
+  const before = await stat(kept);
+  await makeTemplate({ layout, tree, workDir, spec: SPEC, replace: true });
+  assert.equal((await stat(kept)).ino, before.ino);
+  assert.notEqual((await stat(layout.templateRootfs(SPEC.templateId))).ino, before.ino);
+  assert.deepEqual(await readdir(workDir), ['a-sandbox-has-it']);
 });
 
 test('a spec that is none is refused before anything is made', async (t) => {

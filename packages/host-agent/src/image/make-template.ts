@@ -5,7 +5,6 @@ import { writeFileAtomic } from '@nestbox/kit';
 import { z } from 'zod';
 import { type TemplateFile, templateFile } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
-import { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import { syncFile } from './durable.ts';
 import { makeExt4 } from './ext4.ts';
 import { pathExists } from './path-exists.ts';
@@ -19,7 +18,7 @@ export interface MakeTemplateOptions {
   readonly tree: string;
   /** Existing folder on the state folder's file system, in which the template is built. The caller removes it. */
   readonly workDir: string;
-  /** Replaces a template that is there, unless a sandbox uses it (`conflict`). */
+  /** Replaces a template that is there. Sandboxes of it keep its disk by links of their own. */
   readonly replace?: boolean;
   readonly signal?: AbortSignal;
 }
@@ -27,7 +26,7 @@ export interface MakeTemplateOptions {
 /**
  * Makes a template from a folder: `rootfs.ext4` (sparse, read-only) and, last, `template.json`, in a folder beside that
  * is then renamed into place; so a template is there complete or not at all. Nothing is left on failure.
- * Throws conflict (it exists, or is in use), host_disk_full, invalid_request (the spec).
+ * Throws conflict (it exists), host_disk_full, invalid_request (the spec).
  */
 export async function makeTemplate(options: MakeTemplateOptions): Promise<TemplateFile> {
   const { layout, tree, workDir, replace = false, signal } = options;
@@ -62,7 +61,6 @@ export async function makeTemplate(options: MakeTemplateOptions): Promise<Templa
   );
   await mkdir(layout.templatesDir, { recursive: true });
   if (replace && (await pathExists(target))) {
-    await refuseWhileUsed(layout, template.templateId);
     const replaced = `${folder}.replaced`;
     await rename(target, replaced);
     undo.defer(() => rm(replaced, { recursive: true, force: true }));
@@ -70,21 +68,4 @@ export async function makeTemplate(options: MakeTemplateOptions): Promise<Templa
   await rename(folder, target);
   await syncFile(layout.templatesDir);
   return template;
-}
-
-const templateOfRecord = z.object({ templateId: z.string() });
-
-/** A sandbox's overlay holds only what differs from the template's disk: without the very same disk it is rubbish. */
-async function refuseWhileUsed(layout: HostLayout, templateId: string): Promise<void> {
-  const { records, damaged } = await new SandboxRecordStore(layout, templateOfRecord).list();
-  const users = [
-    ...records.filter(({ record }) => record.templateId === templateId),
-    // Whose template that was nobody can say.
-    ...damaged.filter(({ kind }) => kind === 'unreadable'),
-  ].map(({ sandboxId }) => sandboxId);
-  if (users.length > 0)
-    throw new NestboxError(
-      'conflict',
-      `The template ${templateId} cannot be replaced while sandboxes use it (${users.slice(0, 5).join(', ')}). Kill them first.`,
-    );
 }

@@ -1,8 +1,9 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { mapDiskFull, requireFreeSpace } from '../storage/disk-space.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
-import { hostLayout } from '../storage/layout.ts';
+import { type HostLayout, hostLayout } from '../storage/layout.ts';
 import { installLine, missingPackages } from './host-packages.ts';
 import { acquireSetupLock } from './setup-lock.ts';
 import { debianParts, type SetupParts, type StepContext } from './setup-parts.ts';
@@ -14,7 +15,7 @@ import type { SetUpOptions, SetupStep } from './setup-types.ts';
  * Makes everything that sandboxes boot from: packages of the host, kernel, initial RAM disk, agent disk, the template
  * `base`. What is there is left as it is, so that a second call takes milliseconds; what an interrupted call left is
  * removed and done again. Nothing is left running or mounted, however it ends. Needs root.
- * Throws not_set_up (with the line to run), conflict (another set-up runs; a template in use), host_disk_full,
+ * Throws not_set_up (with the line to run), conflict (another set-up runs), host_disk_full,
  * deadline_exceeded (aborted), internal.
  */
 export async function setUp(options: SetUpOptions): Promise<CurrentImages> {
@@ -62,10 +63,17 @@ export async function runSetUp(options: SetUpOptions, parts: SetupParts): Promis
       agentDiskHash: agentDisk.hash,
     };
     await writeCurrentImages(layout, images);
+    await removeOtherAgentDisks(layout, agentDisk.hash);
     return images;
   } catch (error) {
     throw toSetupError(error, signal);
   }
+}
+
+/** Sandboxes and snapshots that need an earlier one have links to it of their own. */
+async function removeOtherAgentDisks({ agentDir, agentDisk }: HostLayout, current: string): Promise<void> {
+  for (const name of await readdir(agentDir))
+    if (join(agentDir, name) !== agentDisk(current)) await rm(join(agentDir, name), { force: true });
 }
 
 /** The images take 1 GiB, what they are built from as much again for a while. */

@@ -7,6 +7,7 @@ export const SETUP_STEPS = {
   initrd: 'Initial RAM disk',
   'agent-disk': 'Guest agent disk',
   'base-template': 'Template base',
+  snapshots: 'Memory snapshots of templates',
 } as const;
 
 export type SetupStep = keyof typeof SETUP_STEPS;
@@ -39,7 +40,7 @@ export interface SetUpOptions {
    */
   readonly agentSources: readonly string[];
   readonly onProgress: (event: SetupProgress) => void;
-  /** Builds everything anew. Refused (`conflict`) while a sandbox uses the template that would be replaced. */
+  /** Builds everything anew. Sandboxes that run or are paused keep what they were made of. */
   readonly force?: boolean;
   readonly signal?: AbortSignal;
 }

@@ -13,6 +13,11 @@ const GATEWAY = GUEST_NETWORK.gateway;
  * that one change of that chain ends connections that are open already.
  *
  * The VMM lives in this namespace too: the chain `output` lets it, should the guest take it over, open nothing.
+ *
+ * Packets inside a TCP connection that this namespace has not seen the beginning of are of a guest that was restored here,
+ * or are for one: the other end is gone, so a reset answers them (`unknown_tcp`), and nobody waits for a time-out. To
+ * connection tracking a FIN of such a connection is invalid, the rest is new (nf_conntrack_tcp_loose). The reset for a FIN
+ * belongs to no connection: `output` lets it pass to the guest and to the host, where it opens nothing.
  */
 export function namespaceRules(slot: SlotPlan, internetAllowed: boolean): string {
   const tap = slot.tapName;
@@ -39,8 +44,14 @@ table inet ${NAMESPACE_TABLE} {
     oifname "${UPLINK}" ip saddr ${slot.guestAddress} snat ip to ${slot.uplinkAddress}
   }
 
+  chain unknown_tcp {
+    ct state new tcp flags & (fin | syn | rst | ack) != syn reject with tcp reset
+    ct state invalid tcp flags & (fin | syn | rst) == fin reject with tcp reset
+  }
+
   chain forward {
     type filter hook forward priority filter; policy drop;
+    meta l4proto tcp ct state { new, invalid } jump unknown_tcp
     ct state invalid drop
     iifname "${UPLINK}" oifname "${tap}" ct direction original ct status dnat ip saddr ${slot.hostVethAddress} accept
     iifname "${tap}" oifname "${UPLINK}" ct direction reply accept
@@ -57,6 +68,7 @@ table inet ${NAMESPACE_TABLE} {
   chain input {
     type filter hook input priority filter; policy drop;
     ct state established,related accept
+    iifname "${UPLINK}" meta l4proto tcp jump unknown_tcp
     iifname "${tap}" ip daddr ${GATEWAY} icmp type echo-request accept
     iifname "${tap}" reject with icmp type admin-prohibited
   }
@@ -64,6 +76,7 @@ table inet ${NAMESPACE_TABLE} {
   chain output {
     type filter hook output priority filter; policy drop;
     ct state established,related accept
+    ip daddr { ${slot.guestAddress}, ${slot.hostVethAddress} } tcp flags & (fin | syn | rst) == rst accept
   }
 }
 `;

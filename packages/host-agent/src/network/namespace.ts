@@ -46,6 +46,8 @@ export async function mendNamespace(slot: SlotPlan): Promise<boolean> {
       'fi',
       `if ! ip link show dev ${slot.tapName} >/dev/null 2>&1; then`,
       tapLines(slot),
+      `elif ! ip link show dev ${slot.tapName} | grep -q ${GUEST_NETWORK.gatewayMac}; then`,
+      ipLines(gatewayLines(slot)),
       'fi',
       uplinkLines(slot),
     ].join('\n'),
@@ -130,6 +132,9 @@ async function switchOffIpv6(interfaceName: string): Promise<void> {
  * While no VMM holds the TAP it has no carrier. Its route is ignored then, the guest's traffic turns back to the uplink, and
  * a rule answers "host unreachable": the host's connection attempts fail at once instead of waiting for a retransmission.
  * The kernel limits such answers to one a second unless told otherwise.
+ *
+ * Connection tracking must not doubt packets of connections that it knows: some are answered with a reset when it does
+ * not know them (namespace-rules.ts), and the guest and its peer check their windows themselves.
  */
 function sysctlLines(): string {
   return `echo 1 >/proc/sys/net/ipv4/ip_forward
@@ -137,20 +142,35 @@ echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter
 echo 0 >/proc/sys/net/ipv4/conf/default/rp_filter
 echo 1 >/proc/sys/net/ipv4/conf/default/ignore_routes_with_linkdown
 echo 0 >/proc/sys/net/ipv4/icmp_ratelimit
+for setting in tcp_loose tcp_be_liberal; do
+  if [ -e /proc/sys/net/netfilter/nf_conntrack_$setting ]; then
+    echo 1 >/proc/sys/net/netfilter/nf_conntrack_$setting
+  fi
+done
 if [ -d /proc/sys/net/ipv6 ]; then
   echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
   echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
 fi`;
 }
 
-/** The guest's address never changes hands, so its neighbour entry is fixed: no ARP before the first packet. */
 function tapLines(slot: SlotPlan): string {
   return ipLines([
     `tuntap add dev ${slot.tapName} mode tap`,
     `link set ${slot.tapName} txqueuelen 5000 up`,
     `addr add ${GUEST_NETWORK.gateway}/${GUEST_NETWORK.prefixLength} dev ${slot.tapName}`,
-    `neigh replace ${slot.guestAddress} lladdr ${slot.guestMac} dev ${slot.tapName} nud permanent`,
+    ...gatewayLines(slot),
   ]);
+}
+
+/**
+ * Neither side needs ARP before its first packet: a restored guest has the gateway's MAC in its cache, from whichever slot it
+ * was in, and the guest's own never changes hands, so its entry is fixed here. A change of the MAC drops that entry.
+ */
+function gatewayLines(slot: SlotPlan): string[] {
+  return [
+    `link set ${slot.tapName} address ${GUEST_NETWORK.gatewayMac}`,
+    `neigh replace ${slot.guestAddress} lladdr ${slot.guestMac} dev ${slot.tapName} nud permanent`,
+  ];
 }
 
 function uplinkLines(slot: SlotPlan): string {

@@ -7,7 +7,7 @@ export const LAST_SLOT = 32_767;
 
 /** Where the addresses of slots come from: a /32 each of the first, a /31 each of the second. */
 export const HOST_REACHABLE_RANGE = '10.11.0.0/16';
-export const VETH_RANGE = '10.12.0.0/16';
+export const VETH_RANGE = `${GUEST_NETWORK.hostRange.address}/${GUEST_NETWORK.hostRange.prefixLength}`;
 
 /** Every installation's namespaces and host-side interfaces begin so, which lets one close its sandboxes off another's. */
 export const NAME_PREFIX = 'nb-';

@@ -14,13 +14,11 @@ export function forwardUpgrade(request: IncomingMessage, socket: Duplex, head: B
   const endActivity = upstream.beginActivity();
   const headers = endToEndHeaders(request.rawHeaders, request.headers.connection);
   headers.push('Connection', 'Upgrade', 'Upgrade', request.headers.upgrade ?? '');
+  socket.once('close', endActivity);
   const outgoing = openUpstream(request, upstream, headers);
   let answered = false;
 
-  socket.once('close', () => {
-    endActivity();
-    outgoing.destroy();
-  });
+  socket.once('close', () => outgoing.destroy());
   outgoing.once('upgrade', (incoming, upstreamSocket, upstreamHead) => {
     answered = true;
     socket.write(

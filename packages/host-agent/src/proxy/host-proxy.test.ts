@@ -1,121 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import {
-  Agent,
-  type ClientRequest,
-  createServer,
-  type IncomingMessage,
-  type OutgoingHttpHeaders,
-  request,
-  type Server,
-} from 'node:http';
-import { type AddressInfo, connect, createServer as createTcpServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { Agent, type IncomingMessage } from 'node:http';
+import { createServer as createTcpServer } from 'node:net';
 import { Readable } from 'node:stream';
-import { buffer, text } from 'node:stream/consumers';
-import { describe, type TestContext, test } from 'node:test';
-import { NestboxError } from '@nestbox/contract';
-import { createLogger } from '@nestbox/kit';
+import { text } from 'node:stream/consumers';
+import { describe, test } from 'node:test';
 import { WebSocket, WebSocketServer } from 'ws';
-import { createHostProxy, type HostProxy } from './host-proxy.ts';
-import { listenForProxyTraffic } from './proxy-server.ts';
-
-const logger = createLogger({ level: 'silent' });
-const SANDBOX_ID = 'i1';
-
-interface ProxyUnderTest {
-  readonly proxy: HostProxy;
-  readonly socketPath: string;
-  readonly activities: { begun: number; open: number };
-  ask(path: string, options?: AskOptions): Promise<Answer>;
-  open(path: string, options?: AskOptions): ClientRequest;
-}
-
-interface AskOptions {
-  readonly method?: string;
-  readonly headers?: OutgoingHttpHeaders;
-  readonly body?: string | Buffer | Readable;
-  readonly agent?: Agent;
-}
-
-interface Answer {
-  readonly response: IncomingMessage;
-  readonly body: Buffer;
-}
-
-async function startProxy(t: TestContext): Promise<ProxyUnderTest> {
-  const folder = await mkdtemp(join(tmpdir(), 'nestbox-proxy-'));
-  const socketPath = join(folder, 'proxy.sock');
-  const activities = { begun: 0, open: 0 };
-  const proxy = createHostProxy({
-    logger,
-    dialBackoffMs: 5,
-    sandboxes: {
-      target(sandboxId) {
-        if (sandboxId === 'full') throw new NestboxError('host_disk_full', 'no room');
-        if (sandboxId !== SANDBOX_ID) throw new NestboxError('sandbox_not_found', `There is no sandbox ${sandboxId}.`);
-        return {
-          address: '127.0.0.1',
-          beginActivity() {
-            activities.begun += 1;
-            activities.open += 1;
-            return () => {
-              activities.open -= 1;
-            };
-          },
-        };
-      },
-    },
-  });
-  const listener = await listenForProxyTraffic(proxy, { socketPath }, logger);
-  t.after(async () => {
-    proxy.close();
-    await listener.close();
-    await rm(folder, { recursive: true, force: true });
-  });
-  const open = (path: string, options: AskOptions = {}) =>
-    request({
-      socketPath,
-      path,
-      method: options.method ?? 'GET',
-      headers: { host: '8080-i1.sandbox.example', ...options.headers },
-      ...(options.agent === undefined ? {} : { agent: options.agent }),
-    });
-  const ask = async (path: string, options: AskOptions = {}): Promise<Answer> => {
-    const outgoing = open(path, options);
-    const answered = once(outgoing, 'response');
-    if (options.body instanceof Readable) options.body.pipe(outgoing);
-    else outgoing.end(options.body);
-    const [response]: IncomingMessage[] = await answered;
-    assert.ok(response);
-    return { response, body: await buffer(response) };
-  };
-  return { proxy, socketPath, activities, open, ask };
-}
-
-async function startApp(
-  t: TestContext,
-  handler: Parameters<typeof createServer>[1],
-): Promise<Server & { port: number }> {
-  const server = createServer(handler);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return Object.assign(server, { port: portOf(server) });
-}
-
-function portOf(server: { address(): AddressInfo | string | null }): number {
-  const address = server.address();
-  assert.ok(address !== null && typeof address === 'object');
-  return address.port;
-}
-
-const pathOf = (port: number, path: string, sandboxId = SANDBOX_ID) => `/proxy/${sandboxId}/${port}${path}`;
+import { pathOf, portOf, raw, SANDBOX_ID, startApp, startProxy } from './testing/proxy-under-test.ts';
 
 describe('a request through the host proxy', () => {
   test('reaches the application as the client sent it, and its answer comes back', async (t) => {
@@ -326,7 +218,16 @@ describe('the host proxy answers', () => {
 
   test('404 for routes of the guest agent that are the host’s own, and 400 for what is no route', async (t) => {
     const { ask } = await startProxy(t);
-    for (const path of ['/init', '//init', '/%69nit', '/x/../init', '/init/', '/freeze?x', '/memory/preload/cancel'])
+    for (const path of [
+      '/init',
+      '//init',
+      '/%69nit',
+      '/x/../init',
+      '/init/',
+      '/clock',
+      '/freeze?x',
+      '/memory/preload/cancel',
+    ])
       for (const method of ['GET', 'POST', 'OPTIONS'])
         assert.equal((await ask(pathOf(49_983, path), { method })).response.statusCode, 404, `${method} ${path}`);
     assert.equal((await ask('/')).response.statusCode, 400);
@@ -423,109 +324,6 @@ describe('when a side goes away', () => {
   });
 });
 
-describe('an upgrade through the host proxy', () => {
-  test('joins WebSockets both ways, with the first bytes that came along', async (t) => {
-    const { socketPath, activities } = await startProxy(t);
-    const app = await startApp(t, (_incoming, response) => {
-      response.writeHead(426).end();
-    });
-    const wss = new WebSocketServer({ server: app });
-    t.after(() => wss.close());
-    wss.on('connection', (socket, incoming) => {
-      socket.send(`hello ${incoming.url} ${incoming.headers['x-own']}`);
-      socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
-    });
-    const socket = new WebSocket(`ws+unix:${socketPath}:${pathOf(app.port, '/chat?room=1')}`, {
-      headers: { 'x-own': 'kept' },
-    });
-    const [hello] = await once(socket, 'message');
-    assert.equal(String(hello), 'hello /chat?room=1 kept');
-    const large = randomBytes(3 * 1024 * 1024);
-    socket.send(large);
-    const [echo] = await once(socket, 'message');
-    assert.ok(large.equals(echo));
-    assert.equal(activities.open, 1);
-    socket.close(4001, 'done');
-    const [code, reason] = await once(socket, 'close');
-    assert.equal(code, 4001);
-    assert.equal(String(reason), 'done');
-  });
-
-  test('that the application refuses is answered and closed, so nothing slips through behind it', async (t) => {
-    const { socketPath } = await startProxy(t);
-    const urls: string[] = [];
-    const app = await startApp(t, (incoming, response) => {
-      urls.push(incoming.url ?? '');
-      response.end('no upgrade here');
-    });
-    const answer = await raw(
-      socketPath,
-      `GET ${pathOf(app.port, '/chat')} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: own\r\n\r\n` +
-        'POST /init HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n',
-    );
-    assert.match(answer, /^HTTP\/1\.1 200 OK\r\n[\s\S]*Connection: close\r\n\r\nno upgrade here$/);
-    assert.deepEqual(urls, ['/chat']);
-  });
-
-  test('to an internal route, a closed port or an unknown sandbox is refused in JSON', async (t) => {
-    const { socketPath } = await startProxy(t);
-    for (const [path, status] of [
-      [pathOf(49_983, '/init'), 404],
-      [pathOf(1, '/'), 502],
-      [pathOf(80, '/', 'i2'), 502],
-      ['/elsewhere', 400],
-    ] as const) {
-      const answer = await raw(
-        socketPath,
-        `GET ${path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
-      );
-      assert.match(answer, new RegExp(`^HTTP/1\\.1 ${status} `), path);
-      assert.equal(JSON.parse(answer.slice(answer.indexOf('{'))).code, status);
-    }
-  });
-
-  test('that is only an offer of HTTP/2 is taken for the plain request it is, body and all', async (t) => {
-    const { ask } = await startProxy(t);
-    const app = await startApp(t, (incoming, response) => {
-      response.setHeader('x-saw-upgrade', String(incoming.headers.upgrade));
-      incoming.pipe(response);
-    });
-    const { response, body } = await ask(pathOf(app.port, '/'), {
-      method: 'POST',
-      headers: { connection: 'Upgrade, HTTP2-Settings', upgrade: 'h2c', 'http2-settings': 'AAMAAABk' },
-      body: 'the body',
-    });
-    assert.equal(response.statusCode, 200);
-    assert.equal(response.headers['x-saw-upgrade'], 'undefined');
-    assert.equal(body.toString(), 'the body');
-  });
-
-  test('ends with the client', async (t) => {
-    const { socketPath } = await startProxy(t);
-    const { promise: closed, resolve: isClosed } = Promise.withResolvers<void>();
-    const app = await startApp(t, () => {});
-    app.on('upgrade', (_incoming, socket) => {
-      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: own\r\n\r\n');
-      socket.on('error', () => {});
-      socket.once('close', isClosed);
-      socket.resume();
-      socket.once('end', () => socket.end());
-    });
-    const client = connect(socketPath);
-    client.write(`GET ${pathOf(app.port, '/')} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: own\r\n\r\n`);
-    await once(client, 'data');
-    client.destroy();
-    await closed;
-  });
-});
-
 function* chunksOf(content: Buffer, size: number): Generator<Buffer> {
   for (let offset = 0; offset < content.length; offset += size) yield content.subarray(offset, offset + size);
-}
-
-/** Sends bytes as they are and collects what comes until the other side closes. */
-async function raw(socketPath: string, bytes: string): Promise<string> {
-  const socket = connect(socketPath);
-  socket.write(bytes);
-  return text(socket);
 }

@@ -1,12 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { GUEST_NETWORK } from '@nestbox/contract';
 import type { Logger } from '@nestbox/kit';
 import { forwardRequest } from './forward-request.ts';
 import { forwardUpgrade } from './forward-upgrade.ts';
 import { hasSeveralHosts } from './headers.ts';
 import {
   badRequest,
+  beingPaused,
   type ProxyErrorBody,
   routeNotFound,
   sandboxRefused,
@@ -15,7 +15,8 @@ import {
   upstreamFailed,
 } from './proxy-error.ts';
 import { isGuestInternal, parseRequestTarget, type RequestTarget } from './request-target.ts';
-import { UpstreamPool, type UpstreamPoolOptions } from './upstream-pool.ts';
+import { SandboxRoom } from './sandbox-room.ts';
+import type { UpstreamPool, UpstreamPoolOptions } from './upstream-pool.ts';
 
 /** Where a sandbox's traffic goes. The manager answers it. */
 export interface SandboxTargets {
@@ -37,7 +38,15 @@ export interface Upstream {
 export interface HostProxy {
   handleRequest(request: IncomingMessage, response: ServerResponse): void;
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
-  /** Ends every connection to a sandbox that is gone, and forgets it. */
+  /**
+   * Before a pause: refuses new requests to the sandbox from now on, and resolves when none is in flight any more, after
+   * `timeoutMs` (default 2,000) at the latest. Upgraded connections count too, and are closed then. The refusal lasts until
+   * `admit` or `dropSandbox`.
+   */
+  drain(sandboxId: string, timeoutMs?: number): Promise<void>;
+  /** Takes requests again after a `drain` whose pause came to nothing. */
+  admit(sandboxId: string): void;
+  /** Ends every connection to a sandbox that is gone or paused, and forgets it, a drain included. */
   dropSandbox(sandboxId: string): void;
   close(): void;
 }
@@ -47,30 +56,42 @@ export interface HostProxyOptions extends UpstreamPoolOptions {
   readonly logger: Logger;
 }
 
-export function createHostProxy(options: HostProxyOptions): HostProxy {
-  const rooms = new Map<string, ProxyRoom>();
+/** Source: host-system specification, "Proxies". */
+const DRAIN_TIMEOUT_MS = 2000;
 
-  function roomOf(sandboxId: string, address: string): ProxyRoom {
+export function createHostProxy(options: HostProxyOptions): HostProxy {
+  const rooms = new Map<string, SandboxRoom>();
+  /** Sandboxes about to be paused. */
+  const draining = new Set<string>();
+
+  function roomOf(sandboxId: string, address: string): SandboxRoom {
     const known = rooms.get(sandboxId);
     if (known?.address === address) return known;
     known?.close();
-    const room = new ProxyRoom(address, options);
+    const room = new SandboxRoom(address, options);
     rooms.set(sandboxId, room);
     return room;
   }
 
   /** Answers the way, or what to tell the client instead. */
-  function route(request: IncomingMessage): { upstream: Upstream; room: ProxyRoom } | { refusal: ProxyErrorBody } {
+  function route(request: IncomingMessage): { upstream: Upstream; room: SandboxRoom } | { refusal: ProxyErrorBody } {
     if (hasSeveralHosts(request.rawHeaders))
       return { refusal: badRequest('The request has more than one Host header.') };
     const target = parseRequestTarget(request.url ?? '');
     if (target === undefined) return { refusal: badRequest('The path must be /proxy/<sandboxId>/<port>/…') };
     if (isGuestInternal(target)) return { refusal: routeNotFound(target) };
+    if (draining.has(target.sandboxId)) return { refusal: beingPaused(target) };
     try {
       const sandbox = options.sandboxes.target(target.sandboxId);
       const room = roomOf(target.sandboxId, sandbox.address);
       const { address, pool, guestNames } = room;
-      return { upstream: { target, address, pool, guestNames, beginActivity: () => sandbox.beginActivity() }, room };
+      const beginActivity = () => {
+        const ends = [sandbox.beginActivity(), room.enter()];
+        return () => {
+          for (const end of ends) end();
+        };
+      };
+      return { upstream: { target, address, pool, guestNames, beginActivity }, room };
     } catch (error) {
       return { refusal: sandboxRefused(error, target) };
     }
@@ -106,7 +127,17 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
       }
     },
 
+    async drain(sandboxId, timeoutMs = DRAIN_TIMEOUT_MS) {
+      draining.add(sandboxId);
+      await rooms.get(sandboxId)?.drained(timeoutMs);
+    },
+
+    admit(sandboxId) {
+      draining.delete(sandboxId);
+    },
+
     dropSandbox(sandboxId) {
+      draining.delete(sandboxId);
       rooms.get(sandboxId)?.close();
       rooms.delete(sandboxId);
     },
@@ -116,29 +147,4 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
       rooms.clear();
     },
   };
-}
-
-/** What the proxy holds for one sandbox. */
-class ProxyRoom {
-  readonly address: string;
-  readonly pool: UpstreamPool;
-  readonly guestNames: ReadonlySet<string>;
-  readonly #upgraded = new Set<Duplex>();
-
-  constructor(address: string, options: UpstreamPoolOptions) {
-    this.address = address;
-    this.pool = new UpstreamPool(options);
-    this.guestNames = new Set([address, GUEST_NETWORK.address, 'localhost', '127.0.0.1', '[::1]', '0.0.0.0', '[::]']);
-  }
-
-  /** Upgraded connections leave the pool; they end with the sandbox all the same. */
-  track(socket: Duplex): void {
-    this.#upgraded.add(socket);
-    socket.once('close', () => this.#upgraded.delete(socket));
-  }
-
-  close(): void {
-    this.pool.destroy();
-    for (const socket of this.#upgraded) socket.destroy();
-  }
 }

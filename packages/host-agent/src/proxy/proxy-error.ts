@@ -27,6 +27,12 @@ export function sandboxRefused(error: unknown, target: SandboxAddress): ProxyErr
   return { code, error_code: known.code, message: known.message, ...nameOf(target) };
 }
 
+/** The sandbox still runs, but takes nothing new: it would be cut off a moment later. */
+export function beingPaused(target: SandboxAddress): ProxyErrorBody {
+  const message = 'The sandbox is being paused. Resume it, then ask again.';
+  return { code: 502, error_code: 'sandbox_unreachable', message, ...nameOf(target) };
+}
+
 /** Maps a failure on the way to the application. */
 export function upstreamFailed(error: unknown, target: SandboxAddress): ProxyErrorBody {
   if (error instanceof DialError && error.failure === 'refused')

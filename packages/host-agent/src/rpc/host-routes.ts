@@ -4,15 +4,20 @@ import { ENVD_VERSION } from '@nestbox/contract';
 import { HostService, SandboxSchema, SandboxState as WireState } from '@nestbox/contract/host';
 import { toRpcError } from '@nestbox/kit';
 import type { HostAgent } from '../host-agent.ts';
-import type { SandboxInfo, SandboxState } from '../sandbox/sandbox.ts';
+import type { ForkOutcome, SandboxInfo, SandboxState } from '../sandbox/sandbox.ts';
+import type { Traced } from '../sandbox/trace.ts';
+import type { DiskItem } from '../storage/disk-usage.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
-import { parseCreateRequest, parseSandboxIdField } from './parse-request.ts';
+import { parseCreateRequest, parseForkCopies, parseSandboxIdField, parseSnapshotSpec } from './parse-request.ts';
 
 const WIRE_STATES: Record<SandboxState, WireState> = {
   starting: WireState.STARTING,
   running: WireState.RUNNING,
   stopping: WireState.STOPPING,
   gone: WireState.GONE,
+  pausing: WireState.PAUSING,
+  paused: WireState.PAUSED,
+  resuming: WireState.RESUMING,
 };
 
 /** host.v1 on top of the sandbox manager. Every error leaves through toRpcError, so the stable code survives the wire. */
@@ -34,9 +39,23 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
         bootRetries: about.bootRetries,
       };
     }),
-    createSandbox: answering(async (request, context) => ({
-      sandbox: toWire(await manager.create(parseCreateRequest(request), context.signal)),
-    })),
+    createSandbox: answering(async (request, context) => {
+      return withStages(await manager.create(parseCreateRequest(request), context.signal));
+    }),
+    pauseSandbox: answering(async (request) => {
+      return withStages(await manager.pause(parseSandboxIdField(request), { memory: request.memory }));
+    }),
+    resumeSandbox: answering(async (request) => {
+      return withStages(await manager.resume(parseSandboxIdField(request), { memory: request.memory }));
+    }),
+    forkSandbox: answering(async (request) => {
+      const { result, stages } = await manager.fork(parseSandboxIdField(request), parseForkCopies(request));
+      return { outcomes: result.map(outcomeToWire), stages: [...stages] };
+    }),
+    snapshotSandbox: answering(async (request) => {
+      const { result, stages } = await manager.snapshot(parseSandboxIdField(request), parseSnapshotSpec(request));
+      return { template: templateToWire(result, []), stages: [...stages] };
+    }),
     getSandbox: answering(async (request) => ({ sandbox: toWire(manager.get(parseSandboxIdField(request))) })),
     listSandboxes: answering(async () => ({ sandboxes: manager.list().map(toWire) })),
     destroySandbox: answering(async (request) => ({
@@ -53,7 +72,12 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
         throw toRpcError(error);
       }
     },
-    listTemplates: answering(async () => ({ templates: (await manager.templates()).map(templateToWire) })),
+    listTemplates: answering(async () => ({
+      templates: (await manager.templates()).map((template) =>
+        templateToWire(template, manager.warmSandboxIds(template.templateId)),
+      ),
+    })),
+    deleteTemplate: answering(async (request) => ({ deleted: await manager.deleteTemplate(request.templateId) })),
     getSandboxMetrics: answering(async (request, context) => {
       const sample = await manager.metrics(parseSandboxIdField(request), context.signal);
       return {
@@ -66,6 +90,22 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
         diskUsedBytes: BigInt(sample.diskUsedBytes),
         diskTotalBytes: BigInt(sample.diskTotalBytes),
       };
+    }),
+    getSandboxActivity: answering(async (request, context) => {
+      const activity = await manager.activity(parseSandboxIdField(request), context.signal);
+      return { ...activity, lastActivityAtMs: BigInt(Math.floor(activity.lastActivityAtMs)) };
+    }),
+    getSandboxTrace: answering(async (request) => ({
+      operations: manager.operations(parseSandboxIdField(request)).map((operation) => ({
+        ...operation,
+        startedAtMs: BigInt(operation.startedAtMs),
+        stages: [...operation.stages],
+        error: operation.error ?? '',
+      })),
+    })),
+    getDiskUsage: answering(async () => {
+      const { items, freeBytes, totalBytes } = await manager.diskUsage();
+      return { items: items.map(diskItemToWire), freeBytes: BigInt(freeBytes), totalBytes: BigInt(totalBytes) };
     }),
   };
   return (router) => {
@@ -95,10 +135,33 @@ function toWire(sandbox: SandboxInfo) {
     createdAtMs: BigInt(sandbox.createdAtMs),
     envdVersion: sandbox.envdVersion,
     reason: sandbox.reason ?? '',
+    pausedMemory: sandbox.pausedMemory,
   });
 }
 
-function templateToWire(template: TemplateFile) {
+function withStages({ result, stages }: Traced<SandboxInfo>) {
+  return { sandbox: toWire(result), stages: [...stages] };
+}
+
+function outcomeToWire(outcome: ForkOutcome) {
+  if ('sandbox' in outcome) return { outcome: { case: 'sandbox', value: toWire(outcome.sandbox) } as const };
+  const { code, message } = outcome.error;
+  return { outcome: { case: 'failure', value: { code, message } } as const };
+}
+
+function diskItemToWire({ kind, id, name, ownBytes, sharedBytes, memoryBytes, diskBytes }: DiskItem) {
+  return {
+    kind,
+    id,
+    name,
+    ownBytes: BigInt(ownBytes),
+    sharedBytes: BigInt(sharedBytes),
+    memoryBytes: BigInt(memoryBytes),
+    diskBytes: BigInt(diskBytes),
+  };
+}
+
+function templateToWire(template: TemplateFile, warmSandboxIds: readonly string[]) {
   return {
     templateId: template.templateId,
     names: template.names,
@@ -107,5 +170,8 @@ function templateToWire(template: TemplateFile) {
     diskMib: template.diskMib,
     envdVersion: ENVD_VERSION,
     createdAtMs: BigInt(template.createdAtMs),
+    originSandboxId: template.originSandboxId ?? '',
+    hasMemory: template.snapshot !== undefined,
+    warmSandboxIds: [...warmSandboxIds],
   };
 }

@@ -1,7 +1,13 @@
 import { NestboxError, parseSandboxId } from '@nestbox/contract';
-import type { CreateSandboxRequest } from '@nestbox/contract/host';
+import type { CreateSandboxRequest, ForkSandboxRequest, SnapshotSandboxRequest } from '@nestbox/contract/host';
 import { z } from 'zod';
-import type { SandboxSpec } from '../sandbox/sandbox.ts';
+import type { ForkCopy, SandboxSpec, SnapshotSpec } from '../sandbox/sandbox.ts';
+
+/** Travels as an HTTP header. */
+const accessToken = z
+  .string()
+  .max(1024)
+  .regex(/^[\x21-\x7e]*$/, 'holds characters that no header can carry');
 
 /** Protobuf checks types only; what becomes a path, a header or an environment variable is checked here. */
 const createFields = z.object({
@@ -16,28 +22,50 @@ const createFields = z.object({
       .max(131_072)
       .regex(/^[^\0]*$/, 'holds a NUL byte'),
   ),
-  // Travels as an HTTP header.
-  accessToken: z
-    .string()
-    .max(1024)
-    .regex(/^[\x21-\x7e]*$/, 'holds characters that no header can carry'),
+  accessToken,
 });
+
+const snapshotFields = z.object({
+  // Becomes the name of a folder.
+  templateId: z.string().regex(/^[a-z0-9]{1,40}$/, 'must be 1 to 40 small letters and digits'),
+  names: z.array(z.string().regex(/^[a-z0-9_.:/-]{1,200}$/, 'is not a name for a template')).max(16),
+});
+
+const MAX_COPIES = 100;
 
 /** Throws invalid_request. */
 export function parseCreateRequest(request: CreateSandboxRequest): SandboxSpec {
   const sandboxId = parseSandboxIdField(request);
-  const fields = createFields.safeParse(request);
-  if (!fields.success) {
-    const issue = fields.error.issues[0];
-    throw new NestboxError('invalid_request', `${issue?.path.join('.')} ${issue?.message}`, { cause: fields.error });
-  }
+  const fields = parse(createFields, request);
   return {
     sandboxId,
-    templateId: fields.data.templateId,
-    envVars: fields.data.envVars,
-    accessToken: fields.data.accessToken === '' ? undefined : fields.data.accessToken,
+    templateId: fields.templateId,
+    envVars: fields.envVars,
+    accessToken: fields.accessToken === '' ? undefined : fields.accessToken,
     allowInternetAccess: request.allowInternetAccess,
   };
+}
+
+/** Throws invalid_request. */
+export function parseForkCopies({ copies }: ForkSandboxRequest): ForkCopy[] {
+  if (copies.length < 1 || copies.length > MAX_COPIES)
+    throw new NestboxError('invalid_request', `A fork makes 1 to ${MAX_COPIES} copies, not ${copies.length}.`);
+  return copies.map((copy) => {
+    const token = parse(accessToken, copy.accessToken);
+    return { sandboxId: parseSandboxIdField(copy), accessToken: token === '' ? undefined : token };
+  });
+}
+
+/** Throws invalid_request. */
+export function parseSnapshotSpec(request: SnapshotSandboxRequest): SnapshotSpec {
+  return parse(snapshotFields, request);
+}
+
+function parse<T>(schema: z.ZodType<T>, value: unknown): T {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new NestboxError('invalid_request', `${issue?.path.join('.')} ${issue?.message}`, { cause: parsed.error });
 }
 
 /** The host takes plain ids only: the id becomes a folder's name. Throws invalid_request. */

@@ -1,9 +1,14 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
 /** Lets so many tasks run at once; the others wait their turn in order. */
 export class BootGate {
+  readonly #slots: number;
   #free: number;
   readonly #waiting: (() => void)[] = [];
+  #lastEndMs = 0;
 
   constructor(slots: number) {
+    this.#slots = slots;
     this.#free = slots;
   }
 
@@ -14,6 +19,15 @@ export class BootGate {
       return await task();
     } finally {
       this.#leave();
+    }
+  }
+
+  /** Resolves when nothing has run for so long. Rejects with the signal's reason. */
+  async whenQuiet(quietMs: number, signal: AbortSignal): Promise<void> {
+    for (;;) {
+      const quietForMs = this.#free < this.#slots ? 0 : performance.now() - this.#lastEndMs;
+      if (quietForMs >= quietMs) return;
+      await delay(quietMs - quietForMs, undefined, { signal, ref: false });
     }
   }
 
@@ -42,6 +56,7 @@ export class BootGate {
   }
 
   #leave(): void {
+    this.#lastEndMs = performance.now();
     const next = this.#waiting.shift();
     if (next === undefined) this.#free += 1;
     else next();

@@ -26,23 +26,13 @@ export async function removeHoldings(context: SandboxContext, holdings: SandboxH
   await removeFiles(context, sandboxId);
 }
 
-/** Writes down that the sandbox is ending, so that a crash on the way leads to its end too. Best effort: the disk may be full. */
-export async function recordStopping(context: SandboxContext, sandboxId: string): Promise<void> {
-  const { records } = context;
-  await attempt(context, sandboxId, 'recording the end', async () => {
-    const record = await records.read(sandboxId);
-    if (record !== undefined) await records.write(sandboxId, { ...record, state: 'stopping' });
-  });
-}
-
-/** The run folder (sockets), then the sandbox's folder with console, disk and record. */
+/** The run folder (sockets), then the sandbox's folder with everything in it. */
 export async function removeFiles(context: SandboxContext, sandboxId: string): Promise<void> {
   const { layout, records } = context;
   await attempt(context, sandboxId, 'removing the run folder', () =>
     rm(layout.sandboxRunDir(sandboxId), { recursive: true, force: true }),
   );
-  await attempt(context, sandboxId, 'removing the disk', () => rm(layout.sandboxDisk(sandboxId), { force: true }));
-  await attempt(context, sandboxId, 'removing the record', () => records.remove(sandboxId));
+  await attempt(context, sandboxId, 'removing the folder', () => records.remove(sandboxId));
 }
 
 /** Runs one step with a deadline of its own; a failure is logged, never thrown: what it leaves, the next start removes. */

@@ -6,15 +6,24 @@ import { type Lifecycle, LifecycleCell } from './lifecycle.ts';
 import type { SandboxState } from './sandbox.ts';
 
 const vm = {
-  handle: { sandboxId: 'i1', vmm: 'fake', process: { pid: 1, startTicks: 1 }, runDir: '/run/x', cgroup: undefined },
+  handle: { vmId: 'i1', vmm: 'fake', process: { pid: 1, startTicks: 1 }, runDir: '/run/x', cgroup: undefined },
   slot: { index: 1, netnsName: 'n', tapName: 't', guestMac: 'm', guestAddress: 'g', hostReachableAddress: 'h' },
   guest: createGuestClient({ address: '127.0.0.1', accessToken: undefined }),
-  envdVersion: '0',
+  machine: { layers: ['disk-00000000.qcow2'], kernelVersion: 'k', agentDiskHash: 'a', envdVersion: '0' },
+} as const;
+const paused = {
+  machine: vm.machine,
+  memory: true,
+  disk: { layers: vm.machine.layers.slice(), topBytes: 0, topModifiedMs: 0 },
+  pausedAtMs: 0,
 } as const;
 
 const STATES: Record<SandboxState, Lifecycle> = {
   starting: { state: 'starting' },
   running: { state: 'running', vm, stall: undefined },
+  pausing: { state: 'pausing', vm },
+  paused: { state: 'paused', paused },
+  resuming: { state: 'resuming', paused },
   stopping: { state: 'stopping', reason: 'r', remains: undefined },
   gone: { state: 'gone', reason: 'r' },
 };
@@ -24,7 +33,17 @@ const ALLOWED = [
   'starting stopping',
   'starting gone',
   'running running',
+  'running pausing',
   'running stopping',
+  'pausing running',
+  'pausing paused',
+  'pausing stopping',
+  'paused paused',
+  'paused resuming',
+  'paused stopping',
+  'resuming running',
+  'resuming paused',
+  'resuming stopping',
   'stopping gone',
 ];
 

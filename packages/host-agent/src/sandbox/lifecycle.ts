@@ -1,16 +1,35 @@
 import { NestboxError } from '@nestbox/contract';
 import type { GuestClient } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network.ts';
+import type { DiskSeal } from '../storage/snapshot-manifest.ts';
 import type { VmHandle } from '../vmm/driver.ts';
 import type { SandboxState } from './sandbox.ts';
+
+/** What a sandbox's VM was made of; the folder is the sandbox's own. */
+export interface Machine {
+  /** Root disk, top layer first. */
+  readonly layers: readonly string[];
+  readonly kernelVersion: string;
+  readonly agentDiskHash: string;
+  /** What the guest agent said it speaks. */
+  readonly envdVersion: string;
+}
 
 /** What belongs to a sandbox whose guest agent answered. */
 export interface RunningVm {
   readonly handle: VmHandle;
   readonly slot: NetworkSlot;
   readonly guest: GuestClient;
-  /** What the guest agent said it speaks. */
-  readonly envdVersion: string;
+  readonly machine: Machine;
+}
+
+/** A sandbox that is on the disk alone. */
+export interface PausedVm {
+  readonly machine: Machine;
+  /** False: resuming boots from the disk. */
+  readonly memory: boolean;
+  readonly disk: DiskSeal;
+  readonly pausedAtMs: number;
 }
 
 /** Where a sandbox is in its life, with what exists only there. */
@@ -18,14 +37,23 @@ export type Lifecycle =
   | { readonly state: 'starting' }
   /** `stall`: why the VMM holds the guest still (the host's disk is full), until there is room again. */
   | { readonly state: 'running'; readonly vm: RunningVm; readonly stall: string | undefined }
+  | { readonly state: 'pausing'; readonly vm: RunningVm }
+  | { readonly state: 'paused'; readonly paused: PausedVm }
+  | { readonly state: 'resuming'; readonly paused: PausedVm }
   /** `remains`: what a running one leaves to be removed. One that was starting removes its own. */
   | { readonly state: 'stopping'; readonly reason: string; readonly remains: RunningVm | undefined }
   | { readonly state: 'gone'; readonly reason: string };
 
-/** Every way from one state to another. `running` to itself is a stall that begins or ends. */
+/**
+ * Every way from one state to another. `running` to itself is a stall that begins or ends, or a disk with another layer;
+ * `paused` to itself a disk with fewer.
+ */
 const TRANSITIONS: Record<SandboxState, readonly SandboxState[]> = {
   starting: ['running', 'stopping', 'gone'],
-  running: ['running', 'stopping'],
+  running: ['running', 'pausing', 'stopping'],
+  pausing: ['running', 'paused', 'stopping'],
+  paused: ['paused', 'resuming', 'stopping'],
+  resuming: ['running', 'paused', 'stopping'],
   stopping: ['gone'],
   gone: [],
 };

@@ -1,6 +1,6 @@
 import { ENVD_VERSION } from '@nestbox/contract';
-import { type Lifecycle, LifecycleCell } from './lifecycle.ts';
-import type { SandboxRecord } from './record.ts';
+import { type Lifecycle, LifecycleCell, type Machine } from './lifecycle.ts';
+import type { GuestSettings, SandboxRecord, Situation } from './record.ts';
 import type { SandboxInfo, SandboxSpec } from './sandbox.ts';
 
 /** What never changes about a sandbox. */
@@ -11,6 +11,7 @@ export interface SandboxIdentity {
   readonly vcpuCount: number;
   readonly memoryMib: number;
   readonly diskMib: number;
+  readonly guest: GuestSettings;
   readonly createdAtMs: number;
 }
 
@@ -55,21 +56,30 @@ export class LiveSandbox {
   }
 
   get info(): SandboxInfo {
-    const { spec, ...identity } = this.identity;
+    const { spec, guest: _, ...identity } = this.identity;
     const { lifecycle } = this;
     return {
       ...identity,
       sandboxId: spec.sandboxId,
       state: lifecycle.state,
-      envdVersion: lifecycle.state === 'running' ? lifecycle.vm.envdVersion : ENVD_VERSION,
+      envdVersion: machineOf(lifecycle)?.envdVersion ?? ENVD_VERSION,
       reason: reasonOf(lifecycle),
+      pausedMemory: 'paused' in lifecycle && lifecycle.paused.memory,
     };
   }
+}
+
+function machineOf(lifecycle: Lifecycle): Machine | undefined {
+  if ('vm' in lifecycle) return lifecycle.vm.machine;
+  return 'paused' in lifecycle ? lifecycle.paused.machine : undefined;
 }
 
 function reasonOf(lifecycle: Lifecycle): string | undefined {
   switch (lifecycle.state) {
     case 'starting':
+    case 'pausing':
+    case 'paused':
+    case 'resuming':
       return undefined;
     case 'running':
       return lifecycle.stall;
@@ -92,7 +102,23 @@ export function identityFromRecord(record: SandboxRecord): SandboxIdentity {
     vcpuCount: record.vcpuCount,
     memoryMib: record.memoryMib,
     diskMib: record.diskMib,
+    guest: record.guest,
     createdAtMs: record.createdAtMs,
+  };
+}
+
+/** What is written down of a sandbox. */
+export function recordOf(identity: SandboxIdentity, situation: Situation): SandboxRecord {
+  const { spec, ...rest } = identity;
+  return {
+    format: 2,
+    sandboxId: spec.sandboxId,
+    requestedTemplate: spec.templateId,
+    ...rest,
+    envVars: { ...spec.envVars },
+    ...(spec.accessToken === undefined ? {} : { accessToken: spec.accessToken }),
+    allowInternetAccess: spec.allowInternetAccess,
+    situation,
   };
 }
 

@@ -24,7 +24,7 @@ describe('a create', () => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start();
     const spec = testSpec({ envVars: { BOTH: 'create' }, accessToken: 'secret', allowInternetAccess: false });
-    const sandbox = await manager.create(spec);
+    const { result: sandbox } = await manager.create(spec);
 
     assert.equal(sandbox.state, 'running');
     assert.equal(sandbox.templateId, 'base00000000000000t1');
@@ -55,7 +55,7 @@ describe('a create', () => {
     const same = { ...spec, envVars: { B: '2', A: '1' } };
     const [first, second] = await Promise.all([manager.create(spec), manager.create(same)]);
     assert.deepEqual(second, first);
-    assert.deepEqual(await manager.create(spec), first);
+    assert.deepEqual((await manager.create(spec)).result, first.result);
     assert.equal(testHost.networks.inUse.size, 1);
   });
 
@@ -77,7 +77,7 @@ describe('a create', () => {
     const abandoned = manager.create(spec, caller.signal);
     caller.abort();
     await assert.rejects(abandoned, withCode('deadline_exceeded'));
-    assert.equal((await manager.create(spec)).state, 'running');
+    assert.equal((await manager.create(spec)).result.state, 'running');
   });
 
   for (const [what, failure, code, pattern] of [
@@ -145,7 +145,7 @@ describe('a create', () => {
     const specs = [testSpec(), testSpec(), testSpec()];
     const sandboxes = await Promise.all(specs.map((spec) => manager.create(spec)));
     assert.deepEqual(
-      sandboxes.map(({ state }) => state),
+      sandboxes.map(({ result }) => result.state),
       ['running', 'running', 'running'],
     );
   });
@@ -190,11 +190,11 @@ describe('a destroy', () => {
     const destroys = [manager.destroy(spec.sandboxId), manager.destroy(spec.sandboxId)];
     await new Promise((resolve) => setImmediate(resolve));
     await assert.rejects(manager.create(spec), withCode('sandbox_stopping'));
-    assert.throws(() => manager.target(spec.sandboxId), withCode('sandbox_unreachable', /stopping/));
+    assert.throws(() => manager.target(spec.sandboxId), withCode('sandbox_stopping', /is ending/));
     open();
     assert.deepEqual(await Promise.all(destroys), [true, false]);
     // The id is free again.
-    assert.equal((await manager.create(spec)).state, 'running');
+    assert.equal((await manager.create(spec)).result.state, 'running');
   });
 
   test('of a sandbox that never was answers that there was nothing', async (t) => {
@@ -213,7 +213,8 @@ describe('a destroy', () => {
     fail(new Error('the VMM does not end'));
     await assert.rejects(manager.destroy(spec.sandboxId), withCode('internal', /try again/));
     assert.equal(manager.get(spec.sandboxId).state, 'stopping');
-    assert.equal(JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8')).state, 'stopping');
+    const record = JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8'));
+    assert.equal(record.situation.state, 'stopping');
     delete testHost.failures.destroyGate;
     assert.equal(await manager.destroy(spec.sandboxId), true);
     assert.deepEqual(await testHost.leftovers(), []);
@@ -229,7 +230,7 @@ describe('a VM that dies', () => {
     const record = JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8'));
     const events = manager.watch(AbortSignal.timeout(60_000));
     const gone = untilState(events, spec.sandboxId, 'gone');
-    process.kill(record.vm.process.pid, 'SIGKILL');
+    process.kill(record.situation.vm.process.pid, 'SIGKILL');
     assert.match(await gone, /Its VM ended/);
     assert.throws(() => manager.get(spec.sandboxId), withCode('sandbox_not_found', /Its VM ended/));
     assert.deepEqual(await testHost.leftovers(), []);
@@ -293,17 +294,17 @@ describe('a host agent that starts', () => {
     const testHost = await makeTestHost(t);
     const before = await testHost.start();
     const spec = testSpec({ accessToken: 'secret', envVars: { A: '1' } });
-    const created = await before.manager.create(spec);
+    const { result: created } = await before.manager.create(spec);
     await before.stop();
     const { manager } = await testHost.start();
     assert.deepEqual(manager.get(spec.sandboxId), created);
-    assert.deepEqual(await manager.create(spec), created);
+    assert.deepEqual((await manager.create(spec)).result, created);
     assert.equal((await manager.metrics(spec.sandboxId)).cpuCount, 2);
     // Its end is noticed too.
     const events = manager.watch(AbortSignal.timeout(60_000));
     const gone = untilState(events, spec.sandboxId, 'gone');
     const record = JSON.parse(await readFile(testHost.layout.sandboxRecord(spec.sandboxId), 'utf8'));
-    process.kill(record.vm.process.pid, 'SIGKILL');
+    process.kill(record.situation.vm.process.pid, 'SIGKILL');
     await gone;
     assert.deepEqual(await testHost.leftovers(), []);
   });
@@ -318,10 +319,16 @@ describe('a host agent that starts', () => {
     const recordOf = (id = '') => testHost.layout.sandboxRecord(id);
     const read = async (id = '') => JSON.parse(await readFile(recordOf(id), 'utf8'));
 
-    process.kill((await read(dead)).vm.process.pid, 'SIGKILL');
-    await writeFile(recordOf(starting), JSON.stringify({ ...(await read(starting)), state: 'starting' }));
-    await writeFile(recordOf(stopping), JSON.stringify({ ...(await read(stopping)), state: 'stopping' }));
-    testHost.networks.lost.add((await read(lost)).slot.index);
+    process.kill((await read(dead)).situation.vm.process.pid, 'SIGKILL');
+    await writeFile(
+      recordOf(starting),
+      JSON.stringify({ ...(await read(starting)), situation: { state: 'starting' } }),
+    );
+    await writeFile(
+      recordOf(stopping),
+      JSON.stringify({ ...(await read(stopping)), situation: { state: 'stopping' } }),
+    );
+    testHost.networks.lost.add((await read(lost)).situation.slot.index);
     await writeFile(recordOf(damaged), '{"format":');
     const { manager } = await testHost.start();
     assert.deepEqual(manager.list(), []);
@@ -337,7 +344,7 @@ describe('a host agent that starts', () => {
     const path = testHost.layout.sandboxRecord(spec.sandboxId);
     const record = JSON.parse(await readFile(path, 'utf8'));
     // Nobody listens there.
-    record.slot.hostReachableAddress = '127.255.255.254';
+    record.situation.slot.hostReachableAddress = '127.255.255.254';
     await writeFile(path, JSON.stringify(record));
     const { manager } = await testHost.start({ limits: { takeoverTimeoutMs: 300 } });
     assert.equal(manager.get(spec.sandboxId).state, 'running');

@@ -1,93 +1,203 @@
+import { rm, statfs } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { KeyedMutex, type NestboxPaths } from '@nestbox/kit';
+import type { DiskUsage } from '../storage/disk-usage.ts';
 import type { Template } from '../storage/template-store.ts';
 import { BootGate } from './boot-gate.ts';
-import { bootSandbox } from './boot-sandbox.ts';
-import { recordStopping, removeHoldings } from './clean-up.ts';
-import { requireCapacity } from './host-limits.ts';
+import { diskUsageOf } from './disk-items.ts';
+import { DiskTidier } from './disk-tidier.ts';
+import { endSandbox, vmExited } from './end-sandbox.ts';
+import { forkSandbox } from './fork-sandbox.ts';
+import type { HostState } from './host-state.ts';
 import type { RunningVm } from './lifecycle.ts';
-import { identityFromRecord, isSameSpec, type LiveSandbox } from './live-sandbox.ts';
-import { recoverSandboxes } from './recover.ts';
+import { identityFromRecord, type LiveSandbox } from './live-sandbox.ts';
+import { pauseSandbox } from './pause-sandbox.ts';
+import { PendingCreates, requireSameSpec, waitFor } from './pending-creates.ts';
+import { type Recovered, recoverSandboxes } from './recover.ts';
+import { resumeSandbox } from './resume-sandbox.ts';
+import { RunningVms } from './running-vms.ts';
 import type {
+  ForkCopy,
+  ForkOutcome,
+  SandboxActivity,
   SandboxEvent,
   SandboxInfo,
   SandboxManager,
   SandboxMetrics,
   SandboxSpec,
   SandboxTarget,
+  SnapshotSpec,
   StopOptions,
 } from './sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import { consoleTail, toSandboxError } from './sandbox-error.ts';
+import { toSandboxError } from './sandbox-error.ts';
 import { SandboxTable } from './sandbox-table.ts';
+import { snapshotSandbox, templateKey } from './snapshot-sandbox.ts';
 import { watchForStalls } from './stall-watch.ts';
+import { startCopy, startSandbox } from './start-sandbox.ts';
+import { TemplateSnapshots } from './template-snapshots.ts';
+import { TraceBook, type Traced, type TracedOperation } from './trace.ts';
+import { type WarmOrder, WarmPool } from './warm-pool.ts';
 
-/** Finds again what runs on this host, removes what belongs to no sandbox, and answers the manager of it all. */
-export async function createSandboxManager(context: SandboxContext, paths: NestboxPaths): Promise<SandboxManager> {
+/** Finds again what is on this host, removes what belongs to no sandbox, and answers the manager of it all. */
+export async function createSandboxManager(
+  context: SandboxContext,
+  paths: NestboxPaths,
+  warm: readonly WarmOrder[] = [],
+): Promise<SandboxManager> {
   const recovered = await recoverSandboxes(context, paths);
-  const manager = new HostSandboxes(context);
-  for (const { record, vm, stall } of recovered)
-    manager.adopt(identityFromRecord(record), { state: 'running', vm, stall });
+  const manager = new HostSandboxes(context, warm);
+  for (const sandbox of recovered) manager.adopt(sandbox);
   return manager;
-}
-
-/** A create that others may join and a destroy can end. */
-interface PendingCreate {
-  readonly spec: SandboxSpec;
-  readonly cancel: AbortController;
-  readonly result: Promise<SandboxInfo>;
 }
 
 class HostSandboxes implements SandboxManager {
   readonly #context: SandboxContext;
   readonly #table = new SandboxTable();
-  readonly #creating = new Map<string, PendingCreate>();
-  /** Ends the exit watch of each running VM. */
-  readonly #exitWatches = new Map<string, () => void>();
-  /** One task at a time for each sandbox id. */
   readonly #serial = new KeyedMutex();
-  readonly #gate: BootGate;
+  readonly #creates = new PendingCreates();
+  readonly #traces = new TraceBook();
+  /** Forks and snapshots: they take part in more than one sandbox's or template's turn. */
+  readonly #underWay = new Set<Promise<unknown>>();
+  readonly #host: HostState;
   readonly #stopStallWatch: () => Promise<void>;
   readonly #stopping = new AbortController();
 
-  constructor(context: SandboxContext) {
+  constructor(context: SandboxContext, warm: readonly WarmOrder[]) {
     this.#context = context;
-    this.#gate = new BootGate(context.limits.maxConcurrentBoots);
+    const gate = new BootGate(context.limits.maxConcurrentBoots);
+    const stopping = this.#stopping.signal;
+    const snapshots = new TemplateSnapshots(context, gate, stopping);
+    this.#host = {
+      context,
+      table: this.#table,
+      serial: this.#serial,
+      gate,
+      vms: new RunningVms(context, (sandbox, vm, reason) => vmExited(this.#host, sandbox, vm, reason)),
+      tidier: new DiskTidier(context),
+      snapshots,
+      warm: new WarmPool({ context, gate, snapshots, orders: warm, present: () => this.#table.list(), stopping }),
+      stopping,
+    };
+    this.#table.events.onChange(({ state }) => {
+      if (state === 'gone' || state === 'paused') this.#host.warm.fill();
+    });
     this.#stopStallWatch = watchForStalls(context, () => this.#table.values());
   }
 
-  /** Takes over a sandbox that a host agent before this one started. */
-  adopt(...[identity, lifecycle]: Parameters<SandboxTable['add']>): void {
-    const sandbox = this.#table.add(identity, lifecycle);
+  /** Takes over a sandbox of a host agent before this one. */
+  adopt({ record, lifecycle }: Recovered): void {
+    const sandbox = this.#table.add(identityFromRecord(record), lifecycle);
     if (lifecycle.state !== 'running') return;
-    this.#watchExit(sandbox, lifecycle.vm);
+    this.#host.vms.watch(sandbox, lifecycle.vm);
     if (lifecycle.stall !== undefined) return;
     this.#confirm(sandbox, lifecycle.vm).catch((error: unknown) =>
       this.#context.logger.error({ err: error, sandboxId: sandbox.id }, 'an unreachable sandbox could not be ended'),
     );
   }
 
-  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxInfo> {
-    const { sandboxId } = spec;
-    const pending = this.#creating.get(sandboxId);
-    if (pending !== undefined) {
-      requireSameSpec(pending.spec, spec);
-      return waitFor(pending.result, signal);
+  async prepareTemplates(onPrepare?: (template: Template) => void): Promise<void> {
+    try {
+      await this.#host.snapshots.renewMissing(onPrepare);
+    } finally {
+      this.#host.warm.fill();
     }
+  }
+
+  async create(spec: SandboxSpec, signal?: AbortSignal): Promise<Traced<SandboxInfo>> {
+    const { sandboxId } = spec;
+    const pending = this.#creates.join(spec);
+    if (pending !== undefined) return waitFor(pending, signal);
     const known = this.#table.get(sandboxId);
     if (known !== undefined) {
       requireSameSpec(known.identity.spec, spec);
-      if (known.lifecycle.state === 'running') return known.info;
-      throw new NestboxError('sandbox_stopping', `Sandbox ${sandboxId} is being destroyed.`);
+      const { state } = known.lifecycle;
+      if (state === 'running') return { result: known.info, stages: [] };
+      if (state === 'stopping') throw new NestboxError('sandbox_stopping', `Sandbox ${sandboxId} is being destroyed.`);
+      throw new NestboxError('sandbox_paused', `Sandbox ${sandboxId} is there already, and ${state}.`);
     }
-    if (this.#stopping.signal.aborted) throw new NestboxError('host_unavailable', 'This host agent is stopping.');
+    this.#requireNotStopping();
+    const created = this.#creates.begin(spec, (cancelled) =>
+      this.#serial.run(sandboxId, () =>
+        this.#traces.record(sandboxId, 'create', (trace) => startSandbox(this.#host, spec, cancelled, trace)),
+      ),
+    );
+    return waitFor(created, signal);
+  }
 
-    const cancel = new AbortController();
-    const result = this.#serial
-      .run(sandboxId, () => this.#start(spec, cancel.signal))
-      .finally(() => this.#creating.delete(sandboxId));
-    this.#creating.set(sandboxId, { spec, cancel, result });
-    return waitFor(result, signal);
+  pause(sandboxId: string, { memory }: { readonly memory: boolean }): Promise<Traced<SandboxInfo>> {
+    this.#requireNotStopping();
+    return this.#early(sandboxId, 'pause', (trace, onPaused) =>
+      pauseSandbox(this.#host, sandboxId, { memory, onPaused }, trace),
+    );
+  }
+
+  resume(sandboxId: string, { memory }: { readonly memory: boolean }): Promise<Traced<SandboxInfo>> {
+    this.#requireNotStopping();
+    return this.#early(sandboxId, 'resume', (trace, onRunning) =>
+      resumeSandbox(this.#host, sandboxId, { memory, onRunning }, this.#stopping.signal, trace),
+    );
+  }
+
+  async fork(sandboxId: string, copies: readonly ForkCopy[]): Promise<Traced<readonly ForkOutcome[]>> {
+    this.#requireNotStopping();
+    const forking = this.#traces.record(sandboxId, 'fork', (trace) =>
+      forkSandbox(
+        this.#host,
+        sandboxId,
+        copies,
+        (id) => this.#isTaken(id),
+        async (identity, plan) => {
+          const { spec } = identity;
+          this.#requireNotStopping();
+          // Somebody may have been quicker while the source was copied.
+          if (this.#isTaken(spec.sandboxId))
+            throw new NestboxError('conflict', `There is a sandbox ${spec.sandboxId} already.`);
+          const copy = this.#creates.begin(spec, (cancelled) =>
+            this.#serial.run(spec.sandboxId, () =>
+              this.#traces.record(spec.sandboxId, 'create', (own) =>
+                startCopy(this.#host, identity, plan, cancelled, own),
+              ),
+            ),
+          );
+          return (await copy).result;
+        },
+        trace,
+      ),
+    );
+    return this.#awaitedByStop(forking);
+  }
+
+  async snapshot(sandboxId: string, spec: SnapshotSpec): Promise<Traced<Template>> {
+    this.#requireNotStopping();
+    const snapshotting = this.#traces.record(sandboxId, 'snapshot', async (trace) => {
+      try {
+        return await snapshotSandbox(this.#host, sandboxId, spec, trace);
+      } catch (error) {
+        throw toSandboxError(error, sandboxId);
+      }
+    });
+    return this.#awaitedByStop(snapshotting);
+  }
+
+  async deleteTemplate(idOrName: string): Promise<boolean> {
+    const { templates } = await this.#context.templates.list();
+    const template =
+      templates.find(({ templateId }) => templateId === idOrName) ??
+      templates.find(({ names }) => names.includes(idOrName));
+    if (template === undefined) return false;
+    const { templateId, originSandboxId } = template;
+    if (originSandboxId === undefined)
+      throw new NestboxError('conflict', `The template ${templateId} was built by set-up; only snapshots are deleted.`);
+    const { layout, logger } = this.#context;
+    await this.#serial.run(templateKey(templateId), async () => {
+      // Without it the rest is no template any more; a crash in between leaves what the next start removes.
+      await rm(layout.templateFile(templateId), { force: true });
+      await rm(layout.templateDir(templateId), { recursive: true, force: true });
+    });
+    await this.#host.warm.endOf(templateId);
+    logger.info({ templateId }, 'a snapshot was deleted');
+    return true;
   }
 
   get(sandboxId: string): SandboxInfo {
@@ -99,16 +209,19 @@ class HostSandboxes implements SandboxManager {
   }
 
   async destroy(sandboxId: string): Promise<boolean> {
-    const pending = this.#creating.get(sandboxId);
     const reason = 'It was destroyed while it was starting.';
-    pending?.cancel.abort(new NestboxError('sandbox_stopping', `Sandbox ${sandboxId} is gone: ${reason}`));
+    const pending = this.#creates.cancel(
+      sandboxId,
+      new NestboxError('sandbox_stopping', `Sandbox ${sandboxId} is gone: ${reason}`),
+    );
     const starting = this.#table.get(sandboxId);
     if (starting?.lifecycle.state === 'starting')
       starting.transition({ state: 'stopping', reason, remains: undefined });
     return this.#serial.run(sandboxId, async () => {
       const sandbox = this.#table.get(sandboxId);
-      if (sandbox === undefined) return pending !== undefined;
-      await this.#end(sandbox, 'It was destroyed.');
+      if (sandbox === undefined) return pending;
+      await this.#host.tidier.stop(sandboxId);
+      await endSandbox(this.#host, sandbox, 'It was destroyed.');
       return true;
     });
   }
@@ -130,11 +243,46 @@ class HostSandboxes implements SandboxManager {
     }
   }
 
+  async activity(sandboxId: string, signal?: AbortSignal): Promise<SandboxActivity> {
+    const sandbox = this.#table.require(sandboxId);
+    const { lifecycle, lastActivityMs } = sandbox;
+    if (lifecycle.state !== 'running')
+      return { lastActivityAtMs: lastActivityMs, runningCommands: 0, openConnections: 0 };
+    try {
+      const guest = await lifecycle.vm.guest.activity(signal);
+      const busy = guest.running_processes > 0 || guest.open_connections > 0;
+      return {
+        lastActivityAtMs: busy ? Date.now() : Math.max(lastActivityMs, guest.last_request_at_ms),
+        runningCommands: guest.running_processes,
+        openConnections: guest.open_connections,
+      };
+    } catch (error) {
+      throw toSandboxError(error, sandboxId);
+    }
+  }
+
+  operations(sandboxId: string): readonly TracedOperation[] {
+    return this.#traces.of(sandboxId);
+  }
+
   async templates(): Promise<readonly Template[]> {
     const { templates, damaged } = await this.#context.templates.list();
     for (const { templateId, reason } of damaged)
       this.#context.logger.warn({ templateId, reason }, 'a template cannot be used');
     return templates;
+  }
+
+  warmSandboxIds(templateId: string): readonly string[] {
+    return this.#host.warm.ids(templateId);
+  }
+
+  async diskUsage(): Promise<DiskUsage> {
+    const { layout } = this.#context;
+    const [items, { bavail, blocks, bsize }] = await Promise.all([
+      diskUsageOf(this.#context, this.#table.list()),
+      statfs(layout.sandboxesDir),
+    ]);
+    return { items, freeBytes: bavail * bsize, totalBytes: blocks * bsize };
   }
 
   target(sandboxId: string): SandboxTarget {
@@ -147,21 +295,24 @@ class HostSandboxes implements SandboxManager {
   }
 
   async stop({ destroySandboxes }: StopOptions): Promise<void> {
-    this.#stopping.abort();
-    const creates = [...this.#creating.values()];
-    for (const { cancel } of creates)
-      cancel.abort(new NestboxError('host_unavailable', 'This host agent stopped while the sandbox was starting.'));
-    await Promise.allSettled(creates.map(({ result }) => result));
-    await this.#stopStallWatch();
-    if (destroySandboxes) await this.#destroyAll();
-    for (const stopWatching of this.#exitWatches.values()) stopWatching();
-    this.#exitWatches.clear();
+    const { vms, tidier, snapshots, warm } = this.#host;
+    const reason = new NestboxError('host_unavailable', 'This host agent stopped while the sandbox was starting.');
+    this.#stopping.abort(reason);
+    await this.#creates.cancelAll(reason);
+    await Promise.all([this.#stopStallWatch(), tidier.close(), snapshots.settled(), warm.close()]);
+    // A pause that is under way comes to its end; nothing begins any more.
+    await Promise.all([...this.#table.values()].map(({ id }) => this.#serial.run(id, async () => {})));
+    await Promise.allSettled(this.#underWay);
+    if (destroySandboxes) await this.#destroyRunning();
+    vms.close();
     for (const { lifecycle } of this.#table.values()) if (lifecycle.state === 'running') lifecycle.vm.guest.close();
     this.#table.events.close();
   }
 
-  async #destroyAll(): Promise<void> {
-    const results = await Promise.allSettled(this.#table.list().map(({ sandboxId }) => this.destroy(sandboxId)));
+  /** Paused ones hold nothing of the host but disk, and are there for later. */
+  async #destroyRunning(): Promise<void> {
+    const running = this.#table.list().filter(({ state }) => state !== 'paused');
+    const results = await Promise.allSettled(running.map(({ sandboxId }) => this.destroy(sandboxId)));
     for (const result of results)
       if (result.status === 'rejected')
         this.#context.logger.error(
@@ -170,59 +321,31 @@ class HostSandboxes implements SandboxManager {
         );
   }
 
-  /** The whole of a create. Alone with its sandbox id. */
-  async #start(spec: SandboxSpec, signal: AbortSignal): Promise<SandboxInfo> {
-    const { templates, currentImages, limits, logger } = this.#context;
-    const startedAtMs = performance.now();
-    let begun: LiveSandbox | undefined;
-    try {
-      const [template, images] = await Promise.all([templates.get(spec.templateId), currentImages()]);
-      signal.throwIfAborted();
-      const { templateId, vcpuCount, memoryMib, diskMib } = template;
-      requireCapacity(limits, this.#table.list(), memoryMib);
-      const identity = { spec, templateId, vcpuCount, memoryMib, diskMib, createdAtMs: Date.now() };
-      const sandbox = this.#table.add(identity, { state: 'starting' });
-      begun = sandbox;
-      const vm = await this.#gate.run(() => bootSandbox(this.#context, { identity, template, images }, signal), signal);
-      if (signal.aborted) {
-        // The destroy came when everything was there already.
-        vm.guest.close();
-        await removeHoldings(this.#context, { sandboxId: sandbox.id, vm: vm.handle, slot: vm.slot });
-        throw signal.reason;
-      }
-      sandbox.transition({ state: 'running', vm, stall: undefined });
-      this.#watchExit(sandbox, vm);
-      const bootMs = Math.round(performance.now() - startedAtMs);
-      logger.info({ sandboxId: sandbox.id, templateId, bootMs }, 'a sandbox runs');
-      return sandbox.info;
-    } catch (error) {
-      const known = toSandboxError(error, spec.sandboxId);
-      logger.warn({ err: known, sandboxId: spec.sandboxId }, 'a sandbox could not be created');
-      if (begun !== undefined) this.#table.remove(begun, known.message);
-      throw known;
-    }
-  }
-
-  /** Ends a sandbox that runs, or whose end did not work before. Alone with its sandbox id. */
-  async #end(sandbox: LiveSandbox, reason: string): Promise<void> {
-    if (sandbox.lifecycle.state === 'running') {
-      const remains = sandbox.lifecycle.vm;
-      this.#exitWatches.get(sandbox.id)?.();
-      this.#exitWatches.delete(sandbox.id);
-      sandbox.transition({ state: 'stopping', reason, remains });
-      remains.guest.close();
-      await recordStopping(this.#context, sandbox.id);
-    }
-    const { lifecycle } = sandbox;
-    if (lifecycle.state !== 'stopping') return;
-    const { remains } = lifecycle;
-    try {
-      await removeHoldings(this.#context, { sandboxId: sandbox.id, vm: remains?.handle, slot: remains?.slot });
-    } catch (error) {
-      throw new NestboxError('internal', `Sandbox ${sandbox.id} could not be ended; try again.`, { cause: error });
-    }
-    this.#table.remove(sandbox, lifecycle.reason);
-    this.#context.logger.info({ sandboxId: sandbox.id, reason: lifecycle.reason }, 'a sandbox is gone');
+  /** An operation that answers before its last step, which nobody needs to wait for but the next operation. */
+  #early(
+    sandboxId: string,
+    name: string,
+    operation: (
+      trace: Parameters<Parameters<TraceBook['record']>[2]>[0],
+      done: (info: SandboxInfo) => void,
+    ) => Promise<void>,
+  ): Promise<Traced<SandboxInfo>> {
+    return this.#traces.record(sandboxId, name, (trace) => {
+      const { promise, resolve, reject } = Promise.withResolvers<SandboxInfo>();
+      let answered = false;
+      this.#serial
+        .run(sandboxId, () =>
+          operation(trace, (info) => {
+            answered = true;
+            resolve(info);
+          }),
+        )
+        .catch((error: unknown) => {
+          if (answered) this.#context.logger.error({ err: error, sandboxId }, `what follows a ${name} failed`);
+          reject(toSandboxError(error, sandboxId));
+        });
+      return promise;
+    });
   }
 
   /** A sandbox that was taken over must answer; no start waits for that, since a busy guest may take its time. */
@@ -233,53 +356,32 @@ class HostSandboxes implements SandboxManager {
     } catch (error) {
       if (this.#stopping.signal.aborted) return;
       await this.#serial.run(sandbox.id, async () => {
-        if (sandbox.lifecycle.state !== 'running') return;
+        const { lifecycle } = sandbox;
+        if (lifecycle.state !== 'running' || lifecycle.vm.handle !== vm.handle) return;
         this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest agent no longer answers');
-        await this.#end(sandbox, `After a restart of the host agent its guest did not answer within ${limitMs} ms.`);
+        await endSandbox(
+          this.#host,
+          sandbox,
+          `After a restart of the host agent its guest did not answer within ${limitMs} ms.`,
+        );
       });
     }
   }
 
-  #watchExit(sandbox: LiveSandbox, vm: RunningVm): void {
-    const stopWatching = this.#context.driver.onExit(vm.handle, (reason) => {
-      this.#exitWatches.delete(sandbox.id);
-      this.#vmExited(sandbox, reason).catch((error: unknown) =>
-        this.#context.logger.error({ err: error, sandboxId: sandbox.id }, 'a dead VM could not be cleaned up'),
-      );
-    });
-    this.#exitWatches.set(sandbox.id, stopWatching);
+  async #awaitedByStop<T>(operation: Promise<T>): Promise<T> {
+    this.#underWay.add(operation);
+    try {
+      return await operation;
+    } finally {
+      this.#underWay.delete(operation);
+    }
   }
 
-  async #vmExited(sandbox: LiveSandbox, reason: string): Promise<void> {
-    await this.#serial.run(sandbox.id, async () => {
-      if (sandbox.lifecycle.state !== 'running') return;
-      const tail = await consoleTail(this.#context.layout.sandboxConsole(sandbox.id));
-      await this.#end(
-        sandbox,
-        `Its VM ended: ${reason}${tail === '' ? '' : `\nThe guest's console ends with:\n${tail}`}`,
-      );
-    });
+  #isTaken(sandboxId: string): boolean {
+    return this.#table.get(sandboxId) !== undefined || this.#creates.has(sandboxId) || this.#host.warm.hasId(sandboxId);
   }
-}
 
-function requireSameSpec(known: SandboxSpec, asked: SandboxSpec): void {
-  if (!isSameSpec(known, asked))
-    throw new NestboxError('conflict', `There is a sandbox ${asked.sandboxId} already, created with other settings.`);
-}
-
-/** Ends only the waiting when the caller goes; what is waited for goes on. */
-async function waitFor<T>(result: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return result;
-  const { promise: gone, reject } = Promise.withResolvers<never>();
-  const onAbort = () =>
-    reject(new NestboxError('deadline_exceeded', 'Nobody waits for this sandbox any more.', { cause: signal.reason }));
-  signal.addEventListener('abort', onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  try {
-    return await Promise.race([result, gone]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-    // A failure that comes after its last waiter left has been logged by the create itself.
-    result.catch(() => {});
+  #requireNotStopping(): void {
+    if (this.#stopping.signal.aborted) throw new NestboxError('host_unavailable', 'This host agent is stopping.');
   }
 }

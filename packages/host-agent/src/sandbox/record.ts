@@ -1,9 +1,10 @@
 import { z } from 'zod';
+import { diskSeal } from '../storage/snapshot-manifest.ts';
 
 const processIdentity = z.object({ pid: z.int().positive(), startTicks: z.int().nonnegative() });
 
 const vmHandle = z.object({
-  sandboxId: z.string(),
+  vmId: z.string(),
   vmm: z.enum(['qemu', 'firecracker', 'cloud-hypervisor', 'fake']),
   process: processIdentity,
   runDir: z.string(),
@@ -22,32 +23,57 @@ const networkSlot = z.object({
   hostReachableAddress: z.string(),
 });
 
+const machine = z.object({
+  /** Root disk, top layer first. */
+  layers: z.array(z.string()).min(1),
+  kernelVersion: z.string(),
+  agentDiskHash: z.string(),
+  envdVersion: z.string(),
+});
+
+/** What is true in each state, and only there. */
+const situation = z.discriminatedUnion('state', [
+  /** Half-made: the next start removes it. */
+  z.object({ state: z.literal('starting') }),
+  z.object({ state: z.literal('running'), machine, vm: vmHandle, slot: networkSlot }),
+  z.object({
+    state: z.literal('paused'),
+    machine,
+    /** False: only the disk was kept. */
+    memory: z.boolean(),
+    disk: diskSeal,
+    pausedAtMs: z.int(),
+  }),
+  /** On its way out: the next start removes it. */
+  z.object({ state: z.literal('stopping') }),
+]);
+
 /**
- * `sandbox.json`: all that a host agent needs to find a sandbox again after its predecessor was killed. Written before
- * the VM starts, so that whatever a crash leaves has a record; secrets are in it, so the file is for root alone.
+ * `sandbox.json`: all that a host agent needs to find a sandbox again after its predecessor was killed. Secrets are in it,
+ * so the file is for root alone.
  */
 export const sandboxRecord = z.object({
-  format: z.literal(1),
+  format: z.literal(2),
   sandboxId: z.string(),
   /** What the create asked for: the id or a name. */
   requestedTemplate: z.string(),
   templateId: z.string(),
-  /** `starting` and `stopping` are half-made: the next start removes them. */
-  state: z.enum(['starting', 'running', 'stopping']),
   vcpuCount: z.int().min(1),
   memoryMib: z.int().min(1),
   diskMib: z.int().min(1),
   envVars: z.record(z.string(), z.string()),
   accessToken: z.string().optional(),
   allowInternetAccess: z.boolean(),
+  /** What the template says of its guests; the template may be gone by the time it is needed again. */
+  guest: z.object({
+    envVars: z.record(z.string(), z.string()),
+    defaultUser: z.string(),
+    defaultWorkdir: z.string().optional(),
+  }),
   createdAtMs: z.int(),
-  envdVersion: z.string(),
-  slot: networkSlot,
-  /** The disk with the guest agent, which must stay as long as this VM runs. */
-  agentDiskHash: z.string(),
-  kernelVersion: z.string(),
-  /** Missing until the VMM has been started. */
-  vm: vmHandle.optional(),
+  situation,
 });
 
 export type SandboxRecord = z.infer<typeof sandboxRecord>;
+export type Situation = SandboxRecord['situation'];
+export type GuestSettings = SandboxRecord['guest'];

@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readFile, watch, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
-import { isProcessAlive } from '@nestbox/kit';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isProcessAlive, type NestboxPaths, type ProcessIdentity } from '@nestbox/kit';
 import { z } from 'zod';
-import type { HostLayout } from '../storage/layout.ts';
 import { makeTestHost } from '../testing/test-host.ts';
+import { findProcesses } from '../vmm/processes.ts';
 import { sandboxRecord } from './record.ts';
 
 const DOOMED_HOST = join(import.meta.dirname, '..', 'testing', 'doomed-host.ts');
@@ -21,25 +22,14 @@ const spec = z.object({
 });
 const announcement = z.object({ running: spec, starting: spec });
 
-/** The record is written before the VM starts, and again with its handle. */
-async function recordWithVm(layout: HostLayout, sandboxId: string) {
-  await mkdir(layout.sandboxDir(sandboxId), { recursive: true });
-  const look = async () => {
-    const text = await readFile(layout.sandboxRecord(sandboxId), 'utf8').catch(() => '{}');
-    const record = sandboxRecord.safeParse(JSON.parse(text));
-    return record.success && record.data.vm !== undefined ? record.data : undefined;
-  };
-  const changes = watch(layout.sandboxDir(sandboxId), { signal: AbortSignal.timeout(60_000) });
-  // Asking for the first change begins the watch; what was written before it is seen by looking.
-  let change = changes[Symbol.asyncIterator]().next();
-  for (;;) {
-    const record = await look();
-    if (record !== undefined) {
-      await changes[Symbol.asyncIterator]().return?.();
-      return record;
-    }
-    await change;
-    change = changes[Symbol.asyncIterator]().next();
+/** The VM of a create that does not come to its end, found as a stray is: by what its process carries. */
+async function processOf(paths: NestboxPaths, sandboxId: string): Promise<ProcessIdentity> {
+  const mark = `=${paths.runDir}/${sandboxId}`;
+  for (const endsAt = performance.now() + 60_000; ; ) {
+    const [found] = await findProcesses('environ', (words) => words.some((word) => word.endsWith(mark)));
+    if (found !== undefined) return found.identity;
+    assert.ok(performance.now() < endsAt, 'the VM did not start');
+    await delay(20);
   }
 }
 
@@ -52,17 +42,20 @@ test('after kill -9 of the host agent its running sandbox is found again and its
   t.after(() => doomed.kill('SIGKILL'));
   const [line] = await once(createInterface({ input: doomed.stdout }), 'line');
   const { running, starting } = announcement.parse(JSON.parse(String(line)));
-  const half = await recordWithVm(layout, starting.sandboxId);
-  assert.equal(half.state, 'starting');
+  const half = await processOf(paths, starting.sandboxId);
+  const halfRecord = sandboxRecord.parse(JSON.parse(await readFile(layout.sandboxRecord(starting.sandboxId), 'utf8')));
+  assert.equal(halfRecord.situation.state, 'starting');
   const exited = once(doomed, 'exit');
   doomed.kill('SIGKILL');
   await exited;
-  const whole = sandboxRecord.parse(JSON.parse(await readFile(layout.sandboxRecord(running.sandboxId), 'utf8')));
-  assert.ok(whole.vm !== undefined && isProcessAlive(whole.vm.process), 'the VM outlives its host agent');
-  assert.ok(half.vm !== undefined && isProcessAlive(half.vm.process));
+  const whole = sandboxRecord.parse(
+    JSON.parse(await readFile(layout.sandboxRecord(running.sandboxId), 'utf8')),
+  ).situation;
+  assert.ok(whole.state === 'running' && isProcessAlive(whole.vm.process), 'the VM outlives its host agent');
+  assert.ok(isProcessAlive(half));
   // What else a crash can leave.
   await mkdir(layout.sandboxDir('i00000000000000000000'));
-  await writeFile(layout.sandboxDisk('i00000000000000000000'), 'a disk without a record');
+  await writeFile(join(layout.sandboxDir('i00000000000000000000'), 'disk-00000000.qcow2'), 'a disk without a record');
   await mkdir(layout.sandboxRunDir('i00000000000000000000'));
 
   const { manager } = await testHost.start();
@@ -71,9 +64,9 @@ test('after kill -9 of the host agent its running sandbox is found again and its
     [{ sandboxId: running.sandboxId, state: 'running' }],
   );
   assert.ok(isProcessAlive(whole.vm.process), 'and its processes go on');
-  assert.ok(!isProcessAlive(half.vm.process));
+  assert.ok(!isProcessAlive(half));
   assert.equal((await manager.metrics(running.sandboxId)).cpuCount, 2);
-  assert.equal((await manager.create({ ...running, accessToken: running.accessToken })).state, 'running');
+  assert.equal((await manager.create({ ...running, accessToken: running.accessToken })).result.state, 'running');
   assert.equal(manager.target(running.sandboxId).address, whole.slot.hostReachableAddress);
 
   await manager.destroy(running.sandboxId);

@@ -1,90 +1,127 @@
 import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { NestboxPaths } from '@nestbox/kit';
 import type { VmHandle, VmStatus } from '../vmm/driver.ts';
 import { attempt, removeFiles, removeHoldings } from './clean-up.ts';
-import type { RunningVm } from './lifecycle.ts';
-import type { SandboxRecord } from './record.ts';
+import { removeOtherLayers } from './disk-tidier.ts';
+import { removeOtherSnapshots } from './install-snapshot.ts';
+import type { Lifecycle, RunningVm } from './lifecycle.ts';
+import { identityFromRecord } from './live-sandbox.ts';
+import type { SandboxRecord, Situation } from './record.ts';
+import { removeNextFiles, settleNextFiles } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
+import { recordRunning } from './write-record.ts';
 
-export interface RecoveredSandbox {
+export interface Recovered {
   readonly record: SandboxRecord;
-  readonly vm: RunningVm;
-  readonly stall: string | undefined;
+  readonly lifecycle: Extract<Lifecycle, { state: 'running' | 'paused' }>;
 }
 
-type Survivor = { readonly record: SandboxRecord; readonly handle: VmHandle; readonly status: VmStatus };
+type RunningSituation = Extract<Situation, { state: 'running' }>;
+type PausedSituation = Extract<Situation, { state: 'paused' }>;
+
+interface Survivor {
+  readonly record: SandboxRecord;
+  readonly situation: RunningSituation;
+  readonly status: VmStatus;
+}
 
 /**
- * Finds again what runs, by what is on disk and in the kernel, and removes everything else: half-made sandboxes, dead VMs,
- * VMMs, networks and folders that belong to no sandbox. VMs first, since their disks and networks go after them.
+ * Finds again what runs and what is paused, by what is on disk and in the kernel, and removes everything else: half-made
+ * sandboxes, dead VMs, VMMs, networks and folders that belong to no sandbox. VMs first, since their disks and networks go
+ * after them. What a crash interrupted is as it was before, or as it was to be; the log says which.
  */
-export async function recoverSandboxes(context: SandboxContext, paths: NestboxPaths): Promise<RecoveredSandbox[]> {
-  const { records, driver, networks, logger } = context;
+export async function recoverSandboxes(context: SandboxContext, paths: NestboxPaths): Promise<Recovered[]> {
+  const { records, driver, networks, layout, logger } = context;
   const { records: found, damaged } = await records.list();
   for (const { sandboxId, reason } of damaged)
     logger.error({ sandboxId, reason }, 'a sandbox has no usable record; what is left of it is removed');
 
   const looked = await Promise.all(found.map(({ record }) => lookAt(context, record)));
-  const survivors = looked.filter((entry) => 'handle' in entry);
+  const survivors = looked.filter((entry) => 'status' in entry);
+  const paused = looked.filter((entry) => 'paused' in entry);
   const dead = looked.filter((entry) => 'why' in entry);
 
   for (const { record, why } of dead) {
     logger.warn({ sandboxId: record.sandboxId, why }, 'a sandbox did not survive and is removed');
-    const { vm } = record;
-    if (vm !== undefined) await attempt(context, record.sandboxId, 'ending the VM', () => driver.destroy(vm));
+    const { situation } = record;
+    if (situation.state === 'running')
+      await attempt(context, record.sandboxId, 'ending the VM', () => driver.destroy(situation.vm));
   }
-  const strays = await driver.removeStrays(survivors.map(({ handle }) => handle));
-  const report = await networks.reconcile(survivors.map(({ record }) => record.slot.index));
+  const strays = await driver.removeStrays(survivors.map(({ situation }) => situation.vm));
+  const report = await networks.reconcile(survivors.map(({ situation }) => situation.slot.index));
   for (const { record } of dead) await removeFiles(context, record.sandboxId);
   for (const { sandboxId } of damaged) await removeFiles(context, sandboxId);
   const runDirs = await removeOrphanRunDirs(context, paths, new Set(survivors.map(({ record }) => record.sandboxId)));
+  await rm(layout.transitDir, { recursive: true, force: true });
+  await removeLeftTemplates(context);
 
   const lost = new Set(report.lost);
   const attached = await Promise.all(survivors.map((survivor) => attach(context, survivor, lost)));
-  const recovered = attached.filter((entry) => entry !== undefined);
-  const removed = dead.length + damaged.length + survivors.length - recovered.length;
-  if (removed + recovered.length + strays.length + report.removed.length + runDirs.length > 0)
+  const running = attached.filter((entry) => entry !== undefined);
+  const kept = await Promise.all(paused.map((entry) => keepPaused(context, entry)));
+  const removed = dead.length + damaged.length + survivors.length - running.length;
+  if (removed + running.length + kept.length + strays.length + report.removed.length + runDirs.length > 0)
     logger.info(
-      { running: recovered.length, removed, strayVmms: strays, networks: report.removed, runDirs },
+      {
+        running: running.length,
+        paused: kept.length,
+        removed,
+        strayVmms: strays,
+        networks: report.removed,
+        runDirs,
+      },
       'found what the last host agent left',
     );
-  return recovered;
+  return [...running, ...kept];
 }
 
-async function lookAt(
-  { driver, logger }: SandboxContext,
-  record: SandboxRecord,
-): Promise<Survivor | { readonly record: SandboxRecord; readonly why: string }> {
-  const { vm: handle } = record;
-  if (handle === undefined || record.state !== 'running') return { record, why: `it was ${record.state}` };
+type Looked =
+  | Survivor
+  | { readonly record: SandboxRecord; readonly paused: PausedSituation }
+  | { readonly record: SandboxRecord; readonly why: string };
+
+async function lookAt({ driver, logger }: SandboxContext, record: SandboxRecord): Promise<Looked> {
+  const { situation, sandboxId } = record;
+  if (situation.state === 'paused') return { record, paused: situation };
+  if (situation.state !== 'running') return { record, why: `it was ${situation.state}` };
   try {
-    const status = await driver.status(handle);
-    return status.state === 'gone' ? { record, why: status.reason } : { record, handle, status };
+    const status = await driver.status(situation.vm);
+    return status.state === 'gone' ? { record, why: status.reason } : { record, situation, status };
   } catch (error) {
     // A VMM that lives but does not answer: its guest's agent decides.
-    logger.warn({ err: error, sandboxId: record.sandboxId }, 'a VMM does not say how its VM is');
-    return { record, handle, status: { state: 'running' } };
+    logger.warn({ err: error, sandboxId }, 'a VMM does not say how its VM is');
+    return { record, situation, status: { state: 'running' } };
   }
 }
 
 /** Makes the guest reachable again. Undefined when that is not possible: then it has been removed. */
 async function attach(
   context: SandboxContext,
-  { record, handle, status }: Survivor,
+  { record, situation, status }: Survivor,
   lostSlots: ReadonlySet<number>,
-): Promise<RecoveredSandbox | undefined> {
-  const { driver, networks, logger } = context;
-  const { sandboxId, slot } = record;
+): Promise<Recovered | undefined> {
+  const { driver, networks, logger, layout } = context;
+  const { sandboxId } = record;
+  const { vm: handle, slot } = situation;
   const guest = context.guestClient({ address: slot.hostReachableAddress, accessToken: record.accessToken });
-  const vm: RunningVm = { handle, slot, guest, envdVersion: record.envdVersion };
   try {
     if (lostSlots.has(slot.index)) throw new Error('its network is gone');
     await networks.setInternetAccess(slot, record.allowInternetAccess);
-    if (status.state === 'stalled') return { record, vm, stall: status.reason };
+    await settleNextFiles(context, sandboxId);
+    await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
+    await rm(layout.sandboxPauseDir(sandboxId), { recursive: true, force: true });
+    const layers = await presentLayers(context, handle, situation.machine.layers);
+    const vm: RunningVm = { handle, slot, guest, machine: { ...situation.machine, layers } };
+    await recordRunning(context, identityFromRecord(record), vm);
+    await removeOtherLayers(layout.sandboxDir(sandboxId), layers);
+    if (status.state === 'stalled') return { record, lifecycle: { state: 'running', vm, stall: status.reason } };
     // Only a host agent that died in the middle of something leaves a guest paused.
-    if (status.state === 'paused') await driver.resume(handle);
-    return { record, vm, stall: undefined };
+    if (status.state === 'paused') {
+      logger.warn({ sandboxId }, 'a sandbox stood still, since the last host agent ended in the middle; it goes on');
+      await driver.resume(handle);
+    }
+    return { record, lifecycle: { state: 'running', vm, stall: undefined } };
   } catch (error) {
     guest.close();
     logger.warn({ err: error, sandboxId }, 'a sandbox that was running cannot be taken over and is removed');
@@ -92,6 +129,49 @@ async function attach(
       removeHoldings(context, { sandboxId, vm: handle, slot }),
     );
     return undefined;
+  }
+}
+
+/** A host agent that ended right after it gave the VM a new layer did not come to write that down. */
+async function presentLayers(
+  { driver }: SandboxContext,
+  handle: VmHandle,
+  recorded: readonly string[],
+): Promise<readonly string[]> {
+  // A VMM that does not answer may have done so before; its guest decides whether the sandbox lives.
+  const path = await driver.rootDiskPath(handle).catch(() => undefined);
+  if (path === undefined) return recorded;
+  const top = basename(path);
+  return top === recorded[0] ? recorded : [top, ...recorded];
+}
+
+/** Removes what a resume or a pause that did not come to its end has left beside it. */
+async function keepPaused(
+  context: SandboxContext,
+  { record, paused }: { readonly record: SandboxRecord; readonly paused: PausedSituation },
+): Promise<Recovered> {
+  const { layout } = context;
+  const { sandboxId } = record;
+  const { machine, memory, disk, pausedAtMs } = paused;
+  await attempt(context, sandboxId, 'clearing up after a crash', async () => {
+    await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
+    await removeNextFiles(context, sandboxId);
+    await removeOtherLayers(layout.sandboxDir(sandboxId), machine.layers);
+  });
+  return { record, lifecycle: { state: 'paused', paused: { machine, memory, disk, pausedAtMs } } };
+}
+
+/** Templates without their file are snapshots that were not finished, or not quite deleted. */
+async function removeLeftTemplates(context: SandboxContext): Promise<void> {
+  const { layout, templates } = context;
+  const { templates: known, damaged } = await templates.list();
+  const complete = new Map(known.map(({ templateId, snapshot }) => [templateId, snapshot]));
+  const kept = new Set([...complete.keys(), ...damaged.map(({ templateId }) => templateId)]);
+  for (const name of await readdir(layout.templatesDir).catch(() => [])) {
+    await attempt(context, name, 'removing what is left of a template', async () => {
+      if (!kept.has(name)) await rm(layout.templateDir(name), { recursive: true, force: true });
+      else if (complete.has(name)) await removeOtherSnapshots(layout.templateDir(name), complete.get(name));
+    });
   }
 }
 

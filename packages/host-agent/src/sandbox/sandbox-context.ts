@@ -1,12 +1,14 @@
 import type { Logger } from '@nestbox/kit';
 import type { GuestClientFactory } from '../guest/guest-client.ts';
 import type { SandboxNetworks } from '../network/network.ts';
+import type { DiskLayers } from '../storage/disk-layers.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
 import type { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import type { TemplateStore } from '../storage/template-store.ts';
 import type { VmDriver } from '../vmm/driver.ts';
 import type { HostLimits } from './host-limits.ts';
+import type { ImageGuard } from './image-guard.ts';
 import type { SandboxRecord } from './record.ts';
 
 /** The rooms that the manager composes. */
@@ -16,9 +18,22 @@ export interface SandboxContext {
   readonly layout: HostLayout;
   readonly records: SandboxRecordStore<SandboxRecord>;
   readonly templates: TemplateStore;
+  readonly diskLayers: DiskLayers;
+  readonly imageGuard: ImageGuard;
   /** Throws NestboxError not_set_up. */
   readonly currentImages: () => Promise<CurrentImages>;
   readonly guestClient: GuestClientFactory;
+  readonly traffic: SandboxTraffic;
   readonly limits: HostLimits;
+  /** False: every create boots. */
+  readonly useSnapshots: boolean;
   readonly logger: Logger;
+}
+
+/** What passes to sandboxes from outside. */
+export interface SandboxTraffic {
+  /** Lets in nothing more, and resolves when what is under way has ended or had its time. */
+  drain(sandboxId: string): Promise<void>;
+  /** Lets traffic in again. */
+  admit(sandboxId: string): void;
 }

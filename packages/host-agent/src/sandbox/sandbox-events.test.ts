@@ -14,6 +14,7 @@ function info(sandboxId: string, state: SandboxInfo['state'] = 'running'): Sandb
     createdAtMs: 0,
     envdVersion: '',
     reason: undefined,
+    pausedMemory: false,
   };
 }
 

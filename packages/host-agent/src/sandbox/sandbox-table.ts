@@ -1,6 +1,7 @@
 import { NestboxError } from '@nestbox/contract';
 import type { Lifecycle, RunningVm } from './lifecycle.ts';
 import { LiveSandbox, type SandboxIdentity } from './live-sandbox.ts';
+import { requireRunningVm } from './require-state.ts';
 import type { SandboxInfo } from './sandbox.ts';
 import { SandboxEvents } from './sandbox-events.ts';
 
@@ -56,17 +57,9 @@ export class SandboxTable {
     );
   }
 
-  /** Throws besides: sandbox_unreachable when it does not run (yet, or any more), host_disk_full when it stands still. */
+  /** Throws besides what `requireRunningVm` does. */
   requireRunning(sandboxId: string): { readonly sandbox: LiveSandbox; readonly vm: RunningVm } {
     const sandbox = this.require(sandboxId);
-    const { lifecycle } = sandbox;
-    if (lifecycle.state !== 'running')
-      throw new NestboxError('sandbox_unreachable', `Sandbox ${sandboxId} is ${lifecycle.state}.`);
-    if (lifecycle.stall !== undefined)
-      throw new NestboxError(
-        'host_disk_full',
-        `Sandbox ${sandboxId} stands still until the host's disk has room again: ${lifecycle.stall}`,
-      );
-    return { sandbox, vm: lifecycle.vm };
+    return { sandbox, vm: requireRunningVm(sandbox) };
   }
 }

@@ -1,4 +1,7 @@
+import type { NestboxError } from '@nestbox/contract';
+import type { DiskUsage } from '../storage/disk-usage.ts';
 import type { Template } from '../storage/template-store.ts';
+import type { Traced, TracedOperation } from './trace.ts';
 
 /** What a create asks for. Two creates with one id must ask for the same, else the second is a conflict. */
 export interface SandboxSpec {
@@ -12,7 +15,7 @@ export interface SandboxSpec {
   readonly allowInternetAccess: boolean;
 }
 
-export type SandboxState = 'starting' | 'running' | 'stopping' | 'gone';
+export type SandboxState = 'starting' | 'running' | 'pausing' | 'paused' | 'resuming' | 'stopping' | 'gone';
 
 /** What the host tells about a sandbox: no secrets, no paths. */
 export interface SandboxInfo {
@@ -26,6 +29,29 @@ export interface SandboxInfo {
   readonly envdVersion: string;
   /** Why it is gone, or why a running one stands still; in plain words. */
   readonly reason: string | undefined;
+  /** Of a paused one: its memory was kept. */
+  readonly pausedMemory: boolean;
+}
+
+/** A copy that a fork is to make. */
+export interface ForkCopy {
+  readonly sandboxId: string;
+  readonly accessToken: string | undefined;
+}
+
+export type ForkOutcome = { readonly sandbox: SandboxInfo } | { readonly error: NestboxError };
+
+/** The template that a snapshot becomes. One that is there under this id is replaced. */
+export interface SnapshotSpec {
+  readonly templateId: string;
+  readonly names: readonly string[];
+}
+
+export interface SandboxActivity {
+  /** Milliseconds since the epoch; now while something is under way. */
+  readonly lastActivityAtMs: number;
+  readonly runningCommands: number;
+  readonly openConnections: number;
 }
 
 /** First the complete list, then each change. A slow watcher gets the newest state of a sandbox, not each one between. */
@@ -54,7 +80,7 @@ export interface SandboxTarget {
 }
 
 export interface StopOptions {
-  /** False (default for a restart): VMs go on running and are found again by the next host agent. */
+  /** False (default for a restart): VMs go on running and are found again by the next host agent. Paused ones stay anyway. */
   readonly destroySandboxes: boolean;
 }
 
@@ -66,10 +92,37 @@ export interface SandboxManager {
   /**
    * Answers when the guest agent is ready and initialised. Repeating it joins the create under way, or answers the
    * running sandbox. The create belongs to the host, not to the caller: `signal` ends only the waiting for it.
-   * Throws conflict (other spec under this id), sandbox_stopping, template_not_found, host_capacity, host_disk_full,
-   * boot_timeout, vm_died, not_set_up.
+   * Throws conflict (other spec under this id), sandbox_stopping, sandbox_paused, template_not_found, host_capacity,
+   * host_disk_full, boot_timeout, vm_died, not_set_up.
    */
-  create(spec: SandboxSpec, signal?: AbortSignal): Promise<SandboxInfo>;
+  create(spec: SandboxSpec, signal?: AbortSignal): Promise<Traced<SandboxInfo>>;
+  /**
+   * Writes a running sandbox to the disk and ends its VM; `memory: false` keeps the disk alone. Answers when it is safe on
+   * the disk. When that fails the sandbox goes on running. Throws sandbox_not_found, sandbox_paused, sandbox_unreachable
+   * (it does not run), host_disk_full, snapshot_limit, vm_died (then it is gone).
+   */
+  pause(sandboxId: string, options: { readonly memory: boolean }): Promise<Traced<SandboxInfo>>;
+  /**
+   * Answers when the guest agent of a paused sandbox is ready again; a running one is answered as it is. `memory: false`
+   * boots from the disk and forgets the memory. When it fails the sandbox stays paused. Throws sandbox_not_found,
+   * snapshot_damaged, snapshot_incompatible, host_capacity, host_disk_full, and what a create throws.
+   */
+  resume(sandboxId: string, options: { readonly memory: boolean }): Promise<Traced<SandboxInfo>>;
+  /**
+   * Makes copies of a running sandbox, which stands still for a moment only. Outcomes are in the order of the copies. Throws
+   * sandbox_not_found, sandbox_paused, sandbox_unreachable, conflict (the id of a copy is taken), host_disk_full; then there
+   * are no copies.
+   */
+  fork(sandboxId: string, copies: readonly ForkCopy[]): Promise<Traced<readonly ForkOutcome[]>>;
+  /** Makes a template of a running sandbox, memory included. Throws as `fork` does, and snapshot_limit. */
+  snapshot(sandboxId: string, spec: SnapshotSpec): Promise<Traced<Template>>;
+  /** Sandboxes made of it keep what they need. False when there is no such template. Throws conflict for one that was built. */
+  deleteTemplate(idOrName: string): Promise<boolean>;
+  /**
+   * Makes the memory snapshots that templates of this host lack, one after another, then the VMs that are to wait. Calls back
+   * before each snapshot.
+   */
+  prepareTemplates(onPrepare?: (template: Template) => void): Promise<void>;
   /** Throws sandbox_not_found, with the reason when the sandbox was here not long ago. */
   get(sandboxId: string): SandboxInfo;
   list(): readonly SandboxInfo[];
@@ -80,7 +133,14 @@ export interface SandboxManager {
   /** Calls back at once for each change, for what lives in this process; returns the undo. The listener must not throw. */
   onChange(listener: (sandbox: SandboxInfo) => void): () => void;
   metrics(sandboxId: string, signal?: AbortSignal): Promise<SandboxMetrics>;
+  /** What tells an idle sandbox from a busy one. Of one that does not run: its last activity. */
+  activity(sandboxId: string, signal?: AbortSignal): Promise<SandboxActivity>;
+  /** Where the time of a sandbox's latest operations went, newest first. */
+  operations(sandboxId: string): readonly TracedOperation[];
   templates(): Promise<readonly Template[]>;
+  /** Ids of restored VMs that wait for a create of this template; a create under such an id gets that VM. */
+  warmSandboxIds(templateId: string): readonly string[];
+  diskUsage(): Promise<DiskUsage>;
   /** Throws what the proxy answers: sandbox_not_found, sandbox_unreachable (not running yet or any more), host_disk_full. */
   target(sandboxId: string): SandboxTarget;
   /** Milliseconds since the epoch of the last traffic through the proxy: now while there is some, at first the create. */

@@ -39,13 +39,21 @@ function tableWithOne() {
   const spec = testSpec();
   const { sandboxId } = spec;
   const sandbox = table.add(
-    { spec, templateId: 't', vcpuCount: 1, memoryMib: 1, diskMib: 1, createdAtMs: 0 },
+    {
+      spec,
+      templateId: 't',
+      vcpuCount: 1,
+      memoryMib: 1,
+      diskMib: 1,
+      guest: { envVars: {}, defaultUser: 'user' },
+      createdAtMs: 0,
+    },
     {
       state: 'running',
       stall: undefined,
       vm: {
         handle: {
-          sandboxId,
+          vmId: sandboxId,
           vmm: 'fake',
           process: { pid: 1, startTicks: 0 },
           runDir: '/nonexistent/x',
@@ -60,7 +68,7 @@ function tableWithOne() {
           hostReachableAddress: '127.0.0.1',
         },
         guest: createGuestClient({ address: '127.0.0.1', accessToken: undefined }),
-        envdVersion: '0',
+        machine: { layers: ['disk-00000000.qcow2'], kernelVersion: 'k', agentDiskHash: 'a', envdVersion: '0' },
       },
     },
   );

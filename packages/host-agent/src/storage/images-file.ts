@@ -27,6 +27,13 @@ export const templateFile = z.object({
   defaultWorkdir: z.string().optional(),
   envVars: z.record(z.string(), z.string()),
   createdAtMs: z.int(),
+  /** Folder beside this file with a state to restore. Missing: sandboxes boot. */
+  snapshot: z
+    .string()
+    .regex(/^snapshot-[0-9a-f]{8}$/)
+    .optional(),
+  /** The sandbox that this is a snapshot of; missing for a template that was built. */
+  originSandboxId: z.string().optional(),
 });
 
 export type TemplateFile = z.infer<typeof templateFile>;

@@ -19,10 +19,17 @@ export function hostLayout(paths: NestboxPaths) {
     templateDir: (templateId: string) => join(stateDir, 'templates', templateId),
     templateFile: (templateId: string) => join(stateDir, 'templates', templateId, 'template.json'),
     templateRootfs: (templateId: string) => join(stateDir, 'templates', templateId, 'rootfs.ext4'),
+    /** A machine folder with the template's state; template.json names the one that counts. */
+    templateSnapshotDir: (templateId: string, name: string) => join(stateDir, 'templates', templateId, name),
+    /** Machine folders on their way: of a fork until its copies run, of a snapshot until its template is complete. */
+    transitDir: join(stateDir, 'transit'),
     sandboxesDir: join(stateDir, 'sandboxes'),
     sandboxDir: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId),
     sandboxRecord: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'sandbox.json'),
-    sandboxDisk: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'disk.qcow2'),
+    /** The saved state of a paused sandbox: pages, devices, manifest. */
+    sandboxPauseDir: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'pause'),
+    /** Such a state while it is written. */
+    sandboxPauseDraft: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'pause.new'),
     sandboxConsole: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'console.log'),
     sandboxRunDir: (sandboxId: string) => join(runDir, sandboxId),
     cacheDir: join(stateDir, 'cache'),

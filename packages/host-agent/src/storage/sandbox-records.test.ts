@@ -63,7 +63,7 @@ test('removing a sandbox removes its whole folder, and again is fine', async (t)
   const layout = await temporaryState(t);
   const store = new SandboxRecordStore(layout, schema);
   await store.write('i1', { state: 'running', slot: 1 });
-  await writeFile(layout.sandboxDisk('i1'), 'disk');
+  await writeFile(join(layout.sandboxDir('i1'), 'disk-00000000.qcow2'), 'disk');
   await store.remove('i1');
   await store.remove('i1');
   await assert.rejects(access(layout.sandboxDir('i1')));

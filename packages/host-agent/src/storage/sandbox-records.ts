@@ -1,6 +1,6 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { writeFileAtomic } from '@nestbox/kit';
+import { replaceFile, writeFileAtomic } from '@nestbox/kit';
 import type { z } from 'zod';
 import { mapDiskFull } from './disk-space.ts';
 import { errnoOf } from './errno.ts';
@@ -37,12 +37,17 @@ export class SandboxRecordStore<T> {
     this.#schema = schema;
   }
 
-  /** Makes the sandbox's folder when it is not there. Throws NestboxError host_disk_full. */
-  async write(sandboxId: string, record: T): Promise<void> {
+  /**
+   * Makes the sandbox's folder when it is not there. `durable: false` survives the end of this process, not that of the
+   * machine: enough for a VM, which does not survive that either. Throws NestboxError host_disk_full.
+   */
+  async write(sandboxId: string, record: T, { durable = true } = {}): Promise<void> {
     this.#requirePlainId(sandboxId);
+    const text = `${JSON.stringify(record, undefined, 2)}\n`;
+    const path = this.#layout.sandboxRecord(sandboxId);
     try {
       await mkdir(this.#layout.sandboxDir(sandboxId), { recursive: true, mode: 0o700 });
-      await writeFileAtomic(this.#layout.sandboxRecord(sandboxId), `${JSON.stringify(record, undefined, 2)}\n`);
+      await (durable ? writeFileAtomic(path, text) : replaceFile(path, text));
     } catch (error) {
       throw mapDiskFull(error);
     }

@@ -11,7 +11,7 @@ const paths = { stateDir, runDir, instance };
 const networks = new LoopbackNetworks();
 let mood = '';
 const driver = testDriver(paths, networks, (address) => tinyAgentCommand(address, mood));
-const host = await startHostAgent({ paths, logger: TEST_LOGGER, driver, networks });
+const host = await startHostAgent({ paths, logger: TEST_LOGGER, driver, networks, useSnapshots: false });
 const running = testSpec({ accessToken: 'secret' });
 await host.manager.create(running);
 mood = 'deaf';

@@ -3,9 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { resolvePaths } from '@nestbox/kit';
 import { packCpio } from '../image/cpio.ts';
+import { createBlankImage } from '../memory/memory-image.ts';
 import { currentImages } from '../storage/images-file.ts';
 import { hostLayout } from '../storage/layout.ts';
 import type { VmSpec } from '../vmm/driver.ts';
+
+const MEMORY_MIB = 192;
 
 /** Why no VM can be booted here; undefined when one can. */
 export async function whyNoVm(): Promise<string | undefined> {
@@ -21,7 +24,7 @@ async function readImages() {
   return currentImages.parse(JSON.parse(await readFile(hostLayout(resolvePaths()).currentImages, 'utf8')));
 }
 
-export type GuestMode = 'idle' | 'silent' | 'panic' | 'reboot' | 'poweroff' | 'flood' | 'write';
+export type GuestMode = 'idle' | 'silent' | 'panic' | 'reboot' | 'poweroff' | 'flood' | 'write' | 'count';
 
 /**
  * Folders and specs for tests of the driver: the installed kernel with a first program of ours, which replaces the one of the
@@ -49,23 +52,26 @@ export async function createDriverBench() {
     cacheDir: join(folder, 'cache'),
     async createSpec(mode: GuestMode = 'idle', overrides: Partial<VmSpec> = {}): Promise<VmSpec> {
       count += 1;
-      const sandboxId = `i${mode}${count}`;
-      const runDir = join(runRoot, sandboxId);
-      const diskPath = join(folder, `${sandboxId}.raw`);
+      const vmId = `i${mode}${count}`;
+      const runDir = join(runRoot, vmId);
+      const diskPath = join(folder, `${vmId}.raw`);
       await mkdir(runDir);
+      const memoryPath = join(folder, `${vmId}.memory`);
+      await createBlankImage(memoryPath, MEMORY_MIB * 2 ** 20);
       await writeFile(diskPath, '');
       await truncate(diskPath, 16 * 1024 * 1024);
       return {
-        sandboxId,
+        vmId,
         vcpuCount: 1,
-        memoryMib: 192,
+        memoryMib: MEMORY_MIB,
+        memoryPath,
         kernelPath,
         initrdPath,
         kernelArgs: [`nestbox-test=${mode}`],
         disks: [{ path: diskPath, format: 'raw', readOnly: false }],
         network: { netnsName: undefined, tapName: 'tap0', guestMac: '02:fc:00:00:00:05' },
         runDir,
-        consolePath: join(folder, `${sandboxId}.log`),
+        consolePath: join(folder, `${vmId}.log`),
         ...overrides,
       };
     },

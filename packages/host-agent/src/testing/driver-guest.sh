@@ -22,6 +22,18 @@ case "$mode" in
   # After a while, so that the driver has returned from its start.
   reboot) sleep 3 && busybox reboot -f ;;
   poweroff) sleep 3 && busybox poweroff -f ;;
+  count)
+    # Goes on counting wherever it is restored; each number is on the disk when it is on the console.
+    load_drivers
+    number=0
+    while :; do
+      number=$((number + 1))
+      echo "$number" | busybox dd of=/dev/vda bs=512 conv=sync,fsync 2>/dev/null
+      read -r stored </dev/vda
+      echo "test: $number $stored"
+      busybox sleep 0.1
+    done
+    ;;
   flood) while :; do echo 'a line with which the guest means to fill the disk of its host'; done ;;
   write)
     load_drivers

@@ -1,19 +1,33 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { newSandboxId } from '@nestbox/contract';
-import { createLogger, type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { createLogger, type Logger, type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { createGuestClient } from '../guest/guest-client.ts';
 import { type HostAgent, type HostAgentConfig, startHostAgent } from '../host-agent.ts';
+import { readCurrentImages } from '../sandbox/current-images.ts';
+import { resolveHostLimits } from '../sandbox/host-limits.ts';
+import { ImageGuard } from '../sandbox/image-guard.ts';
+import { type SandboxRecord, type Situation, sandboxRecord } from '../sandbox/record.ts';
 import type { SandboxSpec } from '../sandbox/sandbox.ts';
+import type { SandboxContext } from '../sandbox/sandbox-context.ts';
+import { DiskLayers } from '../storage/disk-layers.ts';
+import type { TemplateFile } from '../storage/images-file.ts';
 import { type HostLayout, hostLayout } from '../storage/layout.ts';
-import type { VmDriver, VmSpec } from '../vmm/driver.ts';
-import { createFakeDriver, type FakeFailures, type FakeVmCommand } from '../vmm/fake/fake-driver.ts';
+import { SandboxRecordStore } from '../storage/sandbox-records.ts';
+import { TemplateStore } from '../storage/template-store.ts';
+import type { VmDriver, VmFeatures, VmMachine } from '../vmm/driver.ts';
+import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
+import type { FakeFailures, FakeVmCommand } from '../vmm/fake/fake-options.ts';
+import { fakeRunFiles } from '../vmm/fake/fake-state.ts';
 import { findProcesses } from '../vmm/processes.ts';
 import { LoopbackNetworks } from './loopback-networks.ts';
 
 export const TEST_LOGGER = createLogger({ level: process.env.TEST_LOG === undefined ? 'silent' : 'debug' });
+
+export const TEST_TEMPLATE_ID = 'base00000000000000t1';
 
 /** A state folder with a template, and what a host agent on it needs; everything goes with the test. */
 export interface TestHost {
@@ -21,14 +35,29 @@ export interface TestHost {
   readonly layout: HostLayout;
   readonly networks: LoopbackNetworks;
   readonly failures: FakeFailures;
+  /** In place of what the fake driver says of itself. */
+  readonly features: { -readonly [F in keyof VmFeatures]?: boolean };
   /** What the next VMs' agents do wrong (tiny-agent.ts). */
   readonly agent: { mood: string };
   start(config?: Partial<HostAgentConfig>): Promise<HostAgent>;
+  /** The rooms, for tests of what the manager composes without a manager. */
+  context(): SandboxContext;
+  record(sandboxId: string): Promise<SandboxRecord>;
+  /** The VM of a sandbox whose record says that it runs. */
+  running(sandboxId: string): Promise<Extract<Situation, { state: 'running' }>>;
+  /** Names in a sandbox's folder, in order; those of the pause's state as `pause/name`. */
+  files(sandboxId: string): Promise<string[]>;
+  /** What a running guest has in its memory; a test may change it. */
+  memoryOf(sandboxId: string): { read(): Promise<string>; write(text: string): Promise<void> };
+  /** What the guest agent of a sandbox was asked, over all its VMs' lives. */
+  asked(sandboxId: string): Promise<string[]>;
   /** Processes, networks and files that are there. Empty when nothing is left. */
   leftovers(): Promise<string[]>;
 }
 
 const TINY_AGENT = join(import.meta.dirname, 'tiny-agent.ts');
+/** A restored VM's agent listens already. */
+const RESTORED_SIGN = 'agent: listens';
 
 export async function makeTestHost(t: TestContext, command = tinyAgentCommand): Promise<TestHost> {
   const root = await mkdtemp(join(tmpdir(), 'nestbox-host-'));
@@ -38,6 +67,7 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
   await writeTestImages(layout);
   const networks = new LoopbackNetworks();
   const failures: FakeFailures = {};
+  const features: TestHost['features'] = {};
   const agent = { mood: '' };
   const hosts: HostAgent[] = [];
   t.after(async () => {
@@ -45,17 +75,63 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
     await makeDriver().removeStrays([]);
     await rm(root, { recursive: true, force: true });
   });
-  const makeDriver = () => testDriver(paths, networks, (address) => command(address, agent.mood), failures);
+  const makeDriver = () => testDriver(paths, networks, (address) => command(address, agent.mood), failures, features);
+  const record = async (sandboxId: string) =>
+    sandboxRecord.parse(JSON.parse(await readFile(layout.sandboxRecord(sandboxId), 'utf8')));
   return {
     paths,
     layout,
     networks,
     failures,
+    features,
     agent,
+    record,
     async start(config = {}) {
-      const host = await startHostAgent({ paths, logger: TEST_LOGGER, driver: makeDriver(), networks, ...config });
+      const host = await startHostAgent({
+        paths,
+        logger: TEST_LOGGER,
+        driver: makeDriver(),
+        networks,
+        // The snapshots of templates have tests of their own.
+        useSnapshots: false,
+        ...config,
+      });
       hosts.push(host);
       return host;
+    },
+    context: () => ({
+      driver: makeDriver(),
+      networks,
+      layout,
+      records: new SandboxRecordStore(layout, sandboxRecord),
+      templates: new TemplateStore(layout),
+      currentImages: () => readCurrentImages(layout),
+      diskLayers: new DiskLayers(),
+      imageGuard: new ImageGuard(),
+      guestClient: createGuestClient,
+      traffic: { drain: async () => {}, admit: () => {} },
+      useSnapshots: true,
+      limits: resolveHostLimits(),
+      logger: TEST_LOGGER,
+    }),
+    async running(sandboxId) {
+      const { situation } = await record(sandboxId);
+      if (situation.state !== 'running') throw new Error(`sandbox ${sandboxId} is ${situation.state}`);
+      return situation;
+    },
+    async files(sandboxId) {
+      const entries = await readdir(layout.sandboxDir(sandboxId), { withFileTypes: true });
+      const inside = await namesIn(layout.sandboxPauseDir(sandboxId));
+      const names = entries.map(({ name }) => name).filter((name) => name !== 'pause');
+      return [...names, ...inside.map((name) => `pause/${name}`)].sort((a, b) => a.localeCompare(b));
+    },
+    memoryOf(sandboxId) {
+      const { memory } = fakeRunFiles(layout.sandboxRunDir(sandboxId));
+      return { read: () => readFile(memory, 'utf8'), write: (text) => writeFile(memory, text) };
+    },
+    async asked(sandboxId) {
+      const text = await readFile(layout.sandboxConsole(sandboxId), 'utf8');
+      return [...text.matchAll(/^agent: ((?:GET|POST) .*)$/gm)].map(([, call]) => call ?? '');
     },
     async leftovers() {
       const processes = await findProcesses('environ', (words) => words.some((word) => word.includes(paths.runDir)));
@@ -63,13 +139,14 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
         ...processes.map(({ identity }) => `process ${identity.pid}`),
         ...[...networks.inUse.keys()].map((index) => `slot ${index}`),
         ...(await readdir(layout.sandboxesDir)).map((name) => `sandbox folder ${name}`),
+        ...(await namesIn(layout.transitDir)).map((name) => `on its way ${name}`),
         ...(await namesIn(paths.runDir)).filter((name) => name !== 'host-proxy.sock').map((name) => `run ${name}`),
       ];
     },
   };
 }
 
-/** The run folder itself goes with the host agent. */
+/** The run folder itself goes with the host agent; other folders come when they are needed. */
 async function namesIn(folder: string): Promise<string[]> {
   return existsSync(folder) ? await readdir(folder) : [];
 }
@@ -80,12 +157,15 @@ export function testDriver(
   networks: LoopbackNetworks,
   command: (address: string) => FakeVmCommand,
   failures: FakeFailures = {},
+  features: Partial<VmFeatures> = {},
 ): VmDriver {
   return createFakeDriver({
     runRoot: paths.runDir,
     logger: TEST_LOGGER,
     stopGraceMs: 200,
     failures,
+    features,
+    restoredSign: RESTORED_SIGN,
     command: (spec) => command(addressOf(networks, spec)),
   });
 }
@@ -105,37 +185,66 @@ export function tinyAgentCommand(address: string, mood: string): FakeVmCommand {
   return { command: [process.execPath, TINY_AGENT, `${address}:49983`, mood] };
 }
 
-function addressOf(networks: LoopbackNetworks, spec: VmSpec): string {
+function addressOf(networks: LoopbackNetworks, spec: VmMachine): string {
   for (const slot of networks.inUse.values())
     if (slot.netnsName === spec.network.netnsName) return slot.hostReachableAddress;
   throw new Error(`no slot is named ${spec.network.netnsName}`);
 }
 
-/** A template and images that no VMM reads. */
-async function writeTestImages(layout: HostLayout): Promise<void> {
-  await mkdir(layout.templateDir('base00000000000000t1'), { recursive: true });
-  await writeFile(layout.templateRootfs('base00000000000000t1'), Buffer.alloc(1024 * 1024));
-  await writeFile(
-    layout.templateFile('base00000000000000t1'),
-    JSON.stringify({
-      templateId: 'base00000000000000t1',
-      names: ['base'],
-      vcpuCount: 2,
-      memoryMib: 512,
-      diskMib: 1024,
-      defaultUser: 'user',
-      envVars: { FROM_TEMPLATE: 'yes', BOTH: 'template' },
-      createdAtMs: 1_700_000_000_000,
-    }),
-  );
+/** Collects what is logged, for tests of what the operator is told. */
+export function recordingLogger() {
+  const lines: { readonly level: 'info' | 'warn' | 'error'; readonly fields: unknown; readonly text: string }[] = [];
+  const at =
+    (level: 'info' | 'warn' | 'error') =>
+    (fields: unknown, text = '') => {
+      lines.push({ level, fields, text });
+    };
+  const logger: Logger = Object.assign(Object.create(TEST_LOGGER), {
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+  });
+  return { logger, lines };
+}
+
+/** Writes a template of which no VMM reads anything. */
+export async function writeTestTemplate(
+  layout: HostLayout,
+  changes: Partial<TemplateFile> = {},
+): Promise<TemplateFile> {
+  const template: TemplateFile = {
+    templateId: TEST_TEMPLATE_ID,
+    names: ['base'],
+    vcpuCount: 2,
+    memoryMib: 512,
+    diskMib: 1024,
+    defaultUser: 'user',
+    envVars: { FROM_TEMPLATE: 'yes', BOTH: 'template' },
+    createdAtMs: 1_700_000_000_000,
+    ...changes,
+  };
+  await mkdir(layout.templateDir(template.templateId), { recursive: true });
+  await writeFile(layout.templateRootfs(template.templateId), Buffer.alloc(1024 * 1024));
+  await writeFile(layout.templateFile(template.templateId), JSON.stringify(template));
+  return template;
+}
+
+/** As set-up writes them; no VMM reads them. */
+export async function writeTestImages(
+  layout: HostLayout,
+  { kernelVersion = '6.1.0-test', agentDiskHash = 'abc' } = {},
+): Promise<void> {
+  if (!existsSync(layout.templatesDir)) await writeTestTemplate(layout);
+  await mkdir(layout.agentDir, { recursive: true });
+  await writeFile(layout.agentDisk(agentDiskHash), `the agent disk ${agentDiskHash}`);
   await writeFile(
     layout.currentImages,
     JSON.stringify({
-      kernelVersion: '6.1.0-test',
+      kernelVersion,
       kernelPath: '/nonexistent/vmlinux',
       initrdPath: '/nonexistent/initrd',
-      agentDiskPath: '/nonexistent/agent.ext4',
-      agentDiskHash: 'abc',
+      agentDiskPath: layout.agentDisk(agentDiskHash),
+      agentDiskHash,
     }),
   );
 }

@@ -10,6 +10,8 @@ import { isProcessAlive, readProcessIdentity } from '@nestbox/kit';
 import type { BootWatchdog } from './boot-watchdog.ts';
 import { CgroupTree } from './cgroup/cgroup.ts';
 import { type ConformanceDriver, createConformanceDriver } from './conformance-drivers.ts';
+import { describeSnapshots } from './conformance-snapshots.ts';
+import { rejectsWith } from './conformance-support.ts';
 import type { VmDriver, VmHandle, VmSpec } from './driver.ts';
 import { findProcesses, readSessionId } from './processes.ts';
 
@@ -79,7 +81,7 @@ export function describeDriverConformance(
       assert.deepEqual(await findProcesses('environ', marks), []);
       assert.deepEqual(await readdir(spec.runDir), []);
       const cgroups = await (await CgroupTree.open(bench.driver.instance)).list();
-      assert.ok(!cgroups.some((cgroup) => cgroup.sandboxId === spec.sandboxId));
+      assert.ok(!cgroups.some((cgroup) => cgroup.vmId === spec.vmId));
     }
 
     test('says what runs VMs here and why', async () => {
@@ -92,7 +94,7 @@ export function describeDriverConformance(
 
     test('starts a VM, which runs until it is destroyed and leaves nothing', async () => {
       const { spec, handle } = await startVm();
-      assert.equal(handle.sandboxId, spec.sandboxId);
+      assert.equal(handle.vmId, spec.vmId);
       assert.equal(handle.vmm, driver.name);
       assert.equal(handle.runDir, spec.runDir);
       assert.ok(isProcessAlive(handle.process));
@@ -294,7 +296,7 @@ export function describeDriverConformance(
       assert.ok(init);
       const here = readProcessIdentity(process.pid);
       assert.ok(here);
-      const base = { sandboxId: 'damaged', vmm: driver.name, cgroup: '../../..' } as const;
+      const base = { vmId: 'damaged', vmm: driver.name, cgroup: '../../..' } as const;
       const damaged: VmHandle[] = [
         { ...base, process: init, runDir: '/etc' },
         { ...base, process: here, runDir: `${bench.driver.runRoot}/../../etc` },
@@ -309,6 +311,14 @@ export function describeDriverConformance(
       }
     });
 
+    describeSnapshots({
+      createSpec: () => bench.createSpec(),
+      runRoot: () => bench.driver.runRoot,
+      driver: () => driver,
+      another,
+      assertNothingLeft,
+    });
+
     test('bounds the VM by a cgroup from its first moment', async (t) => {
       const tree = await CgroupTree.open(bench.driver.instance);
       if (!bench.boundsVms || tree.support.version === undefined) {
@@ -316,7 +326,7 @@ export function describeDriverConformance(
         return;
       }
       await using vm = await startVm();
-      const cgroup = tree.find(vm.handle.cgroup, vm.spec.sandboxId);
+      const cgroup = tree.find(vm.handle.cgroup, vm.spec.vmId);
       assert.ok(cgroup);
       assert.deepEqual(await cgroup.pids(), [vm.handle.process.pid]);
       const limits = await cgroup.readLimits();
@@ -326,16 +336,6 @@ export function describeDriverConformance(
       assert.ok(limits.pidCount <= 256);
     });
   });
-}
-
-async function rejectsWith(code: string, promise: Promise<unknown>): Promise<NestboxError> {
-  const error = await promise.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
-  );
-  assert.ok(error instanceof NestboxError, `expected ${code}, got ${String(error)}`);
-  assert.equal(error.code, code, error.message);
-  return error;
 }
 
 /** Listens for the end of a VM. The time limit only ends a test that would hang. */

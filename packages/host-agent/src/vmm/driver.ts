@@ -33,8 +33,45 @@ export interface VmDriver {
   /** Lets the vCPUs go on, also after a stall. Resuming a running VM is fine. Throws vm_died when it is gone. */
   resume(handle: VmHandle, signal?: AbortSignal): Promise<void>;
 
-  /** SIGTERM, grace, SIGKILL; then sockets and cgroup go. Destroying what is gone is fine. Never throws for a dead VM. */
-  destroy(handle: VmHandle): Promise<void>;
+  /**
+   * Starts a VMM with a state that `save` has written, on the same memory image and on disks with the same content. Its
+   * vCPUs stand still until `resume`. On any failure nothing is left. Throws as `start` does, and snapshot_damaged when the
+   * state cannot be loaded.
+   */
+  restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<VmHandle>;
+
+  /**
+   * What a saved state depends on besides the machine's own description: VMM, version, accelerator, processor. A state can
+   * be restored where these words are the same.
+   */
+  snapshotMachine(): Promise<string>;
+
+  /**
+   * Of a paused VM: writes its devices' state and the pages in which its memory differs from the machine's image into new
+   * files, which the caller syncs. The VM stays paused and can go on. Throws vm_died, host_disk_full.
+   */
+  save(handle: VmHandle, memoryPath: string, state: VmState, signal?: AbortSignal): Promise<SavedState>;
+
+  /**
+   * From now on the paused guest writes to another qcow2 file, made by the caller with the present one below it; nobody
+   * writes to the present one any more.
+   */
+  switchDisk(handle: VmHandle, newPath: string, signal?: AbortSignal): Promise<void>;
+
+  /** The path of the file that the guest's root disk is written to, as the VMM was told it. */
+  rootDiskPath(handle: VmHandle): Promise<string>;
+
+  /**
+   * Pulls what lies between the root disk's file and the lowest one (`basePath`, raw) into the former while the guest goes on,
+   * so that the files in between are not needed any more. Resolves when that is done.
+   */
+  flattenDisk(handle: VmHandle, basePath: string, signal?: AbortSignal): Promise<void>;
+
+  /**
+   * SIGTERM, grace, SIGKILL; then sockets and cgroup go. Destroying what is gone is fine. Never throws for a dead VM.
+   * `graceful: false` kills at once, so that not a byte of its disks changes any more.
+   */
+  destroy(handle: VmHandle, options?: { readonly graceful: boolean }): Promise<void>;
 
   /**
    * Calls the listener once when the VMM process is gone, also for a VM that another process of ours started.
@@ -66,8 +103,10 @@ export type VmmName = 'qemu' | 'firecracker' | 'cloud-hypervisor' | 'fake';
 export interface VmFeatures {
   /** vCPUs can be stopped and go on. */
   readonly pause: boolean;
-  /** Memory and device state can be written and restored. */
+  /** Memory and device state can be written and restored: `restore`, `save`, `switchDisk`, `rootDiskPath`, `flattenDisk`. */
   readonly snapshot: boolean;
+  /** The guest must get ready before a snapshot (its /snapshot/prepare). */
+  readonly needsSnapshotPrepare: boolean;
   /** A restored VM must load all its memory before the next snapshot (guest's /memory/preload). */
   readonly needsMemoryPreload: boolean;
 }
@@ -80,14 +119,14 @@ export interface VmmDescription {
   readonly reason: string;
 }
 
-export interface VmSpec {
-  readonly sandboxId: string;
+/** What a VM consists of, however it starts. */
+export interface VmMachine {
+  /** Names the VM in the kernel and in logs; mostly its sandbox's id. */
+  readonly vmId: string;
   readonly vcpuCount: number;
   readonly memoryMib: number;
-  readonly kernelPath: string;
-  readonly initrdPath: string;
-  /** Words appended to the driver's own kernel command line. */
-  readonly kernelArgs: readonly string[];
+  /** Memory image of that size, mapped privately: never written to, and the same for as long as a VM is on it. */
+  readonly memoryPath: string;
   /** In guest order: the first is /dev/vda (root), the second /dev/vdb (agent disk). */
   readonly disks: readonly VmDisk[];
   readonly network: VmNetwork;
@@ -95,6 +134,26 @@ export interface VmSpec {
   readonly runDir: string;
   /** The guest's serial console is appended here. */
   readonly consolePath: string;
+}
+
+/** A VM that boots. */
+export interface VmSpec extends VmMachine {
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+  /** Words appended to the driver's own kernel command line. */
+  readonly kernelArgs: readonly string[];
+}
+
+/** Files of a saved state; their formats are the driver's own. */
+export interface VmState {
+  readonly devicesPath: string;
+  /** Pages on top of the memory image. Undefined at a restore: the image has them all. */
+  readonly pagesPath: string | undefined;
+}
+
+export interface SavedState {
+  /** Pages in which the memory differs from the image. */
+  readonly changedPages: number;
 }
 
 export interface VmDisk {
@@ -112,7 +171,8 @@ export interface VmNetwork {
 
 /** All that a restarted host agent needs to find the VM again. JSON; kept in the sandbox's record. */
 export interface VmHandle {
-  readonly sandboxId: string;
+  /** Of the machine. */
+  readonly vmId: string;
   readonly vmm: VmmName;
   readonly process: ProcessIdentity;
   readonly runDir: string;

@@ -3,7 +3,7 @@ import type { VmHandle } from './driver.ts';
 
 /** One VM, and no later one of the same sandbox. */
 export function handleKey(handle: VmHandle): string {
-  return `${handle.sandboxId} ${handle.process.pid} ${handle.process.startTicks}`;
+  return `${handle.vmId} ${handle.process.pid} ${handle.process.startTicks}`;
 }
 
 /** Whether a path can be a run folder of ours. One out of a damaged handle may name a folder of somebody else. */

@@ -13,6 +13,8 @@ export interface Launch {
   /** Standard output and error are appended here. */
   readonly logPath: string;
   readonly env: Readonly<Record<string, string>>;
+  /** Open file that the program gets as descriptor 3. */
+  readonly inheritedFile?: number;
 }
 
 export interface LaunchedProcess {
@@ -48,7 +50,12 @@ export async function launchDetached(launch: Launch): Promise<LaunchedProcess> {
     const child = spawn(
       '/bin/sh',
       ['-c', ENTER_AND_EXEC, 'nestbox-vm', ...launch.cgroupProcsFiles, '--', ...enterNetwork, ...launch.command],
-      { detached: true, stdio: ['ignore', log.fd, log.fd], cwd: '/', env: launch.env },
+      {
+        detached: true,
+        stdio: ['ignore', log.fd, log.fd, ...(launch.inheritedFile === undefined ? [] : [launch.inheritedFile])],
+        cwd: '/',
+        env: launch.env,
+      },
     );
     const exited = new Promise<ProcessExit>((resolve) => {
       child.once('exit', (exitCode, signal) =>

@@ -1,26 +1,28 @@
-import { newSandboxBody, newSandboxV2Body, sandboxBody } from '@nestbox/contract/http';
+import { type NewSandbox, newSandboxBody, newSandboxV2Body, type Sandbox, sandboxBody } from '@nestbox/contract/http';
+import type { FastifyReply } from 'fastify';
 import { createSandbox } from '../../service/create-sandbox.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
+import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
 import { requestSignal } from '../request-signal.ts';
 import { viewSandbox } from '../sandbox-views.ts';
+import { sendTimings } from '../server-timing.ts';
+
+const response = { 201: sandboxBody };
 
 /** `POST /sandboxes` and `POST /v2/sandboxes`; the second is always secure. */
 export function createSandboxRoute(app: ApiServer, context: ServiceContext): void {
-  app.post(
-    '/sandboxes',
-    { schema: { body: newSandboxBody, response: { 201: sandboxBody } } },
-    async (request, reply) => {
-      const record = await createSandbox(context, request.body, requestSignal(reply));
-      return reply.code(201).send(viewSandbox(context, record));
-    },
+  const create = async (reply: FastifyReply, body: NewSandbox): Promise<Sandbox> => {
+    const timings = new Timings();
+    const record = await createSandbox(context, body, timings, requestSignal(reply));
+    sendTimings(reply, timings);
+    reply.code(201);
+    return viewSandbox(context, record);
+  };
+  app.post('/sandboxes', { schema: { body: newSandboxBody, response } }, (request, reply) =>
+    create(reply, request.body),
   );
-  app.post(
-    '/v2/sandboxes',
-    { schema: { body: newSandboxV2Body, response: { 201: sandboxBody } } },
-    async (request, reply) => {
-      const record = await createSandbox(context, { ...request.body, secure: true }, requestSignal(reply));
-      return reply.code(201).send(viewSandbox(context, record));
-    },
+  app.post('/v2/sandboxes', { schema: { body: newSandboxV2Body, response } }, (request, reply) =>
+    create(reply, { ...request.body, secure: true }),
   );
 }

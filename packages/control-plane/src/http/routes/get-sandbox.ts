@@ -1,5 +1,5 @@
 import { sandboxDetailBody, sandboxIdParams } from '@nestbox/contract/http';
-import { requireRunning } from '../../service/sandbox-lookup.ts';
+import { requireKnown } from '../../service/sandbox-lookup.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
 import { viewSandboxDetail } from '../sandbox-views.ts';
@@ -8,6 +8,6 @@ export function getSandboxRoute(app: ApiServer, context: ServiceContext): void {
   app.get(
     '/sandboxes/:sandboxID',
     { schema: { params: sandboxIdParams, response: { 200: sandboxDetailBody } } },
-    async (request) => viewSandboxDetail(context, await requireRunning(context, request.params.sandboxID)),
+    async (request) => viewSandboxDetail(context, await requireKnown(context, request.params.sandboxID)),
   );
 }

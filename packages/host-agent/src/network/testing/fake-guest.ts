@@ -10,7 +10,7 @@ import { RemoteTraffic } from './remote-traffic.ts';
 export class FakeGuest {
   readonly traffic: RemoteTraffic;
   readonly netnsName: string;
-  readonly #wire: ChildProcess;
+  #wire: ChildProcess;
 
   static async boot(slot: NetworkSlot): Promise<FakeGuest> {
     const netnsName = `guest-of-${slot.netnsName}`;
@@ -19,12 +19,10 @@ export class FakeGuest {
     undo.defer(async () => {
       await runCommand('ip', ['netns', 'del', netnsName]);
     });
-    const program = join(import.meta.dirname, 'tap-wire.ts');
-    const wire = spawn(process.execPath, [program, slot.netnsName, slot.tapName, netnsName, 'eth0'], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    });
+    // Made to stay, so that it outlives the wire.
+    await runCommand('ip', ['-n', netnsName, 'tuntap', 'add', 'dev', 'eth0', 'mode', 'tap']);
+    const wire = await plugIn(slot, netnsName);
     undo.defer(() => end(wire));
-    await once(wire, 'message');
     const { address, prefixLength, gateway, mac } = GUEST_NETWORK;
     await runCommand('ip', ['-n', netnsName, '-batch', '-'], {
       input: `link set lo up
@@ -44,6 +42,17 @@ route add default via ${gateway}
     this.traffic = traffic;
   }
 
+  /**
+   * Plugs the running guest into another slot, its sockets and all, as when it is restored there. Like a restored one it has
+   * the gateway in its ARP cache already.
+   */
+  async moveTo(slot: NetworkSlot): Promise<void> {
+    await end(this.#wire);
+    const { gateway, gatewayMac } = GUEST_NETWORK;
+    await this.ip('neigh', 'replace', gateway, 'lladdr', gatewayMac, 'dev', 'eth0', 'nud', 'permanent');
+    this.#wire = await plugIn(slot, this.netnsName);
+  }
+
   /** Runs `ip` inside the guest, as its root may. */
   async ip(...args: string[]): Promise<void> {
     await runCommand('ip', ['-n', this.netnsName, ...args]);
@@ -54,6 +63,15 @@ route add default via ${gateway}
     await end(this.#wire);
     await runCommand('ip', ['netns', 'del', this.netnsName]);
   }
+}
+
+async function plugIn(slot: NetworkSlot, guestNetns: string): Promise<ChildProcess> {
+  const program = join(import.meta.dirname, 'tap-wire.ts');
+  const wire = spawn(process.execPath, [program, slot.netnsName, slot.tapName, guestNetns, 'eth0'], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  await once(wire, 'message');
+  return wire;
 }
 
 async function end(child: ChildProcess): Promise<void> {

@@ -46,6 +46,9 @@ export class RemoteTraffic {
   async heard(): Promise<string[]> {
     return texts.parse(await this.#ask('heard'));
   }
+  async speak(message: string): Promise<void> {
+    await this.#ask('speak', message);
+  }
   async askTcp(address: string, port: number, question: string): Promise<string> {
     return text.parse(await this.#ask('askTcp', address, port, question));
   }
@@ -60,6 +63,12 @@ export class RemoteTraffic {
   }
   async write(name: string, message: string): Promise<void> {
     await this.#ask('write', name, message);
+  }
+  async endOurs(name: string): Promise<void> {
+    await this.#ask('endOurs', name);
+  }
+  async waitForEnd(name: string): Promise<string> {
+    return text.parse(await this.#ask('waitForEnd', name));
   }
   async textOf(name: string): Promise<string> {
     return text.parse(await this.#ask('textOf', name));

@@ -5,17 +5,30 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 /** Long enough for a loaded machine; only a test that is about to fail waits for it. */
 const SAFETY_MS = 8_000;
 
+interface Connection {
+  readonly socket: Socket;
+  text: string;
+  /** The error's code, or `closed`; undefined while it is open. */
+  end: string | undefined;
+}
+
 /** Real TCP and UDP ends in the network namespace of this process. Everything that is heard is written down. */
 export class Traffic {
   readonly #servers: (Server | UdpSocket)[] = [];
-  readonly #connections = new Map<string, { readonly socket: Socket; text: string }>();
+  readonly #connections = new Map<string, Connection>();
+  readonly #accepted = new Set<Socket>();
   readonly #heard: string[] = [];
 
-  /** A TCP server that sends back what it gets. Notes `tcp <own address>:<port> from <address>` for each connection. */
+  /**
+   * A TCP server that sends back what it gets. Notes `tcp <own address>:<port> from <address>` for each connection, and
+   * `tcp error <code>` for each that breaks.
+   */
   async listenTcp(address: string, port: number): Promise<void> {
     const server = createServer((socket) => {
       this.#heard.push(`tcp ${socket.localAddress}:${socket.localPort} from ${socket.remoteAddress}`);
-      socket.on('error', () => socket.destroy());
+      this.#accepted.add(socket);
+      socket.once('close', () => this.#accepted.delete(socket));
+      socket.on('error', (error) => this.#heard.push(`tcp error ${codeOf(error)}`));
       socket.on('data', (data) => this.#heard.push(`tcp data ${data.toString().slice(0, 80)}`));
       socket.pipe(socket);
     });
@@ -37,6 +50,11 @@ export class Traffic {
 
   heard(): string[] {
     return [...this.#heard];
+  }
+
+  /** Says something unasked on every connection that the servers have open. */
+  speak(text: string): void {
+    for (const socket of this.#accepted) socket.write(text);
   }
 
   /** Sends a text and answers with what came back, or with the error's code (`EHOSTUNREACH`, `ECONNREFUSED`, …). */
@@ -86,16 +104,40 @@ export class Traffic {
   async open(name: string, address: string, port: number): Promise<void> {
     const socket = connect({ host: address, port });
     await once(socket, 'connect');
-    const connection = { socket, text: '' };
+    const connection: Connection = { socket, text: '', end: undefined };
     socket.on('data', (data) => {
       connection.text += data.toString();
     });
-    socket.on('error', () => socket.destroy());
+    socket.on('error', (error) => {
+      connection.end = codeOf(error);
+    });
+    socket.on('close', () => {
+      connection.end ??= 'closed';
+    });
     this.#connections.set(name, connection);
   }
 
   write(name: string, text: string): void {
     this.#connections.get(name)?.socket.write(text);
+  }
+
+  /** Ends our side of a connection, and goes on reading. */
+  endOurs(name: string): void {
+    this.#connections.get(name)?.socket.end();
+  }
+
+  /** Waits until a connection is over: the error's code, or `closed`. */
+  async waitForEnd(name: string): Promise<string> {
+    const connection = this.#connections.get(name);
+    if (connection === undefined) throw new Error(`no connection ${name}`);
+    const { socket } = connection;
+    const timer = setTimeout(() => {
+      connection.end ??= 'TIMEOUT';
+      socket.destroy();
+    }, SAFETY_MS);
+    if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
+    clearTimeout(timer);
+    return connection.end ?? 'closed';
   }
 
   /** Everything that came back so far on a connection. */

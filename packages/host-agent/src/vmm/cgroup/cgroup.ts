@@ -20,7 +20,7 @@ export async function cgroupSupport(environment?: CgroupEnvironment): Promise<Cg
 }
 
 /**
- * The cgroups of one installation: `nestbox-<instance>/<sandboxId>`. They hang at the top of the tree rather than below our
+ * The cgroups of one installation: `nestbox-<instance>/<vmId>`. They hang at the top of the tree rather than below our
  * own service, so that stopping the service leaves VMs alone.
  */
 export class CgroupTree {
@@ -43,10 +43,10 @@ export class CgroupTree {
    * Makes a VM's cgroup with its limits; one that was left over is taken over. Undefined where cgroups cannot be used.
    * Throws `internal`; nothing is left then.
    */
-  async create(sandboxId: string, limits: CgroupLimits): Promise<VmCgroup | undefined> {
+  async create(vmId: string, limits: CgroupLimits): Promise<VmCgroup | undefined> {
     if (this.#hierarchy === undefined) return undefined;
     const family = join(this.#hierarchy.base, this.#family);
-    const cgroup = new VmCgroup(this.#hierarchy, join(family, sandboxId), sandboxId);
+    const cgroup = new VmCgroup(this.#hierarchy, join(family, vmId), vmId);
     try {
       await makeFolders(this.#hierarchy, family, cgroup.path);
       await this.#hierarchy.writeLimits(cgroup.path, limits);
@@ -60,11 +60,11 @@ export class CgroupTree {
   }
 
   /** The cgroup that a handle names; undefined when it cannot be that sandbox's. */
-  find(path: string | undefined, sandboxId: string): VmCgroup | undefined {
+  find(path: string | undefined, vmId: string): VmCgroup | undefined {
     if (this.#hierarchy === undefined || path === undefined || path !== normalize(path)) return undefined;
-    const ours = join(this.#family, sandboxId);
+    const ours = join(this.#family, vmId);
     if (path !== ours && !path.endsWith(`/${ours}`)) return undefined;
-    return new VmCgroup(this.#hierarchy, path, sandboxId);
+    return new VmCgroup(this.#hierarchy, path, vmId);
   }
 
   /** Every cgroup of this installation. */
@@ -86,15 +86,15 @@ const REMOVE_WAIT_MS = 2000;
 const REMOVE_POLL_MS = 10;
 
 export class VmCgroup {
-  readonly sandboxId: string;
+  readonly vmId: string;
   /** Below the mount point(s). */
   readonly path: string;
   readonly #hierarchy: Hierarchy;
 
-  constructor(hierarchy: Hierarchy, path: string, sandboxId: string) {
+  constructor(hierarchy: Hierarchy, path: string, vmId: string) {
     this.#hierarchy = hierarchy;
     this.path = path;
-    this.sandboxId = sandboxId;
+    this.vmId = vmId;
   }
 
   /** A process that writes itself into all of these is inside. */

@@ -1,22 +1,25 @@
-import { mkdir, open } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
-import { isProcessAlive, type Logger, type ProcessIdentity } from '@nestbox/kit';
+import { isProcessAlive, type ProcessIdentity, runCommand } from '@nestbox/kit';
 import {
-  type BootWatchdog,
   DEFAULT_BOOT_WATCHDOG,
   describeConsole,
   describeSilence,
   firstSignLimitMs,
   watchBoot,
 } from '../boot-watchdog.ts';
+import { waitForText } from '../console.ts';
 import {
   BOOT_SIGN_OF_LIFE,
+  type SavedState,
   type VmDriver,
   type VmFeatures,
   type VmHandle,
+  type VmMachine,
   type VmmDescription,
   type VmSpec,
+  type VmState,
   type VmStatus,
 } from '../driver.ts';
 import { endProcess, waitUntilGone } from '../end-process.ts';
@@ -26,49 +29,14 @@ import { explainExit } from '../exit-reason.ts';
 import { handleKey, isRunDirBelow } from '../handle-identity.ts';
 import { launchDetached, type ProcessExit } from '../launch.ts';
 import { findProcesses, listDescendants, readProcessState, readProcessWords } from '../processes.ts';
-
-/** A driver for tests. Each "VM" is a real process, so pids, signals, exits, adoption and strays are real as well. */
-export interface FakeDriverOptions {
-  readonly runRoot: string;
-  readonly logger: Logger;
-  /**
-   * What runs as the VM, with its output in the console log. Default: a process that sleeps.
-   * Its environment is PATH, HOME and what is given here.
-   */
-  readonly command?: (spec: VmSpec) => FakeVmCommand;
-  readonly bootWatchdog?: BootWatchdog;
-  readonly stopGraceMs?: number;
-  /** Read at each call, so a test may change them as it goes. */
-  readonly failures?: FakeFailures;
-}
-
-export interface FakeVmCommand {
-  readonly command: readonly [string, ...string[]];
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-/** Things that go wrong on purpose. */
-export interface FakeFailures {
-  /** `start` fails before anything is begun. */
-  startError?: NestboxError;
-  /** So many boots show no sign of life. Counts down. */
-  silentBoots?: number;
-  /** The VMM ends during the boot, with exit code 1. */
-  diesDuringBoot?: boolean;
-  /** The VM is killed so long after `start` has returned. */
-  diesAfterMs?: number;
-  /** The VM does not heed SIGTERM, so that `destroy` has to wait out the grace. */
-  ignoresSigterm?: boolean;
-  /** `destroy` waits for this first. */
-  destroyGate?: Promise<void>;
-  /** `pause` and `resume` fail. */
-  runStateError?: NestboxError;
-}
+import type { FakeDriverOptions } from './fake-options.ts';
+import { fakeRunFiles, loadFakeState, removeRunFiles, saveFakeState } from './fake-state.ts';
 
 const STOP_GRACE_MS = 2000;
 const ADOPTED_POLL_MS = 50;
 /** In the environment of the VM's process: by this it is found again. */
 const MARK = 'NESTBOX_FAKE_VM';
+const RESTORE_LIMIT_MS = 30_000;
 
 const BOOT_SCRIPT = `
 case "$1" in *ignore-term*) trap '' TERM ;; esac
@@ -78,13 +46,22 @@ shift
 exec "$@"
 `;
 
+/** A driver for tests. Each "VM" is a real process, so pids, signals, exits, adoption and strays are real as well. */
 export function createFakeDriver(options: FakeDriverOptions): VmDriver {
   return new FakeDriver(options);
 }
 
 class FakeDriver implements VmDriver {
   readonly name = 'fake';
-  readonly features: VmFeatures = { pause: true, snapshot: false, needsMemoryPreload: false };
+  get features(): VmFeatures {
+    return {
+      pause: true,
+      snapshot: true,
+      needsSnapshotPrepare: false,
+      needsMemoryPreload: false,
+      ...this.#options.features,
+    };
+  }
   readonly #options: FakeDriverOptions;
   readonly #runRoot: string;
   readonly #notices: ExitNotices;
@@ -116,10 +93,7 @@ class FakeDriver implements VmDriver {
       for (let attempt = 0; attempt <= watchdog.retries; attempt++) {
         if (attempt > 0) this.#bootRetries++;
         const handle = await this.#boot(spec, firstSignLimitMs(watchdog, attempt), signal);
-        if (handle === undefined) continue;
-        this.#own.set(handleKey(handle), handle);
-        this.#planDeath(handle);
-        return handle;
+        if (handle !== undefined) return handle;
       }
       throw new NestboxError('boot_timeout', await describeSilence(spec, watchdog.retries + 1));
     } catch (error) {
@@ -129,7 +103,69 @@ class FakeDriver implements VmDriver {
     }
   }
 
-  async #boot(spec: VmSpec, limitMs: number, signal: AbortSignal | undefined): Promise<VmHandle | undefined> {
+  /** Of the process nothing is saved; that a real VM goes on where it was is for the tests with real VMs. */
+  async save(handle: VmHandle, memoryPath: string, state: VmState): Promise<SavedState> {
+    await this.#options.failures?.saveGate;
+    if (this.#options.failures?.saveError !== undefined) throw this.#options.failures.saveError;
+    await this.#requireOurs(handle);
+    try {
+      return await saveFakeState(handle, memoryPath, state, this.#options.failures?.changedPages ?? 1);
+    } catch (error) {
+      throw toDriverError(error, 'The state of the VM could not be saved.');
+    }
+  }
+
+  async restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<VmHandle> {
+    this.#booting.add(machine.runDir);
+    try {
+      if (this.#options.failures?.restoreError !== undefined) throw this.#options.failures.restoreError;
+      const memory = await loadFakeState(machine, state);
+      const handle = await this.#boot(machine, DEFAULT_BOOT_WATCHDOG.firstSignMs, signal, this.#options.restoredSign);
+      if (handle === undefined) throw new NestboxError('vm_died', 'The fake VM gave no sign of life.');
+      await writeFile(fakeRunFiles(machine.runDir).memory, memory);
+      await this.#signal(handle, false);
+      return handle;
+    } catch (error) {
+      throw toDriverError(error, 'The VM could not be restored.', signal);
+    } finally {
+      this.#booting.delete(machine.runDir);
+    }
+  }
+
+  async snapshotMachine(): Promise<string> {
+    return this.#options.failures?.machine ?? 'fake';
+  }
+
+  async switchDisk(handle: VmHandle, newPath: string): Promise<void> {
+    if (this.#options.failures?.switchDiskError !== undefined) throw this.#options.failures.switchDiskError;
+    await this.#requireOurs(handle);
+    await writeFile(fakeRunFiles(handle.runDir).disk, newPath);
+    if (this.#options.failures?.switchDiskUnheard !== undefined) throw this.#options.failures.switchDiskUnheard;
+  }
+
+  async rootDiskPath(handle: VmHandle): Promise<string> {
+    await this.#requireOurs(handle);
+    return readFile(fakeRunFiles(handle.runDir).disk, 'utf8');
+  }
+
+  /** A fake guest writes to no disk, so what QEMU does to one in use can be done from outside. */
+  async flattenDisk(handle: VmHandle, basePath: string, signal?: AbortSignal): Promise<void> {
+    await this.#options.failures?.flattenGate;
+    if (signal?.aborted) throw toDriverError(signal.reason, '', signal);
+    const top = await this.rootDiskPath(handle);
+    await runCommand('qemu-img', ['rebase', '-q', '-f', 'qcow2', '-F', 'raw', '-b', basename(basePath), top]);
+  }
+
+  async #requireOurs(handle: VmHandle): Promise<void> {
+    if (!(await this.#isOurs(handle))) throw new NestboxError('vm_died', this.#explainEnd(handle));
+  }
+
+  async #boot(
+    spec: VmMachine,
+    limitMs: number,
+    signal: AbortSignal | undefined,
+    restoredSign?: string,
+  ): Promise<VmHandle | undefined> {
     signal?.throwIfAborted();
     await using undo = new AsyncDisposableStack();
     const consoleStart = await prepareConsole(spec);
@@ -145,7 +181,7 @@ class FakeDriver implements VmDriver {
     const outcome = await watchBoot({ consolePath: spec.consolePath, consoleStart, exited, limitMs }, signal);
     if (outcome === 'silent') return undefined;
     const handle: VmHandle = {
-      sandboxId: spec.sandboxId,
+      vmId: spec.vmId,
       vmm: 'fake',
       process: identity,
       runDir: spec.runDir,
@@ -159,7 +195,13 @@ class FakeDriver implements VmDriver {
       const tail = await describeConsole(spec.consolePath, consoleStart);
       throw new NestboxError('vm_died', `The fake VM ended while it booted. ${tail}`);
     }
+    if (restoredSign !== undefined) await waitForSign(spec.consolePath, restoredSign, consoleStart, exited, signal);
+    const { disk, memory } = fakeRunFiles(spec.runDir);
+    await writeFile(disk, spec.disks[0]?.path ?? '');
+    await writeFile(memory, '');
     this.#exits.set(handleKey(handle), record);
+    this.#own.set(handleKey(handle), handle);
+    this.#planDeath(handle);
     undo.move();
     return handle;
   }
@@ -202,26 +244,35 @@ class FakeDriver implements VmDriver {
 
   async #setRunning(handle: VmHandle, running: boolean, signal: AbortSignal | undefined): Promise<void> {
     if (signal?.aborted) throw toDriverError(signal.reason, '', signal);
-    if (this.#options.failures?.runStateError !== undefined) throw this.#options.failures.runStateError;
-    if (!(await this.#isOurs(handle))) throw new NestboxError('vm_died', this.#explainEnd(handle));
+    if (running) await this.#options.failures?.resumeGate;
+    const failure =
+      this.#options.failures?.runStateError ?? (running ? this.#options.failures?.resumeError : undefined);
+    if (failure !== undefined) throw failure;
+    await this.#requireOurs(handle);
+    await this.#signal(handle, running);
+  }
+
+  async #signal(handle: VmHandle, running: boolean): Promise<void> {
     process.kill(-handle.process.pid, running ? 'SIGCONT' : 'SIGSTOP');
     // The signal arrives a moment after kill(2) has returned.
     while (isProcessAlive(handle.process) && (readProcessState(handle.process.pid) === 'T') === running)
       await new Promise((done) => setImmediate(done));
   }
 
-  async destroy(handle: VmHandle): Promise<void> {
+  async destroy(handle: VmHandle, { graceful } = { graceful: true }): Promise<void> {
     await this.#options.failures?.destroyGate;
-    if (await this.#isOurs(handle)) await this.#end(handle.process);
+    if (await this.#isOurs(handle)) await this.#end(handle.process, graceful);
     this.#own.delete(handleKey(handle));
     this.#exits.delete(handleKey(handle));
+    if (isRunDirBelow(this.#runRoot, handle.runDir)) await removeRunFiles(handle.runDir);
   }
 
   /** A VM takes everything inside along; processes of sessions of their own would stay. */
-  async #end(vm: ProcessIdentity): Promise<void> {
+  async #end(vm: ProcessIdentity, graceful: boolean): Promise<void> {
     const inside = await listDescendants(vm.pid);
-    if (isProcessAlive(vm)) process.kill(-vm.pid, 'SIGCONT');
-    await endProcess(vm, { graceMs: this.#options.stopGraceMs ?? STOP_GRACE_MS, group: true });
+    // A stopped process takes no SIGTERM.
+    if (graceful && isProcessAlive(vm)) process.kill(-vm.pid, 'SIGCONT');
+    await endProcess(vm, { graceMs: graceful ? (this.#options.stopGraceMs ?? STOP_GRACE_MS) : 0, group: true });
     await Promise.all(inside.map((process) => endProcess(process, { graceMs: 0 })));
   }
 
@@ -245,7 +296,13 @@ class FakeDriver implements VmDriver {
     // What runs inside a known VM carries the mark as well.
     for (const pid of [...spared]) for (const inside of await listDescendants(pid)) spared.add(inside.pid);
     const ended = strays.filter(({ identity }) => !spared.has(identity.pid));
-    await Promise.all(ended.map(({ identity }) => endProcess(identity, { graceMs: 0 })));
+    await Promise.all(
+      ended.map(async ({ identity, words }) => {
+        await endProcess(identity, { graceMs: 0 });
+        const runDir = markedRunDir(words);
+        if (runDir !== undefined) await removeRunFiles(runDir);
+      }),
+    );
     return ended.map(({ identity }) => identity.pid);
   }
 
@@ -271,7 +328,21 @@ function markedRunDir(environment: readonly string[]): string | undefined {
   return environment.find((word) => word.startsWith(`${MARK}=`))?.slice(MARK.length + 1);
 }
 
-async function prepareConsole(spec: VmSpec): Promise<number> {
+/** Rejects when the process ends first. */
+async function waitForSign(
+  consolePath: string,
+  sign: string,
+  consoleStart: number,
+  exited: Promise<ProcessExit>,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const gone = new AbortController();
+  void exited.then(() => gone.abort(new NestboxError('vm_died', 'The fake VM ended while it was restored.')));
+  const limits = [gone.signal, AbortSignal.timeout(RESTORE_LIMIT_MS), ...(signal === undefined ? [] : [signal])];
+  await waitForText(consolePath, sign, consoleStart, AbortSignal.any(limits));
+}
+
+async function prepareConsole(spec: VmMachine): Promise<number> {
   await mkdir(spec.runDir, { recursive: true });
   await using file = await open(spec.consolePath, 'a', 0o600);
   return (await file.stat()).size;

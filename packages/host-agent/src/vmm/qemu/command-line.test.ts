@@ -3,15 +3,16 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { VmSpec } from '../driver.ts';
 import type { QemuAccelerator } from './accelerator.ts';
-import { qemuArguments, runDirOfCommandLine } from './command-line.ts';
+import { bootArguments, runDirOfCommandLine } from './command-line.ts';
 
 const TCG: QemuAccelerator = { kind: 'tcg', translationBufferMib: 48 };
 const KVM: QemuAccelerator = { kind: 'kvm', cpuModel: 'host,-arch-capabilities' };
 
 const SPEC: VmSpec = {
-  sandboxId: 'iabc',
+  vmId: 'iabc',
   vcpuCount: 2,
   memoryMib: 512,
+  memoryPath: '/state/sandboxes/i1/memory',
   kernelPath: '/k/vmlinux',
   initrdPath: '/k/initrd',
   kernelArgs: ['a=b', 'c'],
@@ -34,7 +35,7 @@ function devices(args: readonly string[]): Record<string, unknown>[] {
 }
 
 test('TCG runs on q35 with PCI devices', () => {
-  const args = qemuArguments(SPEC, TCG);
+  const args = bootArguments(SPEC, TCG);
   assert.match(valuesOf(args, '-machine')[0] ?? '', /^q35,.*memory-backend=mem,suppress-vmdesc=on/);
   assert.deepEqual(valuesOf(args, '-accel'), ['tcg,tb-size=48']);
   assert.deepEqual(valuesOf(args, '-cpu'), ['max']);
@@ -49,7 +50,7 @@ test('TCG runs on q35 with PCI devices', () => {
 });
 
 test('KVM runs on microvm with MMIO devices', () => {
-  const args = qemuArguments(SPEC, KVM);
+  const args = bootArguments(SPEC, KVM);
   assert.match(valuesOf(args, '-machine')[0] ?? '', /^microvm,.*memory-backend=mem,suppress-vmdesc=on/);
   assert.deepEqual(valuesOf(args, '-cpu'), ['host,-arch-capabilities']);
   assert.deepEqual(
@@ -60,7 +61,7 @@ test('KVM runs on microvm with MMIO devices', () => {
 
 test('every VM is jailed and has nothing that it was not given', () => {
   for (const accelerator of [TCG, KVM]) {
-    const args = qemuArguments(SPEC, accelerator);
+    const args = bootArguments(SPEC, accelerator);
     assert.deepEqual(valuesOf(args, '-sandbox'), [
       'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny',
     ]);
@@ -70,7 +71,7 @@ test('every VM is jailed and has nothing that it was not given', () => {
 });
 
 test('disks come in order; write errors stop the VM; read-only ones are read-only at every level', () => {
-  const args = qemuArguments(SPEC, TCG);
+  const args = bootArguments(SPEC, TCG);
   const nodes: Record<string, unknown>[] = valuesOf(args, '-blockdev').map((text) => JSON.parse(text));
   assert.deepEqual(
     nodes.map((node) => [node['node-name'], node.driver, node['read-only'], node.discard]),
@@ -87,11 +88,11 @@ test('disks come in order; write errors stop the VM; read-only ones are read-onl
 });
 
 test('the kernel gets our words and then those of the caller', () => {
-  assert.match(valuesOf(qemuArguments(SPEC, TCG), '-append')[0] ?? '', /^console=ttyS0 .*panic=1.* a=b c$/);
+  assert.match(valuesOf(bootArguments(SPEC, TCG), '-append')[0] ?? '', /^console=ttyS0 .*panic=1.* a=b c$/);
 });
 
 test('without a namespace there is no network device', () => {
-  const args = qemuArguments({ ...SPEC, network: { ...SPEC.network, netnsName: undefined } }, TCG);
+  const args = bootArguments({ ...SPEC, network: { ...SPEC.network, netnsName: undefined } }, TCG);
   assert.deepEqual(valuesOf(args, '-netdev'), []);
   assert.ok(devices(args).every((device) => !String(device.driver).includes('net')));
 });
@@ -100,7 +101,7 @@ test('the run folder is found again in the command line, whatever its name', () 
   fc.assert(
     fc.property(fc.string({ minLength: 1 }), fc.constantFrom(TCG, KVM), (name, accelerator) => {
       const runDir = `/run/${name.replaceAll(/[/\0]/g, '_').replace(/^\.+$/, 'dots')}`;
-      const args = qemuArguments({ ...SPEC, runDir }, accelerator);
+      const args = bootArguments({ ...SPEC, runDir }, accelerator);
       assert.equal(
         runDirOfCommandLine(['/bin/sh', '-c', 'exec "$@"', 'x', '--', 'qemu-system-x86_64', ...args]),
         runDir,

@@ -10,7 +10,7 @@ import { createDriverBench, type DriverBench, whyNoVm } from '../../testing/driv
 import type { VmDriver, VmHandle, VmSpec } from '../driver.ts';
 import { endProcess } from '../end-process.ts';
 import { launchDetached } from '../launch.ts';
-import { qemuArguments } from './command-line.ts';
+import { bootArguments } from './command-line.ts';
 import { createQemuDriver, type QemuDriverOptions } from './qemu-driver.ts';
 import { QmpClient } from './qmp-client.ts';
 import { qemuRunFiles } from './run-files.ts';
@@ -219,7 +219,7 @@ describe('QEMU, beyond what all drivers do', { skip: (await whyNoVm()) ?? false 
   test('QEMU takes the arguments for KVM as well', async () => {
     // Without KVM the same devices are given to TCG; the guest is not started, so its machine type does not matter.
     const spec = await bench.createSpec();
-    const args = qemuArguments(spec, { kind: 'kvm', cpuModel: 'max' }).map((word) => (word === 'kvm' ? 'tcg' : word));
+    const args = bootArguments(spec, { kind: 'kvm', cpuModel: 'max' }).map((word) => (word === 'kvm' ? 'tcg' : word));
     assert.ok(args.includes('tcg'));
     const files = qemuRunFiles(spec.runDir);
     const { identity, exited } = await launchDetached({

@@ -4,18 +4,33 @@ import { isProcessAlive, type Logger } from '@nestbox/kit';
 import { type BootWatchdog, DEFAULT_BOOT_WATCHDOG, describeSilence, firstSignLimitMs } from '../boot-watchdog.ts';
 import { CgroupTree } from '../cgroup/cgroup.ts';
 import { type ConsoleLimits, limitConsoleLog } from '../console.ts';
-import type { VmDriver, VmFeatures, VmHandle, VmmDescription, VmSpec, VmStatus } from '../driver.ts';
+import type {
+  SavedState,
+  VmDriver,
+  VmFeatures,
+  VmHandle,
+  VmMachine,
+  VmmDescription,
+  VmSpec,
+  VmState,
+  VmStatus,
+} from '../driver.ts';
 import { endProcess } from '../end-process.ts';
 import { toDriverError } from '../errors.ts';
 import { ExitNotices } from '../exit-notices.ts';
 import { handleKey, isRunDirBelow } from '../handle-identity.ts';
 import { readProcessWords } from '../processes.ts';
 import { describeAccelerator, type QemuAccelerator, type WantedAccelerator } from './accelerator.ts';
-import { bootOnce, checkSpec, vmmUnreachable } from './boot.ts';
+import { bootOnce, checkMachine, vmmUnreachable } from './boot.ts';
 import { QEMU_BINARY, runDirOfCommandLine } from './command-line.ts';
+import { flattenDisk, rootDisk, switchDisk } from './disks.ts';
+import type { QemuHost } from './launch-qemu.ts';
 import { type ProbeResult, probe } from './probe.ts';
 import { QemuVm } from './qemu-vm.ts';
+import { QmpUnavailableError } from './qmp-client.ts';
+import { restoreVm } from './restore.ts';
 import { qemuRunFiles, removeRunFiles } from './run-files.ts';
+import { describeSnapshotMachine, saveState } from './save-state.ts';
 import { removeStrays } from './strays.ts';
 
 export interface QemuDriverOptions {
@@ -52,7 +67,14 @@ export function createQemuDriver(options: QemuDriverOptions): VmDriver {
 
 class QemuDriver implements VmDriver {
   readonly name = 'qemu';
-  readonly features: VmFeatures = { pause: true, snapshot: false, needsMemoryPreload: false };
+  readonly features: VmFeatures = {
+    pause: true,
+    snapshot: true,
+    // Everything of the guest goes on where it was; the agent closes old connections when it is initialised again.
+    needsSnapshotPrepare: false,
+    // A restored VM maps the whole image, so its next state is complete without.
+    needsMemoryPreload: false,
+  };
   readonly #options: QemuDriverOptions;
   readonly #runRoot: string;
   readonly #vms = new Map<string, QemuVm>();
@@ -85,23 +107,18 @@ class QemuDriver implements VmDriver {
   }
 
   async start(spec: VmSpec, signal?: AbortSignal): Promise<VmHandle> {
-    this.#booting.set(spec.runDir, spec.sandboxId);
+    this.#booting.set(spec.runDir, spec.vmId);
     try {
-      await checkSpec(spec);
-      const accelerator = await this.#accelerator();
-      const cgroups = await this.#cgroupTree();
-      const qemuBinary = this.#options.qemuBinary ?? QEMU_BINARY;
+      await checkMachine(spec, [spec.kernelPath, spec.initrdPath]);
+      const host = await this.#host();
       const watchdog = this.#options.bootWatchdog ?? DEFAULT_BOOT_WATCHDOG;
       for (let attempt = 0; attempt <= watchdog.retries; attempt++) {
         if (attempt > 0) {
           this.#bootRetries++;
-          this.#options.logger.warn(
-            { sandboxId: spec.sandboxId, attempt },
-            'no sign of life from the guest; once more',
-          );
+          this.#options.logger.warn({ vmId: spec.vmId, attempt }, 'no sign of life from the guest; once more');
         }
         const limitMs = firstSignLimitMs(watchdog, attempt);
-        const vm = await bootOnce({ spec, accelerator, cgroups, qemuBinary, limitMs }, signal);
+        const vm = await bootOnce({ ...host, spec, limitMs }, signal);
         if (vm === undefined) continue;
         this.#vms.set(handleKey(vm.handle), vm);
         return vm.handle;
@@ -112,6 +129,48 @@ class QemuDriver implements VmDriver {
     } finally {
       this.#booting.delete(spec.runDir);
     }
+  }
+
+  async restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<VmHandle> {
+    this.#booting.set(machine.runDir, machine.vmId);
+    try {
+      const vm = await restoreVm({ ...(await this.#host()), machine, state }, signal);
+      this.#vms.set(handleKey(vm.handle), vm);
+      return vm.handle;
+    } catch (error) {
+      throw toDriverError(error, 'The VM could not be restored.', signal);
+    } finally {
+      this.#booting.delete(machine.runDir);
+    }
+  }
+
+  async snapshotMachine(): Promise<string> {
+    const [{ qemuVersion }, accelerator] = await Promise.all([this.#probeOnce(), this.#accelerator()]);
+    return describeSnapshotMachine(qemuVersion, accelerator);
+  }
+
+  save(handle: VmHandle, memoryPath: string, state: VmState, signal?: AbortSignal): Promise<SavedState> {
+    return this.#withVm(handle, signal, 'The state of the VM could not be saved.', (vm) =>
+      saveState(vm, memoryPath, state, signal),
+    );
+  }
+
+  switchDisk(handle: VmHandle, newPath: string, signal?: AbortSignal): Promise<void> {
+    return this.#withVm(handle, signal, 'The disk of the VM could not be switched.', (vm) =>
+      switchDisk(vm, newPath, signal),
+    );
+  }
+
+  rootDiskPath(handle: VmHandle): Promise<string> {
+    return this.#withVm(handle, undefined, 'The VM does not say which disk it has.', async (vm) => {
+      return (await rootDisk(vm)).path;
+    });
+  }
+
+  flattenDisk(handle: VmHandle, basePath: string, signal?: AbortSignal): Promise<void> {
+    return this.#withVm(handle, signal, 'The disk of the VM could not be flattened.', (vm) =>
+      flattenDisk(vm, basePath, signal),
+    );
   }
 
   async status(handle: VmHandle): Promise<VmStatus> {
@@ -133,23 +192,35 @@ class QemuDriver implements VmDriver {
     return this.#setRunning(handle, true, signal);
   }
 
-  async #setRunning(handle: VmHandle, running: boolean, signal: AbortSignal | undefined): Promise<void> {
+  #setRunning(handle: VmHandle, running: boolean, signal: AbortSignal | undefined): Promise<void> {
+    return this.#withVm(handle, signal, 'The VM did not follow.', (vm) => vm.setRunning(running, signal));
+  }
+
+  /** Does something with a VM that is alive. Throws vm_died when it is not, or not any more. */
+  async #withVm<T>(
+    handle: VmHandle,
+    signal: AbortSignal | undefined,
+    failure: string,
+    work: (vm: QemuVm) => Promise<T>,
+  ): Promise<T> {
     const vm = await this.#find(handle);
     if (vm === undefined || !vm.isAlive) throw new NestboxError('vm_died', await this.#explainEnd(handle));
     try {
       signal?.throwIfAborted();
-      await vm.setRunning(running, signal);
+      return await work(vm);
     } catch (error) {
-      if (signal?.aborted) throw toDriverError(error, 'The VM did not follow.', signal);
-      if (await vm.isGoneSoon()) throw new NestboxError('vm_died', await vm.explainEnd(), { cause: error });
-      throw vmmUnreachable(error);
+      if (signal?.aborted) throw toDriverError(error, failure, signal);
+      if (!vm.isAlive || (error instanceof QmpUnavailableError && (await vm.isGoneSoon())))
+        throw new NestboxError('vm_died', await vm.explainEnd(), { cause: error });
+      if (error instanceof QmpUnavailableError) throw vmmUnreachable(error);
+      throw toDriverError(error, failure, signal);
     }
   }
 
-  async destroy(handle: VmHandle): Promise<void> {
+  async destroy(handle: VmHandle, { graceful } = { graceful: true }): Promise<void> {
     const vm = await this.#find(handle);
     if (vm !== undefined) {
-      await endProcess(handle.process, { graceMs: this.#options.stopGraceMs ?? STOP_GRACE_MS });
+      await endProcess(handle.process, { graceMs: graceful ? (this.#options.stopGraceMs ?? STOP_GRACE_MS) : 0 });
       // What the cgroup and the log say of the end goes with them; whoever waits for the exit still wants it.
       await vm.explainEnd();
       await vm.close();
@@ -159,7 +230,7 @@ class QemuDriver implements VmDriver {
     const inUse = [...this.#vms.values()].some((other) => other.handle.runDir === handle.runDir && other.isAlive);
     if (inUse || this.#booting.has(handle.runDir) || !isRunDirBelow(this.#runRoot, handle.runDir)) return;
     await removeRunFiles(handle.runDir);
-    await (await this.#cgroupTree()).find(handle.cgroup, handle.sandboxId)?.remove();
+    await (await this.#cgroupTree()).find(handle.cgroup, handle.vmId)?.remove();
   }
 
   onExit(handle: VmHandle, listener: (reason: string) => void): () => void {
@@ -198,7 +269,7 @@ class QemuDriver implements VmDriver {
     if (!isRunDirBelow(this.#runRoot, handle.runDir) || !isProcessAlive(handle.process)) return undefined;
     const words = await readProcessWords(handle.process.pid, 'cmdline');
     if (words === undefined || runDirOfCommandLine(words) !== handle.runDir) return undefined;
-    const cgroup = (await this.#cgroupTree()).find(handle.cgroup, handle.sandboxId);
+    const cgroup = (await this.#cgroupTree()).find(handle.cgroup, handle.vmId);
     const vm = this.#vms.get(key) ?? new QemuVm(handle, cgroup, undefined);
     this.#vms.set(key, vm);
     return vm;
@@ -208,7 +279,7 @@ class QemuDriver implements VmDriver {
     const known = this.#vms.get(handleKey(handle));
     if (known !== undefined) return known.explainEnd();
     if (!isRunDirBelow(this.#runRoot, handle.runDir)) return 'No such VM is running.';
-    const cgroup = (await this.#cgroupTree()).find(handle.cgroup, handle.sandboxId);
+    const cgroup = (await this.#cgroupTree()).find(handle.cgroup, handle.vmId);
     return new QemuVm(handle, cgroup, undefined).explainEnd();
   }
 
@@ -230,6 +301,11 @@ class QemuDriver implements VmDriver {
     return { kind: 'tcg', translationBufferMib: this.#options.translationBufferMib ?? TRANSLATION_BUFFER_MIB };
   }
 
+  async #host(): Promise<QemuHost> {
+    const [accelerator, cgroups] = await Promise.all([this.#accelerator(), this.#cgroupTree()]);
+    return { accelerator, cgroups, qemuBinary: this.#options.qemuBinary ?? QEMU_BINARY };
+  }
+
   #cgroupTree(): Promise<CgroupTree> {
     this.#cgroups ??= CgroupTree.open(this.#options.instance);
     return this.#cgroups;
@@ -241,10 +317,7 @@ class QemuDriver implements VmDriver {
       try {
         await limitConsoleLog(qemuRunFiles(handle.runDir).console, this.#options.consoleLimits);
       } catch (error) {
-        this.#options.logger.warn(
-          { err: error, sandboxId: handle.sandboxId },
-          'the console log could not be shortened',
-        );
+        this.#options.logger.warn({ err: error, vmId: handle.vmId }, 'the console log could not be shortened');
       }
     }
   }

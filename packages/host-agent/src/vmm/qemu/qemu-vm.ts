@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isProcessAlive } from '@nestbox/kit';
 import { z } from 'zod';
@@ -7,11 +8,12 @@ import { waitUntilGone } from '../end-process.ts';
 import { explainExit } from '../exit-reason.ts';
 import { lastLines, readFileTail } from '../file-tail.ts';
 import type { ProcessExit } from '../launch.ts';
-import { QmpClient } from './qmp-client.ts';
+import { QmpClient, QmpUnavailableError } from './qmp-client.ts';
 import { qemuRunFiles } from './run-files.ts';
 
 /** Connecting takes milliseconds; a host with too much to do gets time. */
 const CONNECT_DEADLINE_MS = 10_000;
+const SOCKET_POLL_MS = 2;
 const STATUS_DEADLINE_MS = 5000;
 /** `stop` waits until the requests in flight have reached the host's disk. */
 const RUN_STATE_DEADLINE_MS = 30_000;
@@ -66,6 +68,26 @@ export class QemuVm {
     return opening;
   }
 
+  /** `connect` to a QEMU that has just been started: its socket appears in a moment. Throws as soon as it is gone. */
+  async connectSoon(signal?: AbortSignal): Promise<void> {
+    const endsAt = performance.now() + CONNECT_DEADLINE_MS;
+    const { qmpSocket } = qemuRunFiles(this.handle.runDir);
+    for (;;) {
+      signal?.throwIfAborted();
+      if (existsSync(qmpSocket)) {
+        try {
+          await this.connect();
+          return;
+        } catch (error) {
+          if (performance.now() > endsAt) throw error;
+        }
+      }
+      if (!this.isAlive) throw new QmpUnavailableError('QEMU ended before it could be asked anything.');
+      if (performance.now() > endsAt) throw new QmpUnavailableError('QEMU opened no control socket in time.');
+      await sleep(SOCKET_POLL_MS);
+    }
+  }
+
   async #open(): Promise<QmpClient> {
     const { qmpSocket } = qemuRunFiles(this.handle.runDir);
     const client = await QmpClient.connect(qmpSocket, { deadlineMs: CONNECT_DEADLINE_MS });
@@ -104,6 +126,17 @@ export class QemuVm {
   async setRunning(running: boolean, signal?: AbortSignal): Promise<void> {
     const qmp = await this.connect();
     await qmp.execute(running ? 'cont' : 'stop', undefined, { deadlineMs: RUN_STATE_DEADLINE_MS }, signal);
+  }
+
+  /** One command. Throws QmpUnavailableError or QmpCommandError. */
+  async execute(
+    command: string,
+    args: Record<string, unknown>,
+    deadlineMs: number,
+    signal?: AbortSignal,
+  ): Promise<unknown> {
+    const qmp = await this.connect();
+    return qmp.execute(command, args, { deadlineMs }, signal);
   }
 
   /** After a failed question: is the VM about to go? */

@@ -30,12 +30,12 @@ export async function removeRunFiles(runDir: string): Promise<void> {
 }
 
 /**
- * Makes the console log, if it is new, and the link to it. Returns where this boot's output begins, in bytes. Each boot has a
+ * Makes the console log, if it is new, and the link to it. Returns where this boot's output begins, in bytes. Each start has a
  * first line from us; on a full disk it is what fails, since QEMU does not mind when it cannot write the log.
  */
-export async function linkConsole(runDir: string, consolePath: string): Promise<number> {
+export async function linkConsole(runDir: string, consolePath: string, note: string): Promise<number> {
   await using file = await open(consolePath, 'a', 0o600);
-  await file.write('[nestbox: boot]\n');
+  await file.write(`${note}\n`);
   await symlink(consolePath, qemuRunFiles(runDir).console);
   return (await file.stat()).size;
 }

@@ -25,7 +25,7 @@ export interface StrayHunt {
 export async function removeStrays(hunt: StrayHunt): Promise<number[]> {
   const { runRoot, cgroups, known, booting } = hunt;
   const sparedRunDirs = new Set([...booting.keys(), ...known.map((handle) => handle.runDir)]);
-  const sparedIds = new Set([...booting.values(), ...known.map((handle) => handle.sandboxId)]);
+  const sparedIds = new Set([...booting.values(), ...known.map((handle) => handle.vmId)]);
   const targets = new Map<number, ProcessIdentity>();
 
   const processes = await findProcesses('cmdline', (words) => {
@@ -34,7 +34,7 @@ export async function removeStrays(hunt: StrayHunt): Promise<number[]> {
   });
   for (const { identity } of processes) targets.set(identity.pid, identity);
 
-  const orphaned = (await cgroups.list()).filter((cgroup) => !sparedIds.has(cgroup.sandboxId));
+  const orphaned = (await cgroups.list()).filter((cgroup) => !sparedIds.has(cgroup.vmId));
   for (const cgroup of orphaned) {
     for (const pid of await cgroup.pids()) {
       const identity = readProcessIdentity(pid);

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file nestbox/host/v1/host.proto.
  */
 export const file_nestbox_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNItcBCgdTYW5kYm94EhIKCnNhbmRib3hfaWQYASABKAkSEwoLdGVtcGxhdGVfaWQYAiABKAkSLAoFc3RhdGUYAyABKA4yHS5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveFN0YXRlEhIKCnZjcHVfY291bnQYBCABKA0SEgoKbWVtb3J5X21pYhgFIAEoDRIQCghkaXNrX21pYhgGIAEoDRIVCg1jcmVhdGVkX2F0X21zGAcgASgDEhQKDGVudmRfdmVyc2lvbhgIIAEoCRIOCgZyZWFzb24YCSABKAki6gEKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSEwoLdGVtcGxhdGVfaWQYAiABKAkSRAoIZW52X3ZhcnMYAyADKAsyMi5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52VmFyc0VudHJ5EhQKDGFjY2Vzc190b2tlbhgEIAEoCRIdChVhbGxvd19pbnRlcm5ldF9hY2Nlc3MYBSABKAgaLgoMRW52VmFyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiQgoVQ3JlYXRlU2FuZGJveFJlc3BvbnNlEikKB3NhbmRib3gYASABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveCInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQilQEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAyIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQqmAEKDFNhbmRib3hTdGF0ZRIdChlTQU5EQk9YX1NUQVRFX1VOU1BFQ0lGSUVEEAASGgoWU0FOREJPWF9TVEFURV9TVEFSVElORxABEhkKFVNBTkRCT1hfU1RBVEVfUlVOTklORxACEhoKFlNBTkRCT1hfU1RBVEVfU1RPUFBJTkcQAxIWChJTQU5EQk9YX1NUQVRFX0dPTkUQBDKGBgoLSG9zdFNlcnZpY2USTAoHR2V0SG9zdBIfLm5lc3Rib3guaG9zdC52MS5HZXRIb3N0UmVxdWVzdBogLm5lc3Rib3guaG9zdC52MS5HZXRIb3N0UmVzcG9uc2USXgoNQ3JlYXRlU2FuZGJveBIlLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USVQoKR2V0U2FuZGJveBIiLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94UmVxdWVzdBojLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94UmVzcG9uc2USXgoNTGlzdFNhbmRib3hlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USYQoORGVzdHJveVNhbmRib3gSJi5uZXN0Ym94Lmhvc3QudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USYwoOV2F0Y2hTYW5kYm94ZXMSJi5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwARJeCg1MaXN0VGVtcGxhdGVzEiUubmVzdGJveC5ob3N0LnYxLkxpc3RUZW1wbGF0ZXNSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkxpc3RUZW1wbGF0ZXNSZXNwb25zZRJqChFHZXRTYW5kYm94TWV0cmljcxIpLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1JlcXVlc3QaKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIuoBChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIGi4KDEVudlZhcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIjkKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSI6ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCCJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKcAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRo0CghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi3gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCL+AQoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEGoEBCgRJdGVtEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglvd25fYnl0ZXMYBCABKAQSFAoMc2hhcmVkX2J5dGVzGAUgASgEEhQKDG1lbW9yeV9ieXRlcxgGIAEoBBISCgpkaXNrX2J5dGVzGAcgASgEKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcymAwKC0hvc3RTZXJ2aWNlEkwKB0dldEhvc3QSHy5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlcXVlc3QaIC5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlc3BvbnNlEl4KDUNyZWF0ZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElsKDFBhdXNlU2FuZGJveBIkLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlEl4KDVJlc3VtZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElgKC0ZvcmtTYW5kYm94EiMubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdBokLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlEmQKD1NuYXBzaG90U2FuZGJveBInLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLlNuYXBzaG90U2FuZGJveFJlc3BvbnNlElUKCkdldFNhbmRib3gSIi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlcXVlc3QaIy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlc3BvbnNlEl4KDUxpc3RTYW5kYm94ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmEKDkRlc3Ryb3lTYW5kYm94EiYubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmMKDldhdGNoU2FuZGJveGVzEiYubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlMAESXgoNTGlzdFRlbXBsYXRlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVzcG9uc2USYQoORGVsZXRlVGVtcGxhdGUSJi5uZXN0Ym94Lmhvc3QudjEuRGVsZXRlVGVtcGxhdGVSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USagoRR2V0U2FuZGJveE1ldHJpY3MSKS5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USbQoSR2V0U2FuZGJveEFjdGl2aXR5EioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlcXVlc3QaKy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveEFjdGl2aXR5UmVzcG9uc2USZAoPR2V0U2FuZGJveFRyYWNlEicubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlcXVlc3QaKC5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USWwoMR2V0RGlza1VzYWdlEiQubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlcXVlc3QaJS5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Carried as a detail of every error, so that the stable code survives the wire.
@@ -119,6 +119,37 @@ export const GetHostResponseSchema: GenMessage<GetHostResponse> = /*@__PURE__*/
   messageDesc(file_nestbox_host_v1_host, 2);
 
 /**
+ * One part of an operation. Parts may overlap.
+ *
+ * @generated from message nestbox.host.v1.Stage
+ */
+export type Stage = Message<"nestbox.host.v1.Stage"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Milliseconds from the operation's begin.
+   *
+   * @generated from field: double start_ms = 2;
+   */
+  startMs: number;
+
+  /**
+   * @generated from field: double duration_ms = 3;
+   */
+  durationMs: number;
+};
+
+/**
+ * Describes the message nestbox.host.v1.Stage.
+ * Use `create(StageSchema)` to create a new message.
+ */
+export const StageSchema: GenMessage<Stage> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 3);
+
+/**
  * @generated from message nestbox.host.v1.Sandbox
  */
 export type Sandbox = Message<"nestbox.host.v1.Sandbox"> & {
@@ -170,6 +201,13 @@ export type Sandbox = Message<"nestbox.host.v1.Sandbox"> & {
    * @generated from field: string reason = 9;
    */
   reason: string;
+
+  /**
+   * Of a paused one: its memory was kept. False: resuming boots it from its disk.
+   *
+   * @generated from field: bool paused_memory = 10;
+   */
+  pausedMemory: boolean;
 };
 
 /**
@@ -177,7 +215,7 @@ export type Sandbox = Message<"nestbox.host.v1.Sandbox"> & {
  * Use `create(SandboxSchema)` to create a new message.
  */
 export const SandboxSchema: GenMessage<Sandbox> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 3);
+  messageDesc(file_nestbox_host_v1_host, 4);
 
 /**
  * @generated from message nestbox.host.v1.CreateSandboxRequest
@@ -216,7 +254,7 @@ export type CreateSandboxRequest = Message<"nestbox.host.v1.CreateSandboxRequest
  * Use `create(CreateSandboxRequestSchema)` to create a new message.
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 4);
+  messageDesc(file_nestbox_host_v1_host, 5);
 
 /**
  * @generated from message nestbox.host.v1.CreateSandboxResponse
@@ -226,6 +264,11 @@ export type CreateSandboxResponse = Message<"nestbox.host.v1.CreateSandboxRespon
    * @generated from field: nestbox.host.v1.Sandbox sandbox = 1;
    */
   sandbox?: Sandbox | undefined;
+
+  /**
+   * @generated from field: repeated nestbox.host.v1.Stage stages = 2;
+   */
+  stages: Stage[];
 };
 
 /**
@@ -233,7 +276,275 @@ export type CreateSandboxResponse = Message<"nestbox.host.v1.CreateSandboxRespon
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 5);
+  messageDesc(file_nestbox_host_v1_host, 6);
+
+/**
+ * @generated from message nestbox.host.v1.PauseSandboxRequest
+ */
+export type PauseSandboxRequest = Message<"nestbox.host.v1.PauseSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * True keeps memory and disk, false the disk alone.
+   *
+   * @generated from field: bool memory = 2;
+   */
+  memory: boolean;
+};
+
+/**
+ * Describes the message nestbox.host.v1.PauseSandboxRequest.
+ * Use `create(PauseSandboxRequestSchema)` to create a new message.
+ */
+export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 7);
+
+/**
+ * @generated from message nestbox.host.v1.PauseSandboxResponse
+ */
+export type PauseSandboxResponse = Message<"nestbox.host.v1.PauseSandboxResponse"> & {
+  /**
+   * @generated from field: nestbox.host.v1.Sandbox sandbox = 1;
+   */
+  sandbox?: Sandbox | undefined;
+
+  /**
+   * @generated from field: repeated nestbox.host.v1.Stage stages = 2;
+   */
+  stages: Stage[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.PauseSandboxResponse.
+ * Use `create(PauseSandboxResponseSchema)` to create a new message.
+ */
+export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 8);
+
+/**
+ * @generated from message nestbox.host.v1.ResumeSandboxRequest
+ */
+export type ResumeSandboxRequest = Message<"nestbox.host.v1.ResumeSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * False boots from the disk and forgets the memory.
+   *
+   * @generated from field: bool memory = 2;
+   */
+  memory: boolean;
+};
+
+/**
+ * Describes the message nestbox.host.v1.ResumeSandboxRequest.
+ * Use `create(ResumeSandboxRequestSchema)` to create a new message.
+ */
+export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 9);
+
+/**
+ * @generated from message nestbox.host.v1.ResumeSandboxResponse
+ */
+export type ResumeSandboxResponse = Message<"nestbox.host.v1.ResumeSandboxResponse"> & {
+  /**
+   * @generated from field: nestbox.host.v1.Sandbox sandbox = 1;
+   */
+  sandbox?: Sandbox | undefined;
+
+  /**
+   * @generated from field: repeated nestbox.host.v1.Stage stages = 2;
+   */
+  stages: Stage[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.ResumeSandboxResponse.
+ * Use `create(ResumeSandboxResponseSchema)` to create a new message.
+ */
+export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 10);
+
+/**
+ * @generated from message nestbox.host.v1.ForkSandboxRequest
+ */
+export type ForkSandboxRequest = Message<"nestbox.host.v1.ForkSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * 1 to 100.
+   *
+   * @generated from field: repeated nestbox.host.v1.ForkSandboxRequest.ForkCopy copies = 2;
+   */
+  copies: ForkSandboxRequest_ForkCopy[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.ForkSandboxRequest.
+ * Use `create(ForkSandboxRequestSchema)` to create a new message.
+ */
+export const ForkSandboxRequestSchema: GenMessage<ForkSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 11);
+
+/**
+ * @generated from message nestbox.host.v1.ForkSandboxRequest.ForkCopy
+ */
+export type ForkSandboxRequest_ForkCopy = Message<"nestbox.host.v1.ForkSandboxRequest.ForkCopy"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * Empty: the guest agent asks for no token.
+   *
+   * @generated from field: string access_token = 2;
+   */
+  accessToken: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.ForkSandboxRequest.ForkCopy.
+ * Use `create(ForkSandboxRequest_ForkCopySchema)` to create a new message.
+ */
+export const ForkSandboxRequest_ForkCopySchema: GenMessage<ForkSandboxRequest_ForkCopy> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 11, 0);
+
+/**
+ * @generated from message nestbox.host.v1.ForkSandboxResponse
+ */
+export type ForkSandboxResponse = Message<"nestbox.host.v1.ForkSandboxResponse"> & {
+  /**
+   * In the order of the request.
+   *
+   * @generated from field: repeated nestbox.host.v1.ForkSandboxResponse.ForkOutcome outcomes = 1;
+   */
+  outcomes: ForkSandboxResponse_ForkOutcome[];
+
+  /**
+   * @generated from field: repeated nestbox.host.v1.Stage stages = 2;
+   */
+  stages: Stage[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.ForkSandboxResponse.
+ * Use `create(ForkSandboxResponseSchema)` to create a new message.
+ */
+export const ForkSandboxResponseSchema: GenMessage<ForkSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 12);
+
+/**
+ * @generated from message nestbox.host.v1.ForkSandboxResponse.ForkOutcome
+ */
+export type ForkSandboxResponse_ForkOutcome = Message<"nestbox.host.v1.ForkSandboxResponse.ForkOutcome"> & {
+  /**
+   * @generated from oneof nestbox.host.v1.ForkSandboxResponse.ForkOutcome.outcome
+   */
+  outcome: {
+    /**
+     * @generated from field: nestbox.host.v1.Sandbox sandbox = 1;
+     */
+    value: Sandbox;
+    case: "sandbox";
+  } | {
+    /**
+     * @generated from field: nestbox.host.v1.ForkSandboxResponse.ForkFailure failure = 2;
+     */
+    value: ForkSandboxResponse_ForkFailure;
+    case: "failure";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message nestbox.host.v1.ForkSandboxResponse.ForkOutcome.
+ * Use `create(ForkSandboxResponse_ForkOutcomeSchema)` to create a new message.
+ */
+export const ForkSandboxResponse_ForkOutcomeSchema: GenMessage<ForkSandboxResponse_ForkOutcome> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 12, 0);
+
+/**
+ * @generated from message nestbox.host.v1.ForkSandboxResponse.ForkFailure
+ */
+export type ForkSandboxResponse_ForkFailure = Message<"nestbox.host.v1.ForkSandboxResponse.ForkFailure"> & {
+  /**
+   * One of ERROR_CODES.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * @generated from field: string message = 2;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.ForkSandboxResponse.ForkFailure.
+ * Use `create(ForkSandboxResponse_ForkFailureSchema)` to create a new message.
+ */
+export const ForkSandboxResponse_ForkFailureSchema: GenMessage<ForkSandboxResponse_ForkFailure> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 12, 1);
+
+/**
+ * @generated from message nestbox.host.v1.SnapshotSandboxRequest
+ */
+export type SnapshotSandboxRequest = Message<"nestbox.host.v1.SnapshotSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * Of the template that is made. One that is there is replaced.
+   *
+   * @generated from field: string template_id = 2;
+   */
+  templateId: string;
+
+  /**
+   * @generated from field: repeated string names = 3;
+   */
+  names: string[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.SnapshotSandboxRequest.
+ * Use `create(SnapshotSandboxRequestSchema)` to create a new message.
+ */
+export const SnapshotSandboxRequestSchema: GenMessage<SnapshotSandboxRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 13);
+
+/**
+ * @generated from message nestbox.host.v1.SnapshotSandboxResponse
+ */
+export type SnapshotSandboxResponse = Message<"nestbox.host.v1.SnapshotSandboxResponse"> & {
+  /**
+   * @generated from field: nestbox.host.v1.Template template = 1;
+   */
+  template?: Template | undefined;
+
+  /**
+   * @generated from field: repeated nestbox.host.v1.Stage stages = 2;
+   */
+  stages: Stage[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.SnapshotSandboxResponse.
+ * Use `create(SnapshotSandboxResponseSchema)` to create a new message.
+ */
+export const SnapshotSandboxResponseSchema: GenMessage<SnapshotSandboxResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 14);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxRequest
@@ -250,7 +561,7 @@ export type GetSandboxRequest = Message<"nestbox.host.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 6);
+  messageDesc(file_nestbox_host_v1_host, 15);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxResponse
@@ -267,7 +578,7 @@ export type GetSandboxResponse = Message<"nestbox.host.v1.GetSandboxResponse"> &
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 7);
+  messageDesc(file_nestbox_host_v1_host, 16);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesRequest
@@ -280,7 +591,7 @@ export type ListSandboxesRequest = Message<"nestbox.host.v1.ListSandboxesRequest
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 8);
+  messageDesc(file_nestbox_host_v1_host, 17);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesResponse
@@ -297,7 +608,7 @@ export type ListSandboxesResponse = Message<"nestbox.host.v1.ListSandboxesRespon
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 9);
+  messageDesc(file_nestbox_host_v1_host, 18);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxRequest
@@ -314,7 +625,7 @@ export type DestroySandboxRequest = Message<"nestbox.host.v1.DestroySandboxReque
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 10);
+  messageDesc(file_nestbox_host_v1_host, 19);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxResponse
@@ -333,7 +644,7 @@ export type DestroySandboxResponse = Message<"nestbox.host.v1.DestroySandboxResp
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 11);
+  messageDesc(file_nestbox_host_v1_host, 20);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesRequest
@@ -346,7 +657,7 @@ export type WatchSandboxesRequest = Message<"nestbox.host.v1.WatchSandboxesReque
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 12);
+  messageDesc(file_nestbox_host_v1_host, 21);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse
@@ -377,7 +688,7 @@ export type WatchSandboxesResponse = Message<"nestbox.host.v1.WatchSandboxesResp
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 13);
+  messageDesc(file_nestbox_host_v1_host, 22);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse.SandboxList
@@ -394,7 +705,7 @@ export type WatchSandboxesResponse_SandboxList = Message<"nestbox.host.v1.WatchS
  * Use `create(WatchSandboxesResponse_SandboxListSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SandboxListSchema: GenMessage<WatchSandboxesResponse_SandboxList> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 13, 0);
+  messageDesc(file_nestbox_host_v1_host, 22, 0);
 
 /**
  * @generated from message nestbox.host.v1.Template
@@ -434,6 +745,27 @@ export type Template = Message<"nestbox.host.v1.Template"> & {
    * @generated from field: int64 created_at_ms = 7;
    */
   createdAtMs: bigint;
+
+  /**
+   * The sandbox that it is a snapshot of; empty for a template that was built.
+   *
+   * @generated from field: string origin_sandbox_id = 8;
+   */
+  originSandboxId: string;
+
+  /**
+   * A create restores memory; false: it boots.
+   *
+   * @generated from field: bool has_memory = 9;
+   */
+  hasMemory: boolean;
+
+  /**
+   * Restored VMs that wait: a create under one of these ids gets that VM at once.
+   *
+   * @generated from field: repeated string warm_sandbox_ids = 10;
+   */
+  warmSandboxIds: string[];
 };
 
 /**
@@ -441,7 +773,43 @@ export type Template = Message<"nestbox.host.v1.Template"> & {
  * Use `create(TemplateSchema)` to create a new message.
  */
 export const TemplateSchema: GenMessage<Template> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 14);
+  messageDesc(file_nestbox_host_v1_host, 23);
+
+/**
+ * @generated from message nestbox.host.v1.DeleteTemplateRequest
+ */
+export type DeleteTemplateRequest = Message<"nestbox.host.v1.DeleteTemplateRequest"> & {
+  /**
+   * @generated from field: string template_id = 1;
+   */
+  templateId: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.DeleteTemplateRequest.
+ * Use `create(DeleteTemplateRequestSchema)` to create a new message.
+ */
+export const DeleteTemplateRequestSchema: GenMessage<DeleteTemplateRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 24);
+
+/**
+ * @generated from message nestbox.host.v1.DeleteTemplateResponse
+ */
+export type DeleteTemplateResponse = Message<"nestbox.host.v1.DeleteTemplateResponse"> & {
+  /**
+   * False when there was nothing to delete.
+   *
+   * @generated from field: bool deleted = 1;
+   */
+  deleted: boolean;
+};
+
+/**
+ * Describes the message nestbox.host.v1.DeleteTemplateResponse.
+ * Use `create(DeleteTemplateResponseSchema)` to create a new message.
+ */
+export const DeleteTemplateResponseSchema: GenMessage<DeleteTemplateResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 25);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesRequest
@@ -454,7 +822,7 @@ export type ListTemplatesRequest = Message<"nestbox.host.v1.ListTemplatesRequest
  * Use `create(ListTemplatesRequestSchema)` to create a new message.
  */
 export const ListTemplatesRequestSchema: GenMessage<ListTemplatesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 15);
+  messageDesc(file_nestbox_host_v1_host, 26);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesResponse
@@ -471,7 +839,7 @@ export type ListTemplatesResponse = Message<"nestbox.host.v1.ListTemplatesRespon
  * Use `create(ListTemplatesResponseSchema)` to create a new message.
  */
 export const ListTemplatesResponseSchema: GenMessage<ListTemplatesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 16);
+  messageDesc(file_nestbox_host_v1_host, 27);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsRequest
@@ -488,7 +856,7 @@ export type GetSandboxMetricsRequest = Message<"nestbox.host.v1.GetSandboxMetric
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 17);
+  messageDesc(file_nestbox_host_v1_host, 28);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsResponse
@@ -540,7 +908,218 @@ export type GetSandboxMetricsResponse = Message<"nestbox.host.v1.GetSandboxMetri
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 18);
+  messageDesc(file_nestbox_host_v1_host, 29);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxActivityRequest
+ */
+export type GetSandboxActivityRequest = Message<"nestbox.host.v1.GetSandboxActivityRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxActivityRequest.
+ * Use `create(GetSandboxActivityRequestSchema)` to create a new message.
+ */
+export const GetSandboxActivityRequestSchema: GenMessage<GetSandboxActivityRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 30);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxActivityResponse
+ */
+export type GetSandboxActivityResponse = Message<"nestbox.host.v1.GetSandboxActivityResponse"> & {
+  /**
+   * The last request through the proxy or of the API, file transfers included; now while one is under way or a command runs.
+   *
+   * @generated from field: int64 last_activity_at_ms = 1;
+   */
+  lastActivityAtMs: bigint;
+
+  /**
+   * @generated from field: uint32 running_commands = 2;
+   */
+  runningCommands: number;
+
+  /**
+   * @generated from field: uint32 open_connections = 3;
+   */
+  openConnections: number;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxActivityResponse.
+ * Use `create(GetSandboxActivityResponseSchema)` to create a new message.
+ */
+export const GetSandboxActivityResponseSchema: GenMessage<GetSandboxActivityResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 31);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxTraceRequest
+ */
+export type GetSandboxTraceRequest = Message<"nestbox.host.v1.GetSandboxTraceRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxTraceRequest.
+ * Use `create(GetSandboxTraceRequestSchema)` to create a new message.
+ */
+export const GetSandboxTraceRequestSchema: GenMessage<GetSandboxTraceRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 32);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxTraceResponse
+ */
+export type GetSandboxTraceResponse = Message<"nestbox.host.v1.GetSandboxTraceResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated nestbox.host.v1.GetSandboxTraceResponse.Operation operations = 1;
+   */
+  operations: GetSandboxTraceResponse_Operation[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxTraceResponse.
+ * Use `create(GetSandboxTraceResponseSchema)` to create a new message.
+ */
+export const GetSandboxTraceResponseSchema: GenMessage<GetSandboxTraceResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 33);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxTraceResponse.Operation
+ */
+export type GetSandboxTraceResponse_Operation = Message<"nestbox.host.v1.GetSandboxTraceResponse.Operation"> & {
+  /**
+   * create, pause, resume, fork or snapshot.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: int64 started_at_ms = 2;
+   */
+  startedAtMs: bigint;
+
+  /**
+   * @generated from field: repeated nestbox.host.v1.Stage stages = 3;
+   */
+  stages: Stage[];
+
+  /**
+   * Empty when it succeeded.
+   *
+   * @generated from field: string error = 4;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxTraceResponse.Operation.
+ * Use `create(GetSandboxTraceResponse_OperationSchema)` to create a new message.
+ */
+export const GetSandboxTraceResponse_OperationSchema: GenMessage<GetSandboxTraceResponse_Operation> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 33, 0);
+
+/**
+ * @generated from message nestbox.host.v1.GetDiskUsageRequest
+ */
+export type GetDiskUsageRequest = Message<"nestbox.host.v1.GetDiskUsageRequest"> & {
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetDiskUsageRequest.
+ * Use `create(GetDiskUsageRequestSchema)` to create a new message.
+ */
+export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 34);
+
+/**
+ * @generated from message nestbox.host.v1.GetDiskUsageResponse
+ */
+export type GetDiskUsageResponse = Message<"nestbox.host.v1.GetDiskUsageResponse"> & {
+  /**
+   * @generated from field: repeated nestbox.host.v1.GetDiskUsageResponse.Item items = 1;
+   */
+  items: GetDiskUsageResponse_Item[];
+
+  /**
+   * @generated from field: uint64 free_bytes = 2;
+   */
+  freeBytes: bigint;
+
+  /**
+   * @generated from field: uint64 total_bytes = 3;
+   */
+  totalBytes: bigint;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetDiskUsageResponse.
+ * Use `create(GetDiskUsageResponseSchema)` to create a new message.
+ */
+export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 35);
+
+/**
+ * @generated from message nestbox.host.v1.GetDiskUsageResponse.Item
+ */
+export type GetDiskUsageResponse_Item = Message<"nestbox.host.v1.GetDiskUsageResponse.Item"> & {
+  /**
+   * sandbox, template, snapshot, image (kernel, agent disk) or warm.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * @generated from field: string id = 2;
+   */
+  id: string;
+
+  /**
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * On the disk, in what only this item uses.
+   *
+   * @generated from field: uint64 own_bytes = 4;
+   */
+  ownBytes: bigint;
+
+  /**
+   * On the disk, in what it shares with others.
+   *
+   * @generated from field: uint64 shared_bytes = 5;
+   */
+  sharedBytes: bigint;
+
+  /**
+   * @generated from field: uint64 memory_bytes = 6;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * @generated from field: uint64 disk_bytes = 7;
+   */
+  diskBytes: bigint;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetDiskUsageResponse.Item.
+ * Use `create(GetDiskUsageResponse_ItemSchema)` to create a new message.
+ */
+export const GetDiskUsageResponse_ItemSchema: GenMessage<GetDiskUsageResponse_Item> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 35, 0);
 
 /**
  * @generated from enum nestbox.host.v1.SandboxState
@@ -570,6 +1149,21 @@ export const SandboxState = {
    * @generated from enum value: SANDBOX_STATE_GONE = 4;
    */
   GONE: 4,
+
+  /**
+   * @generated from enum value: SANDBOX_STATE_PAUSING = 5;
+   */
+  PAUSING: 5,
+
+  /**
+   * @generated from enum value: SANDBOX_STATE_PAUSED = 6;
+   */
+  PAUSED: 6,
+
+  /**
+   * @generated from enum value: SANDBOX_STATE_RESUMING = 7;
+   */
+  RESUMING: 7,
 } as const;
 
 /**
@@ -606,6 +1200,46 @@ export const HostService: GenService<{
     methodKind: "unary";
     input: typeof CreateSandboxRequestSchema;
     output: typeof CreateSandboxResponseSchema;
+  },
+  /**
+   * Answers when the sandbox is on disk and its VM is gone. Errors: sandbox_paused when it was paused before.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.PauseSandbox
+   */
+  pauseSandbox: {
+    methodKind: "unary";
+    input: typeof PauseSandboxRequestSchema;
+    output: typeof PauseSandboxResponseSchema;
+  },
+  /**
+   * Answers when the guest agent is ready again. Repeating it for a running sandbox answers that sandbox.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.ResumeSandbox
+   */
+  resumeSandbox: {
+    methodKind: "unary";
+    input: typeof ResumeSandboxRequestSchema;
+    output: typeof ResumeSandboxResponseSchema;
+  },
+  /**
+   * Freezes a running sandbox once and starts copies of it; each copy succeeds or fails on its own.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.ForkSandbox
+   */
+  forkSandbox: {
+    methodKind: "unary";
+    input: typeof ForkSandboxRequestSchema;
+    output: typeof ForkSandboxResponseSchema;
+  },
+  /**
+   * Makes a template of a running sandbox, memory included; the sandbox goes on running.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.SnapshotSandbox
+   */
+  snapshotSandbox: {
+    methodKind: "unary";
+    input: typeof SnapshotSandboxRequestSchema;
+    output: typeof SnapshotSandboxResponseSchema;
   },
   /**
    * @generated from rpc nestbox.host.v1.HostService.GetSandbox
@@ -652,6 +1286,16 @@ export const HostService: GenService<{
     output: typeof ListTemplatesResponseSchema;
   },
   /**
+   * Removes a template or snapshot. Sandboxes that came from it keep what they need of it.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.DeleteTemplate
+   */
+  deleteTemplate: {
+    methodKind: "unary";
+    input: typeof DeleteTemplateRequestSchema;
+    output: typeof DeleteTemplateResponseSchema;
+  },
+  /**
    * Samples the guest's own metrics.
    *
    * @generated from rpc nestbox.host.v1.HostService.GetSandboxMetrics
@@ -660,6 +1304,36 @@ export const HostService: GenService<{
     methodKind: "unary";
     input: typeof GetSandboxMetricsRequestSchema;
     output: typeof GetSandboxMetricsResponseSchema;
+  },
+  /**
+   * What tells an idle sandbox from a busy one.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.GetSandboxActivity
+   */
+  getSandboxActivity: {
+    methodKind: "unary";
+    input: typeof GetSandboxActivityRequestSchema;
+    output: typeof GetSandboxActivityResponseSchema;
+  },
+  /**
+   * Where the time of a sandbox's latest operations went.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.GetSandboxTrace
+   */
+  getSandboxTrace: {
+    methodKind: "unary";
+    input: typeof GetSandboxTraceRequestSchema;
+    output: typeof GetSandboxTraceResponseSchema;
+  },
+  /**
+   * What uses how much of the host's disk.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.GetDiskUsage
+   */
+  getDiskUsage: {
+    methodKind: "unary";
+    input: typeof GetDiskUsageRequestSchema;
+    output: typeof GetDiskUsageResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_nestbox_host_v1_host, 0);

@@ -1,0 +1,20 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { runNestbox } from '../../../../test/support/nestbox-command.ts';
+
+test('values of no sense for warm sandboxes and snapshots are refused with the reason', async () => {
+  const cases = [
+    [['--warm', 'base'], /TEMPLATE=N/],
+    [['--warm', '=1'], /names no template/],
+    [['--warm', 'base=101'], /from 0 to 100/],
+    [['--warm', 'base=1', '--warm', 'base=2'], /a number already/],
+    [['--max-snapshots', '-1'], /whole number from 0/],
+    [['--max-snapshot-gib', '20G'], /size in GiB/],
+  ] as const;
+  for (const [words, reason] of cases) {
+    const { exitCode, stdout, stderr } = await runNestbox(['up', ...words], {});
+    assert.deepEqual([exitCode, stdout.length], [2, 0], words.join(' '));
+    assert.match(stderr, reason);
+    assert.match(stderr, /\[usage\]\n$/);
+  }
+});

@@ -1,0 +1,26 @@
+import type { HostAgentConfig } from '@nestbox/host-agent';
+import type { WarmTemplate } from '../warm-option.ts';
+
+/** What of the host agent the command line decides. */
+export type HostAgentOptions = Pick<HostAgentConfig, 'vmm' | 'limits' | 'warm' | 'useSnapshots'>;
+
+/** The words of `nestbox up` that are the host agent's business. What is missing is left to its own defaults. */
+export interface HostAgentWords {
+  readonly vmm: string;
+  readonly warm?: readonly WarmTemplate[];
+  readonly maxSnapshots?: number;
+  readonly maxSnapshotGib?: number;
+  readonly snapshots: boolean;
+}
+
+export function hostAgentOptions(words: HostAgentWords): HostAgentOptions {
+  return {
+    vmm: words.vmm,
+    useSnapshots: words.snapshots,
+    limits: {
+      ...(words.maxSnapshots === undefined ? {} : { maxSnapshots: words.maxSnapshots }),
+      ...(words.maxSnapshotGib === undefined ? {} : { maxSnapshotBytes: Math.round(words.maxSnapshotGib * 2 ** 30) }),
+    },
+    ...(words.warm === undefined ? {} : { warm: words.warm }),
+  };
+}

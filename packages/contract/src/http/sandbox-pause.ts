@@ -1,0 +1,4 @@
+import { z } from 'zod';
+
+/** Body of `POST /sandboxes/{sandboxID}/pause`, which may be missing altogether. `memory` false keeps the disk alone. */
+export const sandboxPauseBody = z.object({ memory: z.boolean().default(true) }).prefault({});

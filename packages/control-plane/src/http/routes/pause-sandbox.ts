@@ -1,0 +1,19 @@
+import { sandboxIdParams, sandboxPauseBody } from '@nestbox/contract/http';
+import { pauseSandbox } from '../../service/pause-sandbox.ts';
+import type { ServiceContext } from '../../service/service-context.ts';
+import { Timings } from '../../service/timings.ts';
+import type { ApiServer } from '../api-server.ts';
+import { sendTimings } from '../server-timing.ts';
+
+export function pauseSandboxRoute(app: ApiServer, context: ServiceContext): void {
+  app.post(
+    '/sandboxes/:sandboxID/pause',
+    { schema: { params: sandboxIdParams, body: sandboxPauseBody } },
+    async (request, reply) => {
+      const timings = new Timings();
+      await pauseSandbox(context, request.params.sandboxID, request.body.memory, timings);
+      sendTimings(reply, timings);
+      return reply.code(204).send();
+    },
+  );
+}

@@ -1,0 +1,19 @@
+import { sandboxIdParams, sandboxSnapshotBody, snapshotInfoBody } from '@nestbox/contract/http';
+import type { ServiceContext } from '../../service/service-context.ts';
+import { snapshotSandbox } from '../../service/snapshot-sandbox.ts';
+import { Timings } from '../../service/timings.ts';
+import type { ApiServer } from '../api-server.ts';
+import { sendTimings } from '../server-timing.ts';
+
+export function snapshotSandboxRoute(app: ApiServer, context: ServiceContext): void {
+  app.post(
+    '/sandboxes/:sandboxID/snapshots',
+    { schema: { params: sandboxIdParams, body: sandboxSnapshotBody, response: { 201: snapshotInfoBody } } },
+    async (request, reply) => {
+      const timings = new Timings();
+      const snapshot = await snapshotSandbox(context, request.params.sandboxID, request.body.name, timings);
+      sendTimings(reply, timings);
+      return reply.code(201).send(snapshot);
+    },
+  );
+}

@@ -1,0 +1,106 @@
+import { isErrorCode, NestboxError, newSandboxId } from '@nestbox/contract';
+import type { ForkSandboxResponse_ForkOutcome } from '@nestbox/contract/host';
+import type { SandboxFork } from '@nestbox/contract/http';
+import type { SandboxRecord } from '../store/sandbox-record.ts';
+import { insertSandboxes } from '../store/sandbox-repository.ts';
+import { becomeRunning } from './become-running.ts';
+import { endFailedCreation } from './end-sandbox.ts';
+import type { ServiceContext } from './service-context.ts';
+import { checkTimeout } from './timeout-range.ts';
+import type { Timings } from './timings.ts';
+import { requireAwake } from './when-stable.ts';
+
+/** What became of one copy. */
+export type ForkResult = { readonly record: SandboxRecord } | { readonly error: NestboxError };
+
+/**
+ * Makes copies of a running sandbox on its host, memory and disk of the same moment; it goes on as it was. Each copy
+ * succeeds or fails on its own, and one that failed is gone. When the call fails as a whole, or its signal is aborted, no
+ * copy is left. Throws `sandbox_not_found`, `sandbox_paused`, `sandbox_stopping`, and errors of the host.
+ */
+export function forkSandbox(
+  context: ServiceContext,
+  rawId: string,
+  request: SandboxFork,
+  timings: Timings,
+  signal?: AbortSignal,
+): Promise<ForkResult[]> {
+  return context.tasks.track(fork(context, rawId, request, timings, signal));
+}
+
+async function fork(
+  context: ServiceContext,
+  rawId: string,
+  { count, timeout }: SandboxFork,
+  timings: Timings,
+  signal?: AbortSignal,
+): Promise<ForkResult[]> {
+  checkTimeout(timeout, 1, context.maxTimeoutSec);
+  const source = await timings.measure('db', () => requireAwake(context, rawId));
+  const host = context.hosts.get(source.hostId);
+  host.requireConnected();
+  const copies = Array.from({ length: count }, () => describeCopy(context, source, timeout));
+
+  // The rows come first: what a host has and no row names is taken for left behind and destroyed.
+  await timings.measure('db', () => insertSandboxes(context.db, copies));
+  await using undo = new AsyncDisposableStack();
+  undo.defer(async () => {
+    await Promise.all(copies.map(({ id }) => endFailedCreation(context, id)));
+  });
+
+  const { outcomes, stages } = await timings.measure('host', () =>
+    host.forkSandbox({ sandboxId: source.id, copies: copies.map((copy) => describeToHost(context, copy)) }, signal),
+  );
+  timings.add(stages);
+  const results = await timings.measure('db', () =>
+    Promise.all(copies.map((copy, index) => takeIn(context, copy, outcomes[index]))),
+  );
+  signal?.throwIfAborted();
+  undo.move();
+  context.logger.info({ sandboxId: source.id, hostId: host.id, count }, 'A sandbox was forked');
+  return results;
+}
+
+/** Everything that the source was created with; its life is its own. */
+function describeCopy(context: ServiceContext, source: SandboxRecord, timeoutSec: number): SandboxRecord {
+  const nowMs = context.clock.now();
+  return {
+    ...source,
+    id: newSandboxId(),
+    state: 'starting',
+    createdAtMs: nowMs,
+    startedAtMs: nowMs,
+    endAtMs: nowMs + timeoutSec * 1000,
+    timeoutSec,
+    pausedMemory: undefined,
+  };
+}
+
+function describeToHost({ tokens }: ServiceContext, { id: sandboxId, secure }: SandboxRecord) {
+  return { sandboxId, accessToken: secure ? tokens.guestToken(sandboxId) : '' };
+}
+
+/** Never rejects: a copy that cannot be had is ended, and the others do not wait for that. */
+async function takeIn(
+  context: ServiceContext,
+  copy: SandboxRecord,
+  outcome: ForkSandboxResponse_ForkOutcome | undefined,
+): Promise<ForkResult> {
+  try {
+    const sandbox = requireSuccess(outcome);
+    return { record: await becomeRunning(context, { ...sandbox, sandboxId: copy.id }, copy.timeoutSec) };
+  } catch (error) {
+    context.tasks.start(`cleaning up the copy ${copy.id}`, () => endFailedCreation(context, copy.id));
+    return { error: NestboxError.from(error) };
+  }
+}
+
+function requireSuccess(outcome: ForkSandboxResponse_ForkOutcome | undefined) {
+  const result = outcome?.outcome;
+  if (result?.case === 'sandbox') return result.value;
+  if (result?.case === 'failure') {
+    const { code, message } = result.value;
+    throw new NestboxError(isErrorCode(code) ? code : 'internal', message);
+  }
+  throw new NestboxError('internal', 'The host did not say what became of this copy.');
+}

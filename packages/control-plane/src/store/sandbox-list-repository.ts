@@ -1,0 +1,84 @@
+import type { Kysely, SelectQueryBuilder } from 'kysely';
+import { fromRow, type SandboxRecord } from './sandbox-record.ts';
+import type { SandboxState } from './sandbox-state.ts';
+import type { Database } from './schema.ts';
+
+/** `Kysely` or `Transaction`: every function here runs in whichever it is given. */
+type Db = Kysely<Database>;
+
+export type SortOrder = 'asc' | 'desc';
+
+/** Where a page ended: the next one begins behind this sandbox. */
+export interface SandboxCursor {
+  readonly startedAtMs: number;
+  readonly id: string;
+}
+
+export interface SandboxFilter {
+  readonly states: readonly SandboxState[];
+  /** Every pair must be there, with equal values. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Template id or name. */
+  readonly template?: string | undefined;
+  /** Inclusive. */
+  readonly startedAfterMs?: number | undefined;
+}
+
+export interface SandboxPage {
+  readonly order: SortOrder;
+  readonly after?: SandboxCursor | undefined;
+  readonly limit: number;
+}
+
+/** Keyset paging over (start, id): a page never shifts when sandboxes come or go. */
+export async function pageSandboxes(db: Db, filter: SandboxFilter, page: SandboxPage): Promise<SandboxRecord[]> {
+  let query = matching(db.selectFrom('sandboxes'), filter)
+    .selectAll('sandboxes')
+    .orderBy('sandboxes.started_at_ms', page.order)
+    .orderBy('sandboxes.id', page.order)
+    .limit(page.limit);
+  const { after } = page;
+  if (after !== undefined) {
+    const beyond = page.order === 'asc' ? '>' : '<';
+    query = query.where((eb) =>
+      eb.or([
+        eb('sandboxes.started_at_ms', beyond, after.startedAtMs),
+        eb.and([eb('sandboxes.started_at_ms', '=', after.startedAtMs), eb('sandboxes.id', beyond, after.id)]),
+      ]),
+    );
+  }
+  return (await query.execute()).map(fromRow);
+}
+
+export async function countSandboxes(db: Db, filter: SandboxFilter): Promise<number> {
+  const row = await matching(db.selectFrom('sandboxes'), filter)
+    .select((eb) => eb.fn.countAll().as('total'))
+    .executeTakeFirstOrThrow();
+  return Number(row.total);
+}
+
+function matching<O>(
+  query: SelectQueryBuilder<Database, 'sandboxes', O>,
+  filter: SandboxFilter,
+): SelectQueryBuilder<Database, 'sandboxes', O> {
+  let filtered = query.where('sandboxes.state', 'in', filter.states);
+  const { template, startedAfterMs } = filter;
+  if (template !== undefined)
+    filtered = filtered.where((eb) =>
+      eb.or([eb('sandboxes.template_id', '=', template), eb('sandboxes.alias', '=', template)]),
+    );
+  if (startedAfterMs !== undefined) filtered = filtered.where('sandboxes.started_at_ms', '>=', startedAfterMs);
+  for (const [key, value] of Object.entries(filter.metadata)) {
+    filtered = filtered.where((eb) =>
+      eb.exists(
+        eb
+          .selectFrom('sandbox_metadata')
+          .select('sandbox_metadata.key')
+          .whereRef('sandbox_metadata.sandbox_id', '=', 'sandboxes.id')
+          .where('sandbox_metadata.key', '=', key)
+          .where('sandbox_metadata.value', '=', value),
+      ),
+    );
+  }
+  return filtered;
+}

@@ -1,0 +1,200 @@
+import type { ExpressionBuilder, Kysely, UpdateObject } from 'kysely';
+import { fromRow, type SandboxRecord } from './sandbox-record.ts';
+import { type SandboxState, STATES_BEFORE } from './sandbox-state.ts';
+import type { Database } from './schema.ts';
+
+/** `Kysely` or `Transaction`: every function here runs in whichever it is given. */
+type Db = Kysely<Database>;
+
+/** What a host tells of a sandbox when it is ready. */
+export interface ReadySandbox {
+  readonly vcpuCount: number;
+  readonly memoryMib: number;
+  readonly diskMib: number;
+  readonly envdVersion: string;
+}
+
+/** Of a sandbox that was created. Undefined when it is not starting any more: somebody wants it ended. */
+export function markRunning(
+  db: Db,
+  id: string,
+  ready: ReadySandbox,
+  life: { readonly startedAtMs: number; readonly endAtMs: number },
+): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'running', ['starting'], {
+    ...readyColumns(ready),
+    started_at_ms: life.startedAtMs,
+    end_at_ms: life.endAtMs,
+  });
+}
+
+/** Returns undefined when it does not run. `memory`: what the pause is to keep. */
+export function markPausing(db: Db, id: string, memory: boolean): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'pausing', ['running'], { paused_memory: Number(memory) });
+}
+
+/** Returns undefined when it neither runs nor is about to. A resume that failed leaves it paused since when it was. */
+export function markPaused(
+  db: Db,
+  id: string,
+  pausedAtMs: number,
+  memory: boolean,
+): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'paused', STATES_BEFORE.paused, (eb) => ({
+    paused_memory: Number(memory),
+    end_at_ms: eb.case().when('state', '=', 'resuming').then(eb.ref('end_at_ms')).else(pausedAtMs).end(),
+  }));
+}
+
+/** Returns undefined when it is not paused. */
+export function markResuming(db: Db, id: string): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'resuming', ['paused'], {});
+}
+
+/** What a resume makes of a sandbox's settings. */
+export interface ResumedLife {
+  readonly endAtMs: number;
+  /** 0 is no wish for a life, so it is not kept for the next time. */
+  readonly timeoutSec: number;
+  /** Undefined: as it was. Without pausing by itself it is not resumed by itself either. */
+  readonly autoPause: boolean | undefined;
+}
+
+/** Returns undefined when it is not resuming any more: somebody wants it ended. */
+export function markResumed(
+  db: Db,
+  id: string,
+  ready: ReadySandbox,
+  { endAtMs, timeoutSec, autoPause }: ResumedLife,
+): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'running', ['resuming'], {
+    ...readyColumns(ready),
+    end_at_ms: endAtMs,
+    ...(timeoutSec > 0 ? { timeout_sec: timeoutSec } : {}),
+    ...(autoPause === undefined ? {} : { auto_pause: Number(autoPause) }),
+    ...(autoPause === false ? { auto_resume: 0 } : {}),
+  });
+}
+
+/**
+ * For a sandbox that its host says runs. One that was to be paused keeps its end; of one that was paused the end has
+ * passed, so it gets the time that its client last asked for. Undefined when it was running, or is to be ended.
+ */
+export function markFoundRunning(db: Db, id: string, nowMs: number): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'running', ['pausing', 'paused', 'resuming'], (eb) => ({
+    end_at_ms: eb
+      .case()
+      .when('state', '=', 'pausing')
+      .then(eb.ref('end_at_ms'))
+      .else(eb(eb.val(nowMs), '+', eb('timeout_sec', '*', 1000)))
+      .end(),
+  }));
+}
+
+/** Returns false when it was stopping already or there is none. `retryAtMs`: when the reaper looks at it again. */
+export async function markStopping(db: Db, id: string, retryAtMs: number): Promise<boolean> {
+  return (await change(db, id, 'stopping', STATES_BEFORE.stopping, { end_at_ms: retryAtMs })) !== undefined;
+}
+
+/** For the start of the server: nobody waits any more for what was starting. Returns how many there were. */
+export async function markAllStartingAsStopping(db: Db, retryAtMs: number): Promise<number> {
+  const result = await db
+    .updateTable('sandboxes')
+    .set({ state: 'stopping', end_at_ms: retryAtMs })
+    .where('state', '=', 'starting')
+    .executeTakeFirst();
+  return Number(result.numUpdatedRows);
+}
+
+/** Sets when ending a stopping sandbox is tried again. */
+export async function postponeStop(db: Db, id: string, retryAtMs: number): Promise<void> {
+  await db
+    .updateTable('sandboxes')
+    .set({ end_at_ms: retryAtMs })
+    .where('id', '=', id)
+    .where('state', '=', 'stopping')
+    .execute();
+}
+
+/** A sandbox whose time has come, in the state that it has been brought to. */
+export interface DueSandbox {
+  readonly id: string;
+  readonly state: SandboxState;
+}
+
+/**
+ * Takes whatever is due by `nowMs`, running or stopping already, at most `limit`: it is stopping then, or pausing when
+ * that is how it ends, and due again at `retryAtMs`. One statement, so that an end that is moved later at the same moment
+ * is not overlooked.
+ */
+export async function takeDue(db: Db, nowMs: number, retryAtMs: number, limit: number): Promise<DueSandbox[]> {
+  const rows = await db
+    .updateTable('sandboxes')
+    .set((eb) => {
+      const isPaused = eb.and([eb('state', '=', 'running'), eb('auto_pause', '=', 1)]);
+      const pausing: SandboxState = 'pausing';
+      const stopping: SandboxState = 'stopping';
+      return {
+        state: eb.case().when(isPaused).then(pausing).else(stopping).end(),
+        paused_memory: eb.case().when(isPaused).then(eb.ref('auto_pause_memory')).else(eb.ref('paused_memory')).end(),
+        end_at_ms: retryAtMs,
+      };
+    })
+    .where('id', 'in', (eb) =>
+      eb
+        .selectFrom('sandboxes')
+        .select('id')
+        .where('state', 'in', DUE_STATES)
+        .where('end_at_ms', '<=', nowMs)
+        .orderBy('end_at_ms')
+        .limit(limit),
+    )
+    .returning(['id', 'state'])
+    .execute();
+  return rows.map(({ id, state }) => ({ id, state }));
+}
+
+/** A running sandbox is due at its end, a stopping one when ending it is to be tried again. */
+const DUE_STATES: readonly SandboxState[] = ['running', 'stopping'];
+
+/** When the next running or stopping sandbox is due; undefined when there is none. */
+export async function nextDueAtMs(db: Db): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('sandboxes')
+    .select('end_at_ms')
+    .where('state', 'in', DUE_STATES)
+    .orderBy('end_at_ms')
+    .limit(1)
+    .executeTakeFirst();
+  return row?.end_at_ms;
+}
+
+type Columns = UpdateObject<Database, 'sandboxes'>;
+
+/** Every way of one sandbox into a state. Undefined when it was in none of the states that it may come from. */
+async function change<To extends keyof typeof STATES_BEFORE>(
+  db: Db,
+  id: string,
+  to: To,
+  from: readonly (typeof STATES_BEFORE)[To][number][],
+  columns: Columns | ((eb: ExpressionBuilder<Database, 'sandboxes'>) => Columns),
+): Promise<SandboxRecord | undefined> {
+  const row = await db
+    .updateTable('sandboxes')
+    .set(columns)
+    .set({ state: to })
+    .where('id', '=', id)
+    .where('state', 'in', from)
+    .returningAll()
+    .executeTakeFirst();
+  return row && fromRow(row);
+}
+
+function readyColumns(ready: ReadySandbox): Columns {
+  return {
+    vcpu_count: ready.vcpuCount,
+    memory_mib: ready.memoryMib,
+    disk_mib: ready.diskMib,
+    envd_version: ready.envdVersion,
+  };
+}

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { text } from 'node:stream/consumers';
+import { describe, type TestContext, test } from 'node:test';
+import { WebSocket, WebSocketServer } from 'ws';
+import {
+  type Answer,
+  type ProxyUnderTest,
+  pathOf,
+  raw,
+  SANDBOX_ID,
+  startApp,
+  startProxy,
+} from './testing/proxy-under-test.ts';
+
+/** So long that only a test which is about to fail waits for it. */
+const LONG_MS = 60_000;
+
+/** An application whose answers begin at once and end when the test says so. */
+async function startSlowApp(t: TestContext) {
+  const open: ServerResponse[] = [];
+  const app = await startApp(t, (_incoming, response) => {
+    response.write('begun ');
+    open.push(response);
+  });
+  return {
+    app,
+    finish() {
+      for (const response of open.splice(0)) response.end('and done');
+    },
+  };
+}
+
+async function beginRequest({ open }: ProxyUnderTest, port: number): Promise<IncomingMessage> {
+  const outgoing = open(pathOf(port, '/'));
+  outgoing.on('error', () => {});
+  outgoing.end();
+  const [response]: IncomingMessage[] = await once(outgoing, 'response');
+  assert.ok(response);
+  return response;
+}
+
+function assertRefused({ response, body }: Answer, port: number): void {
+  assert.equal(response.statusCode, 502);
+  const { message, ...rest } = JSON.parse(body.toString());
+  assert.deepEqual(rest, { code: 502, error_code: 'sandbox_unreachable', sandboxId: SANDBOX_ID, port });
+  assert.match(message, /is being paused/);
+}
+
+describe('draining a sandbox', () => {
+  test('refuses what is new, lets finish what is in flight, and is done then', async (t) => {
+    const host = await startProxy(t);
+    const { app, finish } = await startSlowApp(t);
+    const first = await beginRequest(host, app.port);
+    let drained = false;
+    const draining = host.proxy.drain(SANDBOX_ID, LONG_MS).then(() => {
+      drained = true;
+    });
+    assertRefused(await host.ask(pathOf(app.port, '/')), app.port);
+    assertRefused(await host.ask(pathOf(49_983, '/health')), 49_983);
+    const upgrade = await raw(
+      host.socketPath,
+      `GET ${pathOf(app.port, '/')} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`,
+    );
+    assert.match(upgrade, /^HTTP\/1\.1 502 [\s\S]*is being paused/);
+    assert.equal(drained, false);
+    finish();
+    assert.equal(await text(first), 'begun and done');
+    await draining;
+    assert.equal(host.activities.open, 0);
+  });
+
+  test('is done at once when nothing is in flight, or nothing ever was', async (t) => {
+    const host = await startProxy(t);
+    await host.proxy.drain(SANDBOX_ID, LONG_MS);
+    host.proxy.admit(SANDBOX_ID);
+    const app = await startApp(t, (_incoming, response) => {
+      response.end('ok');
+    });
+    assert.equal((await host.ask(pathOf(app.port, '/'))).body.toString(), 'ok');
+    await host.proxy.drain(SANDBOX_ID, LONG_MS);
+  });
+
+  test('waits for WebSockets as well, and closes them when its time is over', async (t) => {
+    const host = await startProxy(t);
+    const app = await startApp(t, (_incoming, response) => {
+      response.end();
+    });
+    const wss = new WebSocketServer({ server: app });
+    t.after(() => wss.close());
+    const sockets = await Promise.all(
+      [1, 2].map(async () => {
+        const socket = new WebSocket(`ws+unix:${host.socketPath}:${pathOf(app.port, '/ws')}`);
+        await once(socket, 'open');
+        return socket;
+      }),
+    );
+    const [leaving, staying] = sockets;
+    assert.ok(leaving && staying);
+    const closed = once(staying, 'close');
+    const begun = performance.now();
+    const draining = host.proxy.drain(SANDBOX_ID, 300);
+    leaving.close();
+    await draining;
+    assert.ok(performance.now() - begun >= 295, 'the one that stays is given its time');
+    await closed;
+    assert.equal(leaving.readyState, WebSocket.CLOSED);
+  });
+
+  test('is done when its time is over although a request goes on; dropping the sandbox ends that', async (t) => {
+    const host = await startProxy(t);
+    const { app } = await startSlowApp(t);
+    const response = await beginRequest(host, app.port);
+    await host.proxy.drain(SANDBOX_ID, 50);
+    assert.equal(response.complete, false);
+    assert.equal(host.activities.open, 1);
+    const broken = assert.rejects(text(response));
+    host.proxy.dropSandbox(SANDBOX_ID);
+    await broken;
+  });
+
+  test('ends with the sandbox: nobody waits for a request of one that is gone', async (t) => {
+    const host = await startProxy(t);
+    const { app } = await startSlowApp(t);
+    const response = await beginRequest(host, app.port);
+    const draining = Promise.all([host.proxy.drain(SANDBOX_ID, LONG_MS), host.proxy.drain(SANDBOX_ID, LONG_MS)]);
+    const broken = assert.rejects(text(response));
+    host.proxy.dropSandbox(SANDBOX_ID);
+    await Promise.all([draining, broken]);
+  });
+
+  test('is over when the pause has failed, or when the sandbox is back', async (t) => {
+    const host = await startProxy(t);
+    const app = await startApp(t, (_incoming, response) => {
+      response.end('ok');
+    });
+    for (const end of ['admit', 'dropSandbox'] as const) {
+      await host.proxy.drain(SANDBOX_ID);
+      assertRefused(await host.ask(pathOf(app.port, '/')), app.port);
+      host.proxy[end](SANDBOX_ID);
+      assert.equal((await host.ask(pathOf(app.port, '/'))).body.toString(), 'ok');
+    }
+  });
+
+  test('leaves routes of the host alone, and other sandboxes', async (t) => {
+    const host = await startProxy(t);
+    await host.proxy.drain(SANDBOX_ID);
+    assert.equal((await host.ask(pathOf(49_983, '/init'))).response.statusCode, 404);
+    const other = await host.ask(pathOf(80, '/', 'i2'));
+    assert.equal(JSON.parse(other.body.toString()).error_code, 'sandbox_not_found');
+  });
+});

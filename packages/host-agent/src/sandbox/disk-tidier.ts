@@ -1,0 +1,108 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isLayerName, shortenStack } from '../storage/disk-layers.ts';
+import { machineFiles } from '../storage/machine-folder.ts';
+import { sealDisk } from '../storage/snapshot-manifest.ts';
+import type { PausedVm, RunningVm } from './lifecycle.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import { recordPaused, recordRunning } from './write-record.ts';
+
+/** More layers than this are merged; each costs the guest a look-up when it reads. */
+export const MAX_LAYERS = 8;
+
+/** Whoever pauses and resumes faster than layers are merged has to wait from here on. */
+export const URGENT_LAYERS = 4 * MAX_LAYERS;
+
+interface Task {
+  readonly abort: AbortController;
+  readonly done: Promise<void>;
+  readonly isUrgent: boolean;
+}
+
+/**
+ * Keeps the stacks of disk layers short, in the background: a resume and a fork each add one. Whoever is about to do something
+ * with a sandbox stops it first; what was begun is then dropped, and nothing has changed.
+ */
+export class DiskTidier {
+  readonly #context: SandboxContext;
+  readonly #tasks = new Map<string, Task>();
+  readonly #closed = new AbortController();
+
+  constructor(context: SandboxContext) {
+    this.#context = context;
+  }
+
+  begin(sandbox: LiveSandbox): void {
+    if (this.#closed.signal.aborted || this.#tasks.has(sandbox.id)) return;
+    const abort = new AbortController();
+    const done = this.#tidy(sandbox, abort.signal)
+      .catch((error: unknown) => {
+        if (!abort.signal.aborted)
+          this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'the layers of a disk could not be merged');
+      })
+      .finally(() => this.#tasks.delete(sandbox.id));
+    this.#tasks.set(sandbox.id, { abort, done, isUrgent: layersOf(sandbox).length > URGENT_LAYERS });
+  }
+
+  /** Resolves when nothing is done to the sandbox's disk any more. What is urgent is waited for. */
+  async stop(sandboxId: string): Promise<void> {
+    const task = this.#tasks.get(sandboxId);
+    if (task?.isUrgent === false || this.#closed.signal.aborted) task?.abort.abort();
+    await task?.done;
+  }
+
+  /** Nothing begins any more. Resolves when what was under way has been dropped. */
+  async close(): Promise<void> {
+    this.#closed.abort();
+    await Promise.all([...this.#tasks.keys()].map((sandboxId) => this.stop(sandboxId)));
+  }
+
+  /** Resolves when whatever is under way has ended. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#tasks.values()].map(({ done }) => done));
+  }
+
+  async #tidy(sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
+    const { lifecycle } = sandbox;
+    if (lifecycle.state === 'paused') await this.#tidyPaused(sandbox, lifecycle.paused, signal);
+    else if (lifecycle.state === 'running') await this.#tidyRunning(sandbox, lifecycle.vm, signal);
+  }
+
+  async #tidyPaused(sandbox: LiveSandbox, paused: PausedVm, signal: AbortSignal): Promise<void> {
+    const folder = this.#context.layout.sandboxDir(sandbox.id);
+    const layers = await shortenStack(folder, paused.machine.layers, MAX_LAYERS, signal);
+    signal.throwIfAborted();
+    if (layers === paused.machine.layers) return;
+    const disk = await sealDisk(folder, layers);
+    const tidied = { ...paused, machine: { ...paused.machine, layers }, disk };
+    await recordPaused(this.#context, sandbox.identity, tidied);
+    sandbox.transition({ state: 'paused', paused: tidied });
+    await removeOtherLayers(folder, layers);
+  }
+
+  async #tidyRunning(sandbox: LiveSandbox, vm: RunningVm, signal: AbortSignal): Promise<void> {
+    const [top, ...lower] = vm.machine.layers;
+    if (top === undefined || lower.length < MAX_LAYERS) return;
+    const folder = this.#context.layout.sandboxDir(sandbox.id);
+    await this.#context.driver.flattenDisk(vm.handle, machineFiles(folder).rootfs, signal);
+    const { lifecycle } = sandbox;
+    // A stall that began or ended meanwhile is the same VM.
+    if (lifecycle.state !== 'running' || lifecycle.vm !== vm) return;
+    const flat = { ...vm, machine: { ...vm.machine, layers: [top] } };
+    sandbox.transition({ ...lifecycle, vm: flat });
+    await recordRunning(this.#context, sandbox.identity, flat);
+    await removeOtherLayers(folder, [top]);
+  }
+}
+
+function layersOf({ lifecycle }: LiveSandbox): readonly string[] {
+  if (lifecycle.state === 'paused') return lifecycle.paused.machine.layers;
+  return lifecycle.state === 'running' ? lifecycle.vm.machine.layers : [];
+}
+
+/** Layers in the folder that the stack does not have: of merges, and of resumes and forks that did not come to their end. */
+export async function removeOtherLayers(folder: string, layers: readonly string[]): Promise<void> {
+  for (const name of await readdir(folder))
+    if (isLayerName(name) && !layers.includes(name)) await rm(join(folder, name), { force: true });
+}

@@ -1,0 +1,127 @@
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { NestboxError } from '@nestbox/contract';
+import { type DiskSeal, sealDisk } from '../storage/snapshot-manifest.ts';
+import { attempt } from './clean-up.ts';
+import { endSandbox } from './end-sandbox.ts';
+import { requireSnapshotRoom } from './host-limits.ts';
+import type { HostState } from './host-state.ts';
+import type { PausedVm, RunningVm } from './lifecycle.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
+import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
+import { requireRunningVm } from './require-state.ts';
+import type { SandboxInfo } from './sandbox.ts';
+import { toSandboxError } from './sandbox-error.ts';
+import { saveInto, sealState } from './save-state.ts';
+import type { Trace } from './trace.ts';
+import { recordPaused, recordRunning } from './write-record.ts';
+
+export interface Pause {
+  readonly memory: boolean;
+  /** Called when the sandbox is safe on the disk; what it held of the host is given back after that. */
+  readonly onPaused: (info: SandboxInfo) => void;
+}
+
+/**
+ * Writes a sandbox to the disk and ends its VM. Until its record says "paused" it can go on, and does when a step fails;
+ * after that it cannot, and its VM is ended whatever happens. Alone with its sandbox id.
+ */
+export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pause, trace: Trace): Promise<void> {
+  const { context, table, vms, tidier } = host;
+  const sandbox = table.require(sandboxId);
+  requireRunningVm(sandbox);
+  if (!context.driver.features.pause || (pause.memory && !context.driver.features.snapshot))
+    throw new NestboxError('not_supported', `The VM manager ${context.driver.name} cannot pause sandboxes.`);
+  await tidier.stop(sandboxId);
+  await requireSnapshotRoom(context, table.list());
+  // Not before the tidier has stopped: it gives a VM another list of layers.
+  const vm = requireRunningVm(sandbox);
+  sandbox.transition({ state: 'pausing', vm });
+  vms.unwatch(sandboxId);
+  let paused: PausedVm;
+  try {
+    await trace.measure('drain', () => context.traffic.drain(sandboxId));
+    await trace.measure('prepare', () => prepareGuest(context, sandbox, vm, { syncDisk: !pause.memory }));
+    paused = await writeToDisk(host, sandbox, vm, pause.memory, trace);
+  } catch (error) {
+    await goOn(host, sandbox, vm, error, { syncDisk: !pause.memory });
+    throw toSandboxError(error, sandboxId);
+  }
+  sandbox.transition({ state: 'paused', paused });
+  context.logger.info({ sandboxId, memory: pause.memory }, 'a sandbox is paused');
+  pause.onPaused(sandbox.info);
+  await giveBack(host, sandboxId, vm);
+  tidier.begin(sandbox);
+}
+
+async function writeToDisk(
+  { context }: HostState,
+  sandbox: LiveSandbox,
+  vm: RunningVm,
+  memory: boolean,
+  trace: Trace,
+): Promise<PausedVm> {
+  const { driver, layout } = context;
+  const { machine } = vm;
+  const folder = layout.sandboxDir(sandbox.id);
+  const draft = layout.sandboxPauseDraft(sandbox.id);
+  const pausedAtMs = Date.now();
+  await trace.measure('freeze', () => driver.pause(vm.handle));
+  let disk: DiskSeal;
+  if (memory) {
+    await rm(draft, { recursive: true, force: true });
+    await mkdir(draft, { mode: 0o700 });
+    await saveInto(context, sandbox, vm, draft, trace);
+    disk = await sealDisk(folder, machine.layers);
+    await trace.measure('sync', async () => {
+      await sealState(context, sandbox, vm, draft, disk);
+      await rename(draft, layout.sandboxPauseDir(sandbox.id));
+    });
+  } else {
+    disk = await sealDisk(folder, machine.layers);
+  }
+  const paused: PausedVm = { machine, memory, disk, pausedAtMs };
+  await trace.measure('record', () => recordPaused(context, sandbox.identity, paused));
+  return paused;
+}
+
+/** A pause that failed leaves a sandbox that runs, or, when that is not possible any more, none. */
+async function goOn(
+  host: HostState,
+  sandbox: LiveSandbox,
+  vm: RunningVm,
+  cause: unknown,
+  prepared: { readonly syncDisk: boolean },
+): Promise<void> {
+  const { context, vms } = host;
+  const { layout, driver, logger, traffic } = context;
+  logger.warn({ err: cause, sandboxId: sandbox.id }, 'a sandbox could not be paused');
+  // What failed may have been written all the same.
+  await attempt(context, sandbox.id, 'recording that it runs', () => recordRunning(context, sandbox.identity, vm));
+  for (const folder of [layout.sandboxPauseDraft(sandbox.id), layout.sandboxPauseDir(sandbox.id)])
+    await attempt(context, sandbox.id, 'removing what a pause left', () =>
+      rm(folder, { recursive: true, force: true }),
+    );
+  try {
+    await driver.resume(vm.handle);
+  } catch (error) {
+    logger.error({ err: error, sandboxId: sandbox.id }, 'after a pause that failed the VM does not go on');
+    const why = error instanceof Error ? error.message : String(error);
+    await endSandbox(host, sandbox, `It could not be paused, and then its VM did not go on: ${why}`);
+    return;
+  }
+  await unprepareGuest(context, sandbox, vm, prepared);
+  sandbox.transition({ state: 'running', vm, stall: undefined });
+  vms.watch(sandbox, vm);
+  traffic.admit(sandbox.id);
+}
+
+/** The VM is of no use any more, whatever its guest would say: it is not asked to end. */
+async function giveBack({ context }: HostState, sandboxId: string, vm: RunningVm): Promise<void> {
+  const { driver, networks, layout } = context;
+  vm.guest.close();
+  await attempt(context, sandboxId, 'ending the VM', () => driver.destroy(vm.handle, { graceful: false }));
+  await attempt(context, sandboxId, 'removing the network', () => networks.release(vm.slot));
+  await attempt(context, sandboxId, 'removing the run folder', () =>
+    rm(layout.sandboxRunDir(sandboxId), { recursive: true, force: true }),
+  );
+}

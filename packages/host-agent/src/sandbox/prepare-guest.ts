@@ -1,0 +1,51 @@
+import { initialise } from './bring-up-agent.ts';
+import type { RunningVm } from './lifecycle.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+
+const PREPARE_TIMEOUT_MS = 10_000;
+const PRELOAD_TIMEOUT_MS = 120_000;
+
+/**
+ * Gets a guest ready to be saved: what the driver's flags ask for, and a guest whose memory will not be kept writes everything
+ * to its disk. Best effort: a guest that does not answer is saved as it is.
+ */
+export async function prepareGuest(
+  { driver, logger }: SandboxContext,
+  sandbox: LiveSandbox,
+  { guest }: RunningVm,
+  { syncDisk }: { readonly syncDisk: boolean },
+): Promise<void> {
+  const { needsSnapshotPrepare, needsMemoryPreload } = driver.features;
+  try {
+    if (needsMemoryPreload && !syncDisk) {
+      const limit = AbortSignal.timeout(PRELOAD_TIMEOUT_MS);
+      await guest.startMemoryPreload(limit);
+      const status = await guest.waitForMemoryPreload(limit);
+      if (status.state !== 'done')
+        logger.warn({ sandboxId: sandbox.id, status }, 'a guest did not load all of its memory before its snapshot');
+    }
+    if (needsSnapshotPrepare || syncDisk) await guest.prepareSnapshot(AbortSignal.timeout(PREPARE_TIMEOUT_MS));
+  } catch (error) {
+    logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest did not get ready for its snapshot');
+  }
+  guest.closeIdleConnections();
+}
+
+/**
+ * A guest that got ready and then goes on where it is takes up again what it had put down. Best effort: it does so by itself
+ * after a while.
+ */
+export async function unprepareGuest(
+  { driver, logger }: SandboxContext,
+  sandbox: LiveSandbox,
+  { guest }: RunningVm,
+  { syncDisk }: { readonly syncDisk: boolean },
+): Promise<void> {
+  if (!driver.features.needsSnapshotPrepare && !syncDisk) return;
+  try {
+    await initialise(sandbox.identity, guest, AbortSignal.timeout(PREPARE_TIMEOUT_MS));
+  } catch (error) {
+    logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest was not told that it goes on');
+  }
+}

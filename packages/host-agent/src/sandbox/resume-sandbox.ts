@@ -1,0 +1,184 @@
+import { rename, rm } from 'node:fs/promises';
+import { createBlankImage } from '../memory/memory-image.ts';
+import { linkFile, machineFiles } from '../storage/machine-folder.ts';
+import { checkLayers, readManifest } from '../storage/snapshot-manifest.ts';
+import { attempt } from './clean-up.ts';
+import { incompatible } from './create-plan.ts';
+import type { HostState } from './host-state.ts';
+import type { PausedVm, RunningVm } from './lifecycle.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
+import { requireRunningVm } from './require-state.ts';
+import type { SandboxInfo } from './sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import { toSandboxError } from './sandbox-error.ts';
+import { abandonMachine, type MachineStart, type StartKind, startMachine } from './start-machine.ts';
+import { makeRoom } from './start-sandbox.ts';
+import type { Trace } from './trace.ts';
+import { recordPaused, recordRunning } from './write-record.ts';
+
+export interface Resume {
+  /** False boots from the disk. */
+  readonly memory: boolean;
+  /** Called when the guest agent is ready; what was kept for the case of a failure is removed after that. */
+  readonly onRunning: (info: SandboxInfo) => void;
+}
+
+/**
+ * Lets a paused sandbox go on. It writes to a new layer, so that until its record says "running" everything that was paused
+ * is as it was, whatever fails or ends. Alone with its sandbox id.
+ */
+export async function resumeSandbox(
+  host: HostState,
+  sandboxId: string,
+  resume: Resume,
+  signal: AbortSignal,
+  trace: Trace,
+): Promise<void> {
+  const { context, table, gate, vms, tidier } = host;
+  const sandbox = table.require(sandboxId);
+  // Before its layers are read: the tidier gives it another list of them.
+  await tidier.stop(sandboxId);
+  const { lifecycle } = sandbox;
+  if (lifecycle.state !== 'paused') {
+    requireRunningVm(sandbox);
+    resume.onRunning(sandbox.info);
+    return;
+  }
+  const { paused } = lifecycle;
+  const reboot = !resume.memory || !paused.memory;
+  sandbox.transition({ state: 'resuming', paused });
+  let vm: RunningVm;
+  try {
+    await makeRoom(host, sandbox.identity);
+    vm = await gate.run(
+      () =>
+        reboot ? startAgain(context, sandbox, paused, signal, trace) : goOn(context, sandbox, paused, signal, trace),
+      signal,
+    );
+  } catch (error) {
+    const known = toSandboxError(signal.aborted ? signal.reason : error, sandboxId);
+    context.logger.warn({ err: known, sandboxId }, 'a sandbox could not be resumed; it stays paused');
+    sandbox.transition({ state: 'paused', paused });
+    throw known;
+  }
+  sandbox.transition({ state: 'running', vm, stall: undefined });
+  vms.watch(sandbox, vm);
+  context.traffic.admit(sandboxId);
+  context.logger.info({ sandboxId, reboot, resumeMs: Math.round(trace.elapsedMs) }, 'a sandbox goes on');
+  resume.onRunning(sandbox.info);
+  await attempt(context, sandboxId, 'removing the state that was resumed', () =>
+    rm(context.layout.sandboxPauseDir(sandboxId), { recursive: true, force: true }),
+  );
+  tidier.begin(sandbox);
+}
+
+async function goOn(
+  context: SandboxContext,
+  sandbox: LiveSandbox,
+  paused: PausedVm,
+  signal: AbortSignal,
+  trace: Trace,
+): Promise<RunningVm> {
+  const { driver, layout, imageGuard } = context;
+  const folder = layout.sandboxDir(sandbox.id);
+  const pauseDir = layout.sandboxPauseDir(sandbox.id);
+  const how = await trace.measure('verify', async (): Promise<StartKind> => {
+    const [manifest, here] = await Promise.all([
+      // The record's seal counts for the disk: layers may have been merged since.
+      readManifest(pauseDir, folder, paused.disk),
+      driver.snapshotMachine(),
+      imageGuard.requireIntact(folder),
+    ]);
+    if (manifest.machine !== here) throw incompatible(`sandbox ${sandbox.id}`, manifest.machine, here);
+    const files = machineFiles(pauseDir);
+    const state = { devicesPath: files.devices, pagesPath: manifest.hasPages ? files.pages : undefined };
+    const { kernelVersion, agentDiskHash } = manifest;
+    return { kind: 'restore', state, kernelVersion, agentDiskHash };
+  });
+  return onNewLayer(context, sandbox, paused, { how }, signal, trace);
+}
+
+/** Boots from the disk, on a blank memory image and with the agent of today. */
+async function startAgain(
+  context: SandboxContext,
+  sandbox: LiveSandbox,
+  paused: PausedVm,
+  signal: AbortSignal,
+  trace: Trace,
+): Promise<RunningVm> {
+  const [images] = await Promise.all([
+    context.currentImages(),
+    checkLayers(context.layout.sandboxDir(sandbox.id), paused.machine.layers),
+  ]);
+  const next = nextFiles(context, sandbox.id);
+  await using undo = new AsyncDisposableStack();
+  await removeNextFiles(context, sandbox.id);
+  undo.defer(() => removeNextFiles(context, sandbox.id));
+  await Promise.all([
+    createBlankImage(next.memory, sandbox.identity.memoryMib * 2 ** 20),
+    linkFile(images.agentDiskPath, next.agentDisk),
+  ]);
+  const start = { how: { kind: 'boot', images }, memoryPath: next.memory, agentDiskPath: next.agentDisk } as const;
+  const vm = await onNewLayer(context, sandbox, paused, start, signal, trace);
+  undo.move();
+  // The sandbox runs; what fails here the next start repeats.
+  await attempt(context, sandbox.id, 'giving the files of a boot their names', () =>
+    settleNextFiles(context, sandbox.id),
+  );
+  return vm;
+}
+
+async function onNewLayer(
+  context: SandboxContext,
+  sandbox: LiveSandbox,
+  paused: PausedVm,
+  start: Pick<MachineStart, 'how' | 'memoryPath' | 'agentDiskPath'>,
+  signal: AbortSignal,
+  trace: Trace,
+): Promise<RunningVm> {
+  const { layout, diskLayers } = context;
+  const { identity } = sandbox;
+  const { layers } = paused.machine;
+  const folder = layout.sandboxDir(sandbox.id);
+  await using undo = new AsyncDisposableStack();
+  const top = await trace.measure('files', () =>
+    diskLayers.create({ folder, below: layers[0], diskMib: identity.diskMib }),
+  );
+  undo.defer(() => attempt(context, sandbox.id, 'removing a layer', () => rm(machineFiles(folder).layer(top))));
+  const vm = await startMachine(context, { identity, layers: [top, ...layers], ...start }, signal, trace);
+  undo.defer(() => abandonMachine(context, sandbox.id, vm));
+  undo.defer(() => attempt(context, sandbox.id, 'recording the pause', () => recordPaused(context, identity, paused)));
+  await trace.measure('record', () => recordRunning(context, identity, vm));
+  signal.throwIfAborted();
+  undo.move();
+  return vm;
+}
+
+/** Where a boot from the disk puts what will be the sandbox's memory image and agent disk when it has worked. */
+function nextFiles({ layout }: SandboxContext, sandboxId: string) {
+  const { memory, agentDisk } = machineFiles(layout.sandboxDir(sandboxId));
+  return { memory: `${memory}.next`, agentDisk: `${agentDisk}.next` } as const;
+}
+
+export async function removeNextFiles(context: SandboxContext, sandboxId: string): Promise<void> {
+  for (const path of Object.values(nextFiles(context, sandboxId))) await rm(path, { force: true });
+}
+
+/** Gives them their names; also after a crash that came between the record and this. */
+export async function settleNextFiles(context: SandboxContext, sandboxId: string): Promise<void> {
+  const files = machineFiles(context.layout.sandboxDir(sandboxId));
+  const next = nextFiles(context, sandboxId);
+  // The map first: without it the image is blank, which is what the next one is.
+  if (await renameIfThere(next.agentDisk, files.agentDisk)) await rm(files.memoryMap, { force: true });
+  await renameIfThere(next.memory, files.memory);
+}
+
+async function renameIfThere(from: string, to: string): Promise<boolean> {
+  try {
+    await rename(from, to);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,253 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { NestboxError, newSandboxId } from '@nestbox/contract';
+import type { CurrentImages } from '../storage/images-file.ts';
+import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
+import { checkDisk, readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
+import type { Template } from '../storage/template-store.ts';
+import type { BootGate } from './boot-gate.ts';
+import { attempt, removeFiles } from './clean-up.ts';
+import {
+  bootPlan,
+  type CreatePlan,
+  incompatible,
+  restorePlan,
+  type SavedMachine,
+  snapshotFolder,
+} from './create-plan.ts';
+import { createMachine } from './create-sandbox.ts';
+import { installSnapshot } from './install-snapshot.ts';
+import type { SandboxIdentity } from './live-sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import { abandonMachine } from './start-machine.ts';
+import { Trace } from './trace.ts';
+
+/** After this many rounds V8 has compiled what the guest agent does for a first user. */
+const WARM_UP_ROUNDS = 10;
+const WARM_UP_TIMEOUT_MS = 180_000;
+/** What the warm-up set in motion in the guest comes to rest. */
+const SETTLE_MS = 1500;
+
+/** The memory snapshots of this host's templates: which can be used, and how new ones come about. */
+export class TemplateSnapshots {
+  readonly #context: SandboxContext;
+  readonly #gate: BootGate;
+  readonly #stopping: AbortSignal;
+  /** Being made, by template. */
+  readonly #renewals = new Map<string, Promise<void>>();
+  /** Snapshots that were checked in this process's life, by folder. They never change. */
+  readonly #checked = new Map<string, Promise<SavedMachine & { readonly machine: string }>>();
+  /** Reasons that stand in the log already. */
+  readonly #told = new Set<string>();
+
+  constructor(context: SandboxContext, gate: BootGate, stopping: AbortSignal) {
+    this.#context = context;
+    this.#gate = gate;
+    this.#stopping = stopping;
+  }
+
+  /**
+   * How a sandbox of this template comes about. With a snapshot that can be used here: a restore. Else a boot, and of a
+   * template that was built the snapshot is renewed. A snapshot that is being made just now is waited for.
+   */
+  async plan(template: Template, images: CurrentImages): Promise<CreatePlan> {
+    if (!this.#enabled) return this.#boot(template, images);
+    const renewal = this.#renewals.get(template.templateId);
+    if (renewal !== undefined) {
+      await renewal.catch(() => undefined);
+      return this.#planNow(await this.#context.templates.get(template.templateId), images);
+    }
+    return this.#planNow(template, images);
+  }
+
+  /** To be called when a restore by `plan` failed for the snapshot's own fault: a boot instead. */
+  async planAfterFailure(template: Template, images: CurrentImages, error: NestboxError): Promise<CreatePlan> {
+    this.#tellOnce(template, error.message);
+    const folder = snapshotFolder(this.#context, template);
+    if (folder !== undefined) this.#checked.set(folder, refusal(error));
+    return this.#boot(template, images);
+  }
+
+  /**
+   * Makes the snapshots that templates which were built do not have, or have not fit for this host. One after another; throws
+   * the first failure when all have been tried.
+   */
+  async renewMissing(onRenew: (template: Template) => void = () => {}): Promise<void> {
+    if (!this.#enabled) return;
+    const images = await this.#context.currentImages();
+    const failures: unknown[] = [];
+    for (const template of (await this.#context.templates.list()).templates) {
+      this.#stopping.throwIfAborted();
+      if (template.originSandboxId !== undefined || (await this.#usable(template, images)) !== undefined) continue;
+      onRenew(template);
+      await this.renew(template).catch((error: unknown) => failures.push(error));
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** Boots the template, lets its agent serve what a first user asks, and saves that. Joins one that is under way. */
+  renew(template: Template): Promise<void> {
+    const { templateId } = template;
+    const known = this.#renewals.get(templateId);
+    if (known !== undefined) return known;
+    const renewal = this.#renew(template).finally(() => this.#renewals.delete(templateId));
+    this.#renewals.set(templateId, renewal);
+    return renewal;
+  }
+
+  renewInBackground(template: Template): void {
+    if (!this.#enabled) return;
+    this.renew(template).catch((error: unknown) => {
+      if (this.#stopping.aborted) return;
+      const { templateId } = template;
+      this.#context.logger.warn({ err: error, templateId }, 'no snapshot of this template could be made; it boots');
+    });
+  }
+
+  /** Resolves when none is being made any more. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#renewals.values());
+  }
+
+  get #enabled(): boolean {
+    return this.#context.useSnapshots && this.#context.driver.features.snapshot;
+  }
+
+  async #planNow(template: Template, images: CurrentImages): Promise<CreatePlan> {
+    const usable = await this.#usable(template, images);
+    return usable === undefined ? this.#boot(template, images) : restorePlan(usable);
+  }
+
+  async #boot(template: Template, images: CurrentImages): Promise<CreatePlan> {
+    if (template.originSandboxId === undefined) return bootPlan(this.#context, template, images, []);
+    // The disk of a snapshot is its layers; without the list there is nothing to boot.
+    const folder = snapshotFolder(this.#context, template);
+    if (folder === undefined)
+      throw new NestboxError('snapshot_damaged', `The snapshot ${template.templateId} has lost its files.`);
+    // Of a state that is damaged its disk may be whole.
+    const { disk } = await readManifestFile(machineFiles(folder).manifest);
+    await checkDisk(folder, disk);
+    return bootPlan(this.#context, template, images, disk.layers);
+  }
+
+  /** Undefined, with the reason in the log once, when it cannot be used here. */
+  async #usable(template: Template, images: CurrentImages): Promise<SavedMachine | undefined> {
+    const folder = snapshotFolder(this.#context, template);
+    if (folder === undefined) {
+      this.#tellOnce(template, 'it has none yet');
+      return undefined;
+    }
+    try {
+      const here = await this.#context.driver.snapshotMachine();
+      const { machine, ...saved } = await this.#check(folder);
+      if (machine !== here) throw incompatible(`the template ${template.templateId}`, machine, here);
+      const isBuilt = template.originSandboxId === undefined;
+      if (isBuilt && (saved.agentDiskHash !== images.agentDiskHash || saved.kernelVersion !== images.kernelVersion))
+        throw new NestboxError(
+          'snapshot_incompatible',
+          'It was taken with another guest agent or kernel than today’s.',
+        );
+      return saved;
+    } catch (error) {
+      this.#tellOnce(template, error instanceof Error ? error.message : String(error));
+      return undefined;
+    }
+  }
+
+  #check(folder: string): Promise<SavedMachine & { readonly machine: string }> {
+    const known = this.#checked.get(folder);
+    if (known !== undefined) return known;
+    const check = Promise.all([readManifest(folder, folder), this.#context.imageGuard.requireIntact(folder)]).then(
+      ([{ machine, disk, hasPages, kernelVersion, agentDiskHash }]) => ({
+        machine,
+        folder,
+        layers: disk.layers,
+        hasPages,
+        kernelVersion,
+        agentDiskHash,
+      }),
+    );
+    this.#checked.set(folder, check);
+    check.catch(() => this.#checked.delete(folder));
+    return check;
+  }
+
+  #tellOnce({ templateId }: Template, reason: string): void {
+    const key = `${templateId} ${reason}`;
+    if (this.#told.has(key)) return;
+    this.#told.add(key);
+    this.#context.logger.warn({ templateId, reason }, 'the snapshot of this template cannot be used; sandboxes boot');
+  }
+
+  async #renew(template: Template): Promise<void> {
+    const context = this.#context;
+    const { driver, layout, logger } = context;
+    const signal = this.#stopping;
+    const { templateId, vcpuCount, memoryMib, diskMib } = template;
+    const trace = new Trace();
+    const images = await context.currentImages();
+    const identity = settledIdentity(template);
+    const { sandboxId } = identity.spec;
+    await using undo = new AsyncDisposableStack();
+    // The record stays "starting": a host agent that ends meanwhile leaves nothing to be found again.
+    const vm = await this.#gate.run(
+      () =>
+        createMachine(context, identity, bootPlan(context, template, images, []), signal, trace, { recorded: false }),
+      signal,
+    );
+    undo.defer(() => removeFiles(context, sandboxId));
+    undo.defer(() => abandonMachine(context, sandboxId, vm));
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(WARM_UP_TIMEOUT_MS)]);
+    await trace.measure('warm up', () => vm.guest.warmUp({ rounds: WARM_UP_ROUNDS, logger }, limit));
+    vm.guest.closeIdleConnections();
+    await delay(SETTLE_MS, undefined, { signal });
+
+    const folder = join(layout.transitDir, sandboxId);
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    undo.defer(() =>
+      attempt(context, sandboxId, 'removing a state', () => rm(folder, { recursive: true, force: true })),
+    );
+    const source = layout.sandboxDir(sandboxId);
+    await driver.pause(vm.handle);
+    const { devices, pages } = machineFiles(folder);
+    const state = { devicesPath: devices, pagesPath: pages };
+    await trace.measure('save', () => driver.save(vm.handle, machineFiles(source).memory, state));
+    await driver.destroy(vm.handle, { graceful: false });
+    const { layers, kernelVersion, agentDiskHash, envdVersion } = vm.machine;
+    await linkMachine({ folder: source, layers, memory: true }, folder);
+    const machine = await driver.snapshotMachine();
+    // Somebody may have replaced the template meanwhile; then this is of no use.
+    const { snapshot: _, rootfsPath: __, ...file } = await context.templates.get(templateId);
+    if (file.createdAtMs !== template.createdAtMs)
+      throw new NestboxError('conflict', `The template ${templateId} was replaced while its snapshot was made.`);
+    const saved = { folder, layers, hasPages: true, kernelVersion, agentDiskHash };
+    const facts = { machine, kernelVersion, agentDiskHash, envdVersion, vcpuCount, memoryMib, diskMib };
+    await trace.measure('store', () => installSnapshot(context, file, saved, facts));
+    logger.info({ templateId, tookMs: Math.round(trace.elapsedMs) }, 'a template has a snapshot; creates restore it');
+  }
+}
+
+/** Who the guest is while it is warmed up. Every restore tells it who it is then. */
+function settledIdentity(template: Template): SandboxIdentity {
+  const { templateId, vcpuCount, memoryMib, diskMib } = template;
+  return {
+    spec: { sandboxId: newSandboxId(), templateId, envVars: {}, accessToken: undefined, allowInternetAccess: false },
+    templateId,
+    vcpuCount,
+    memoryMib,
+    diskMib,
+    guest: guestSettings(template),
+    createdAtMs: Date.now(),
+  };
+}
+
+export function guestSettings({ envVars, defaultUser, defaultWorkdir }: Template): SandboxIdentity['guest'] {
+  return { envVars: { ...envVars }, defaultUser, ...(defaultWorkdir === undefined ? {} : { defaultWorkdir }) };
+}
+
+function refusal(error: NestboxError): Promise<never> {
+  const refused = Promise.reject(error);
+  refused.catch(() => undefined);
+  return refused;
+}

@@ -1,0 +1,74 @@
+import { link, realpath } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NestboxError } from '@nestbox/contract';
+import { mapDiskFull } from './disk-space.ts';
+import { errnoOf } from './errno.ts';
+
+export const ROOTFS_NAME = 'rootfs.ext4';
+
+/**
+ * Everything that a VM needs lies in one folder: a sandbox's, a template's snapshot's, a fork's on its way. What several
+ * have in common (root disk, memory image, layers, agent disk) each has as a hard link of its own. So the file system counts
+ * who needs a file; deleting a folder never takes anything from another, and a folder can be copied to another machine.
+ */
+export function machineFiles(folder: string) {
+  return {
+    /** The raw disk at the bottom. */
+    rootfs: join(folder, ROOTFS_NAME),
+    layer: (name: string) => join(folder, name),
+    agentDisk: join(folder, 'agent.ext4'),
+    /** The memory image that VMs of this folder are on, and which pages of it are not zero. */
+    memory: join(folder, 'memory'),
+    memoryMap: join(folder, 'memory.map'),
+    /** A saved state: pages on top of the image, devices, and what says that they are complete. */
+    pages: join(folder, 'pages'),
+    devices: join(folder, 'devices'),
+    manifest: join(folder, 'snapshot.json'),
+  } as const;
+}
+
+/** What a machine can be made of. */
+export interface MachineParts {
+  readonly folder: string;
+  /** Top first. Empty: the raw disk alone. */
+  readonly layers: readonly string[];
+  /** False: the folder's memory image stays where it is. */
+  readonly memory: boolean;
+}
+
+/** Links a machine's files into another folder. Throws not_set_up when a file is missing or on another file system. */
+export async function linkMachine({ folder, layers, memory }: MachineParts, target: string): Promise<void> {
+  const from = machineFiles(folder);
+  const to = machineFiles(target);
+  await Promise.all([
+    linkFile(from.rootfs, to.rootfs),
+    linkFile(from.agentDisk, to.agentDisk),
+    ...layers.map((name) => linkFile(from.layer(name), to.layer(name))),
+    ...(memory ? [linkFile(from.memory, to.memory), linkFileIfThere(from.memoryMap, to.memoryMap)] : []),
+  ]);
+}
+
+/** A hard link to the file itself, also when the name given is a symbolic one. */
+export async function linkFile(from: string, to: string): Promise<void> {
+  try {
+    await link(await realpath(from), to);
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT')
+      throw new NestboxError('not_set_up', `${from} is missing. Run: nestbox setup`, { cause });
+    if (errnoOf(cause) === 'EXDEV')
+      throw new NestboxError(
+        'not_set_up',
+        `${from} and ${to} are on different file systems; everything in the state folder must be on one.`,
+        { cause },
+      );
+    throw mapDiskFull(cause);
+  }
+}
+
+async function linkFileIfThere(from: string, to: string): Promise<void> {
+  try {
+    await link(await realpath(from), to);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw mapDiskFull(error);
+  }
+}

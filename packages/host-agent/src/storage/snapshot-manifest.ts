@@ -1,0 +1,137 @@
+import { createReadStream, type Stats } from 'node:fs';
+import { readFile, stat } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { NestboxError } from '@nestbox/contract';
+import { writeFileAtomic } from '@nestbox/kit';
+import { z } from 'zod';
+import { errnoOf } from './errno.ts';
+import { machineFiles } from './machine-folder.ts';
+import { parseJson } from './parse-json.ts';
+
+const fileSeal = z.object({ bytes: z.int().nonnegative(), crc32: z.int().nonnegative() });
+
+/** What a disk was when the state was saved: with another moment's disk a memory is rubbish. */
+export const diskSeal = z.object({
+  /** Top first. */
+  layers: z.array(z.string()).min(1),
+  /** Of the top layer, which is the only one that was written to. */
+  topBytes: z.int(),
+  topModifiedMs: z.number(),
+});
+
+export type DiskSeal = z.infer<typeof diskSeal>;
+
+/** `snapshot.json`: written last, so its presence says that the state beside it is complete. */
+export const snapshotManifest = z.object({
+  format: z.literal(1),
+  /** What the VM driver says that a state depends on. */
+  machine: z.string(),
+  vcpuCount: z.int().min(1),
+  memoryMib: z.int().min(1),
+  diskMib: z.int().min(1),
+  kernelVersion: z.string(),
+  agentDiskHash: z.string(),
+  envdVersion: z.string(),
+  createdAtMs: z.int(),
+  /** True: pages on top of the memory image; they carry checksums of their own. */
+  hasPages: z.boolean(),
+  devices: fileSeal,
+  disk: diskSeal,
+});
+
+export type SnapshotManifest = z.infer<typeof snapshotManifest>;
+
+const storedManifest = z.object({ checksum: z.int(), manifest: z.unknown() });
+
+/** Seals the devices' file, and writes the manifest durably. */
+export async function writeManifest(
+  folder: string,
+  manifest: Omit<SnapshotManifest, 'format' | 'devices'>,
+): Promise<SnapshotManifest> {
+  const files = machineFiles(folder);
+  const complete: SnapshotManifest = { format: 1, ...manifest, devices: await sealFile(files.devices) };
+  const stored = { checksum: checksumOf(complete), manifest: complete };
+  await writeFileAtomic(files.manifest, `${JSON.stringify(stored, undefined, 2)}\n`);
+  return complete;
+}
+
+/**
+ * Reads a manifest and checks what it seals, but for the pages and the memory image, which are checked as they are read.
+ * `machineFolder`: where the disk's layers are; `disk`: a seal newer than the manifest's. Throws `snapshot_damaged`.
+ */
+export async function readManifest(folder: string, machineFolder: string, disk?: DiskSeal): Promise<SnapshotManifest> {
+  const files = machineFiles(folder);
+  const manifest = await readManifestFile(files.manifest);
+  const [devices] = await Promise.all([
+    sealFile(files.devices).catch((cause: unknown) => {
+      throw damagedFile(files.devices, errnoOf(cause) ?? 'it cannot be read', cause);
+    }),
+    checkDisk(machineFolder, disk ?? manifest.disk),
+  ]);
+  if (devices.bytes !== manifest.devices.bytes || devices.crc32 !== manifest.devices.crc32)
+    throw damagedFile(files.devices, 'its checksum is wrong');
+  return manifest;
+}
+
+/** The manifest alone, checked by its own checksum. Throws `snapshot_damaged`. */
+export async function readManifestFile(path: string): Promise<SnapshotManifest> {
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
+  }
+  const stored = parseJson(text, storedManifest);
+  if (!stored.ok) throw damagedFile(path, stored.reason);
+  const parsed = snapshotManifest.safeParse(stored.value.manifest);
+  if (!parsed.success) throw damagedFile(path, z.prettifyError(parsed.error));
+  if (checksumOf(parsed.data) !== stored.value.checksum) throw damagedFile(path, 'its checksum is wrong');
+  return parsed.data;
+}
+
+/** Of a disk that nobody writes to. */
+export async function sealDisk(folder: string, layers: readonly string[]): Promise<DiskSeal> {
+  const { size, mtimeMs } = await stat(machineFiles(folder).layer(layers[0] ?? ''));
+  return { layers: [...layers], topBytes: size, topModifiedMs: mtimeMs };
+}
+
+/** Throws `snapshot_damaged` when a layer is missing, or the top is not from the moment of the seal. */
+export async function checkDisk(folder: string, seal: DiskSeal): Promise<void> {
+  const { size, mtimeMs } = await checkLayers(folder, seal.layers);
+  if (size !== seal.topBytes || mtimeMs !== seal.topModifiedMs)
+    throw damagedFile(machineFiles(folder).layer(seal.layers[0] ?? ''), 'it is not from the same moment as the memory');
+}
+
+/** Throws `snapshot_damaged` when a file of the disk is missing. Answers what its top is. */
+export async function checkLayers(folder: string, layers: readonly string[]): Promise<Stats> {
+  const files = machineFiles(folder);
+  const [, ...stats] = await Promise.all(
+    [files.rootfs, ...layers.map((name) => files.layer(name))].map((path) =>
+      stat(path).catch((cause: unknown) => {
+        throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
+      }),
+    ),
+  );
+  const [top] = stats;
+  if (top === undefined) throw damagedFile(folder, 'it has no disk layer');
+  return top;
+}
+
+async function sealFile(path: string): Promise<z.infer<typeof fileSeal>> {
+  let bytes = 0;
+  let sum = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) {
+    bytes += chunk.length;
+    sum = crc32(chunk, sum);
+  }
+  return { bytes, crc32: sum };
+}
+
+/** Of the fields in the schema's order, whichever order they were given in. */
+function checksumOf(manifest: SnapshotManifest): number {
+  return crc32(JSON.stringify(snapshotManifest.parse(manifest)));
+}
+
+export function damagedFile(path: string, why: string, cause?: unknown): NestboxError {
+  return new NestboxError('snapshot_damaged', `The snapshot's file ${path} is damaged: ${why}.`, { cause });
+}

@@ -1,0 +1,74 @@
+import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
+import type { VmMachine } from '../driver.ts';
+import { endProcess } from '../end-process.ts';
+import { launchDetached, type ProcessExit } from '../launch.ts';
+import type { QemuAccelerator } from './accelerator.ts';
+import { QemuVm } from './qemu-vm.ts';
+import { linkConsole, qemuRunFiles, removeRunFiles } from './run-files.ts';
+
+/** What every start of a QEMU needs of this host. */
+export interface QemuHost {
+  readonly accelerator: QemuAccelerator;
+  readonly cgroups: CgroupTree;
+  readonly qemuBinary: string;
+}
+
+export interface QemuLaunch {
+  readonly machine: VmMachine;
+  readonly arguments: readonly string[];
+  /** First line of this start in the console log. */
+  readonly consoleNote: string;
+  /** Open file that QEMU gets as descriptor 3. The caller closes its own. */
+  readonly inheritedFile?: number;
+}
+
+export interface LaunchedQemu {
+  readonly vm: QemuVm;
+  /** Where this start's output begins in the console log, in bytes. */
+  readonly consoleStart: number;
+  readonly exited: Promise<ProcessExit>;
+}
+
+/** QEMU itself: code, heap, device state, page tables, stacks of its threads, and page cache of the disks to work in. */
+const QEMU_OVERHEAD_MIB = 128;
+/** vCPUs, main loop and RCU, up to 64 workers for disk requests (util/thread-pool.c), and some to spare. */
+const EXTRA_THREADS = 96;
+
+/** What a VM may have of the host. */
+function vmLimits({ vcpuCount, memoryMib }: VmMachine, accelerator: QemuAccelerator): CgroupLimits {
+  const translationMib = accelerator.kind === 'tcg' ? accelerator.translationBufferMib : 0;
+  return {
+    memoryBytes: (memoryMib + translationMib + QEMU_OVERHEAD_MIB) * 1024 * 1024,
+    // QEMU's own threads share the vCPUs' time: what the template says is all that the VM gets.
+    cpuCount: vcpuCount,
+    pidCount: vcpuCount + EXTRA_THREADS,
+  };
+}
+
+/** Starts QEMU in its cgroup and network namespace. `undo` gets what ends it again and leaves nothing. */
+export async function launchQemu(
+  { accelerator, cgroups, qemuBinary }: QemuHost,
+  launch: QemuLaunch,
+  undo: AsyncDisposableStack,
+): Promise<LaunchedQemu> {
+  const { machine } = launch;
+  const { runDir, vmId } = machine;
+  await removeRunFiles(runDir);
+  undo.defer(() => removeRunFiles(runDir));
+  const consoleStart = await linkConsole(runDir, machine.consolePath, launch.consoleNote);
+  const cgroup = await cgroups.create(vmId, vmLimits(machine, accelerator));
+  undo.defer(async () => cgroup?.remove());
+  const { identity, exited } = await launchDetached({
+    command: [qemuBinary, ...launch.arguments],
+    cgroupProcsFiles: cgroup?.procsFiles ?? [],
+    netnsName: machine.network.netnsName,
+    logPath: qemuRunFiles(runDir).log,
+    // Nothing of our environment: it may hold secrets, and QEMU needs none of it.
+    env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
+    ...(launch.inheritedFile === undefined ? {} : { inheritedFile: launch.inheritedFile }),
+  });
+  undo.defer(() => endProcess(identity, { graceMs: 0 }));
+  const vm = new QemuVm({ vmId, vmm: 'qemu', process: identity, runDir, cgroup: cgroup?.path }, cgroup, exited);
+  undo.defer(() => vm.close());
+  return { vm, consoleStart, exited };
+}

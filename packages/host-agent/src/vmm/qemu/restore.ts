@@ -1,0 +1,85 @@
+import { open } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { NestboxError } from '@nestbox/contract';
+import { z } from 'zod';
+import { applyPageFile } from '../../memory/page-file.ts';
+import { ProcessMemory } from '../../memory/process-memory.ts';
+import type { VmMachine, VmState } from '../driver.ts';
+import { checkMachine, vmmUnreachable } from './boot.ts';
+import { DEVICES_DESCRIPTOR, restoreArguments } from './command-line.ts';
+import { launchQemu, type QemuHost } from './launch-qemu.ts';
+import type { QemuVm } from './qemu-vm.ts';
+
+export interface QemuRestore extends QemuHost {
+  readonly machine: VmMachine;
+  readonly state: VmState;
+}
+
+/** Loading takes 5 to 40 ms on an idle machine. */
+const LOAD_DEADLINE_MS = 30_000;
+const FIRST_POLL_MS = 1;
+const LAST_POLL_MS = 20;
+const EXPLAIN_DEADLINE_MS = 1000;
+
+const queryStatus = z.object({ status: z.string() });
+
+/**
+ * Starts a QEMU with a saved state; its vCPUs stand still. Pages go in before the devices: no vCPU has run by then, and
+ * devices that look into the guest's memory find it complete. After any error nothing is left of it.
+ */
+export async function restoreVm(restore: QemuRestore, signal?: AbortSignal): Promise<QemuVm> {
+  const { machine, state, accelerator } = restore;
+  signal?.throwIfAborted();
+  await checkMachine(machine, [state.devicesPath, ...(state.pagesPath === undefined ? [] : [state.pagesPath])]);
+  await using undo = new AsyncDisposableStack();
+  const devices = await open(state.devicesPath, 'r');
+  // Ours; QEMU has its own by then.
+  await using _devices = devices;
+  const { vm } = await launchQemu(
+    restore,
+    {
+      machine,
+      arguments: restoreArguments(machine, accelerator),
+      consoleNote: '[nestbox: restore]',
+      inheritedFile: devices.fd,
+    },
+    undo,
+  );
+  try {
+    await vm.connectSoon(signal);
+    if (state.pagesPath !== undefined) {
+      using memory = ProcessMemory.open(vm.handle.process.pid, machine.memoryPath, 'r+');
+      await applyPageFile(state.pagesPath, memory, signal);
+    }
+    await vm.execute('migrate-incoming', { uri: `fd:${DEVICES_DESCRIPTOR}` }, LOAD_DEADLINE_MS, signal);
+    await waitUntilLoaded(vm, signal);
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (error instanceof NestboxError) throw error;
+    if (!(await vm.isGoneSoon())) throw vmmUnreachable(error);
+    const reason = await vm.waitUntilGone(AbortSignal.timeout(EXPLAIN_DEADLINE_MS));
+    const refused = reason.includes('load of migration failed');
+    throw new NestboxError(
+      refused ? 'snapshot_damaged' : 'vm_died',
+      refused ? `QEMU refuses the devices' state ${state.devicesPath}: ${reason}` : reason,
+      { cause: error },
+    );
+  }
+  signal?.throwIfAborted();
+  undo.move();
+  return vm;
+}
+
+async function waitUntilLoaded(vm: QemuVm, signal: AbortSignal | undefined): Promise<void> {
+  const endsAt = performance.now() + LOAD_DEADLINE_MS;
+  for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(LAST_POLL_MS, pollMs * 2)) {
+    const { status } = queryStatus.parse(await vm.execute('query-status', {}, LOAD_DEADLINE_MS, signal));
+    if (status !== 'inmigrate') return;
+    if (performance.now() > endsAt)
+      throw new NestboxError(
+        'sandbox_unreachable',
+        `QEMU did not load the devices' state within ${LOAD_DEADLINE_MS} ms.`,
+      );
+    await sleep(pollMs);
+  }
+}

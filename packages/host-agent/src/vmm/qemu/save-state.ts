@@ -1,0 +1,70 @@
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { NestboxError } from '@nestbox/contract';
+import { writePageFile } from '../../memory/page-file.ts';
+import { ProcessMemory } from '../../memory/process-memory.ts';
+import type { SavedState, VmState } from '../driver.ts';
+import type { QemuAccelerator } from './accelerator.ts';
+import type { QemuVm } from './qemu-vm.ts';
+import { QmpCommandError } from './qmp-client.ts';
+
+/** Takes milliseconds; a disk with much to do gets time. */
+const SAVE_DEADLINE_MS = 60_000;
+/** Count up when the machine in command-line.ts changes in a way that a saved state notices. */
+const MACHINE_REVISION = 1;
+
+/**
+ * Writes the state of a VM whose vCPUs stand still. Its name notwithstanding `xen-save-devices-state` has nothing to do with
+ * Xen: it writes what a migration would, without memory. `live: false` leaves the disks in the VM's hands, so that it can
+ * go on. Throws host_disk_full and what QMP throws.
+ */
+export async function saveState(
+  vm: QemuVm,
+  memoryPath: string,
+  { devicesPath, pagesPath }: VmState,
+  signal?: AbortSignal,
+): Promise<SavedState> {
+  await vm
+    .execute('xen-save-devices-state', { filename: devicesPath, live: false }, SAVE_DEADLINE_MS, signal)
+    .catch((error: unknown) => {
+      // QEMU says no more than that writing failed.
+      throw error instanceof QmpCommandError && isFull(dirname(devicesPath)) ? diskFull(devicesPath, error) : error;
+    });
+  if (!existsSync(devicesPath))
+    throw new NestboxError('internal', `QEMU says that it has written ${devicesPath}, but the file is not there.`);
+  if (pagesPath === undefined) return { changedPages: 0 };
+  using memory = ProcessMemory.open(vm.handle.process.pid, memoryPath, 'r');
+  const { pageCount } = await writePageFile(pagesPath, memory, signal);
+  return { changedPages: pageCount };
+}
+
+/** So little is free that nothing fits any more. */
+const FULL_BYTES = 2 ** 20;
+
+function isFull(folder: string): boolean {
+  const { bavail, bsize } = statfsSync(folder);
+  return bavail * bsize < FULL_BYTES;
+}
+
+function diskFull(path: string, cause: unknown): NestboxError {
+  return new NestboxError('host_disk_full', `The host's disk is full: ${path} cannot be written.`, { cause });
+}
+
+/**
+ * With TCG the processor is QEMU's own and the same everywhere. With KVM it is the host's: what the guest saw of it must
+ * be there again.
+ */
+export function describeSnapshotMachine(qemuVersion: string, accelerator: QemuAccelerator): string {
+  const common = `qemu ${qemuVersion}, machine ${MACHINE_REVISION}`;
+  if (accelerator.kind === 'tcg') return `${common}, q35, tcg, cpu max`;
+  return `${common}, microvm, kvm, cpu ${accelerator.cpuModel} of ${hostProcessor(readFileSync('/proc/cpuinfo', 'utf8'))}`;
+}
+
+/** Model and features of the first processor, the long list of features as a hash. */
+export function hostProcessor(cpuinfo: string): string {
+  const field = (name: string) => new RegExp(`^${name}\\s*: (.*)$`, 'm').exec(cpuinfo)?.[1]?.trim() ?? '';
+  const flags = field('flags').split(' ').sort().join(' ');
+  const words = [field('vendor_id'), field('cpu family'), field('model'), field('stepping'), flags].join('|');
+  return `${field('model name')} (${createHash('sha256').update(words).digest('hex').slice(0, 12)})`;
+}
