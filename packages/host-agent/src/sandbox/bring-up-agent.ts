@@ -67,19 +67,25 @@ export async function bringUpAgent(context: SandboxContext, bringUp: AgentBringU
   }
 }
 
-const INIT_ATTEMPTS = 3;
+/** The kernel hears up to a second late that a TAP has got its VMM when many come at once, and refuses the way until then. */
+const INIT_RETRY_FOR_MS = 5000;
+const FIRST_RETRY_MS = 5;
+const LAST_RETRY_MS = 100;
 
 /**
- * A guest that was copied in the middle of its last /init goes on with it: it closes the connections that came before, and
- * may take ours for one of them. Asking again is right: every /init begins a new life.
+ * Asks again when there is no way to the guest yet, or when it cut the connection: one that was copied in the middle of its last
+ * /init goes on with it, closes the connections that came before, and may take ours for one of them. Every /init begins a
+ * new life, so a second one does no harm.
  */
 async function initialiseRestored(identity: SandboxIdentity, guest: GuestClient, ready: AbortSignal) {
-  for (let attempt = 1; ; attempt++) {
+  const retryUntil = performance.now() + INIT_RETRY_FOR_MS;
+  for (let retryMs = FIRST_RETRY_MS; ; retryMs = Math.min(LAST_RETRY_MS, retryMs * 2)) {
     try {
       return await initialise(identity, guest, ready);
     } catch (error) {
-      const wasCut = error instanceof GuestError && error.kind === 'unreachable';
-      if (!wasCut || ready.aborted || attempt === INIT_ATTEMPTS) throw error;
+      const mayPass = error instanceof GuestError && error.kind === 'unreachable';
+      if (!mayPass || ready.aborted || performance.now() > retryUntil) throw error;
+      await delay(retryMs, undefined, { signal: ready });
     }
   }
 }

@@ -194,10 +194,8 @@ describe('a fork', () => {
       await assert.rejects(manager.fork(source, wanted), withCode('conflict'));
     assert.deepEqual(await testHost.running(source), before);
     assert.deepEqual(await testHost.files(source), files);
-    assert.deepEqual(
-      manager.list().map(({ sandboxId }) => sandboxId),
-      [source, other.sandboxId],
-    );
+    assert.deepEqual(await inTransit(testHost), []);
+    assert.throws(() => manager.get(fresh.sandboxId), withCode('sandbox_not_found'));
     await manager.destroy(other.sandboxId);
     await creating;
   });
@@ -284,12 +282,12 @@ describe('a fork that fails', () => {
     const { vm } = await testHost.running(source);
     const save = gate();
     testHost.failures.saveGate = save.promise;
-    const forking = manager.fork(source, copies(1));
+    const forking = assert.rejects(manager.fork(source, copies(1)), withCode('vm_died'));
     await until('the fork', async () => (await inTransit(testHost)).length === 1);
     process.kill(vm.process.pid, 'SIGKILL');
     await until('its end', () => !isProcessAlive(vm.process));
     save.open();
-    await assert.rejects(forking, withCode('vm_died'));
+    await forking;
     await until('the clean-up', () => manager.list().length === 0);
     await until('the end of the clean-up', async () => (await testHost.leftovers()).length === 0);
   });
