@@ -39,6 +39,7 @@ export interface BareVm extends AsyncDisposable {
 
 const QMP_DEADLINE_MS = 30_000;
 const POLL_MS = 1;
+const ASK_TIMEOUT_MS = 1000;
 
 const queryStatus = z.object({ status: z.string() });
 
@@ -125,10 +126,13 @@ function bareArguments(snapshot: BareSnapshot, socket: string): string[] {
 async function firstHealth(address: string): Promise<void> {
   for (;;) {
     const status = await new Promise<number | undefined>((resolve) => {
-      get({ host: address, port: GUEST_AGENT_PORT, path: '/health', agent: false }, (response) => {
+      const asked = get({ host: address, port: GUEST_AGENT_PORT, path: '/health', agent: false }, (response) => {
         response.resume();
         resolve(response.statusCode);
-      }).once('error', () => resolve(undefined));
+      });
+      asked.once('error', () => resolve(undefined));
+      // A connection of a VM before it on the same network may be in the way; the next one is another.
+      asked.setTimeout(ASK_TIMEOUT_MS, () => asked.destroy());
     });
     if (status === 204) return;
     await sleep(POLL_MS);

@@ -41,7 +41,7 @@ export interface HostAgentConfig {
   readonly useSnapshots?: boolean;
   /** False: snapshots that templates lack are made at the first create or by `manager.prepareTemplates`. Default true. */
   readonly prepareAtStart?: boolean;
-  /** Prepared network slots to keep. Default 2. */
+  /** Prepared network slots to keep. Default 4. */
   readonly networkPoolSize?: number;
   /** In place of the driver above and of real namespaces; for tests. */
   readonly driver?: VmDriver;
@@ -73,7 +73,7 @@ export interface HostAgent {
   stop(options?: StopOptions): Promise<void>;
 }
 
-const DEFAULT_NETWORK_POOL_SIZE = 2;
+const DEFAULT_NETWORK_POOL_SIZE = 4;
 
 /**
  * Takes the state folder's lock, finds again what runs, and listens for proxy traffic. Neither pool nor probe is waited

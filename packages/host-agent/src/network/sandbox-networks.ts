@@ -25,6 +25,8 @@ export interface SandboxNetworksOptions {
 const DEFAULT_SLOTS_DIR = '/run/nestbox/slots';
 /** How often the host's rules are looked at while nothing else happens. */
 const GUARD_INTERVAL_MS = 30_000;
+/** After a slot was handed out; most VMs are up by then. */
+const UPKEEP_DELAY_MS = 400;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 30_000;
 
@@ -58,6 +60,7 @@ class PooledNetworks implements SandboxNetworks {
   /** Slots being made that nobody waits for any more. */
   readonly #abandoned = new Set<Promise<void>>();
   #filling: Promise<void> | undefined;
+  #upkeep: NodeJS.Timeout | undefined;
   #nextIndex = randomInt(FIRST_SLOT, LAST_SLOT + 1);
 
   constructor(options: SandboxNetworksOptions, firewall: HostFirewall) {
@@ -73,9 +76,18 @@ class PooledNetworks implements SandboxNetworks {
     this.#throwIfClosed();
     const ready = this.#ready.shift();
     const slot = ready ?? (await this.#makeOrGiveUp(signal));
-    this.#checkRules();
-    this.#fill();
+    this.#upkeepSoon();
     return slot;
+  }
+
+  /** Whoever got a slot is about to start a VM, and the programs that make the next slot would be in its way. */
+  #upkeepSoon(): void {
+    this.#upkeep ??= setTimeout(() => {
+      this.#upkeep = undefined;
+      if (this.#closing.signal.aborted) return;
+      this.#checkRules();
+      this.#fill();
+    }, UPKEEP_DELAY_MS).unref();
   }
 
   async release(slot: NetworkSlot): Promise<void> {
@@ -104,6 +116,7 @@ class PooledNetworks implements SandboxNetworks {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
     clearInterval(this.#guard);
+    clearTimeout(this.#upkeep);
     await Promise.all([this.#filling, ...this.#abandoned]);
     await this.#remove(this.#ready.splice(0));
     await this.#removeRulesAfterLastSlot();
