@@ -27,6 +27,15 @@ const COMMANDS = [
   ['sandbox', 'exec'],
   ['sandbox', 'shell'],
   ['sandbox', 'kill'],
+  ['sandbox', 'pause'],
+  ['sandbox', 'resume'],
+  ['sandbox', 'fork'],
+  ['sandbox', 'snapshot'],
+  ['snapshot'],
+  ['snapshot', 'list'],
+  ['snapshot', 'delete'],
+  ['disk'],
+  ['trace'],
   ['template'],
   ['template', 'list'],
   ['version'],
@@ -37,7 +46,7 @@ test('every command explains itself on standard output', async () => {
     const { exitCode, stdout, stderr } = await runNestbox([...command, '--help'], {});
     assert.deepEqual([exitCode, stderr], [0, ''], command.join(' '));
     assert.match(stdout.toString(), new RegExp(`^Usage: nestbox ${command.join(' ')}`));
-    const hasSubcommands = command.length === 0 || ['sandbox', 'template'].includes(command.join(' '));
+    const hasSubcommands = command.length === 0 || ['sandbox', 'snapshot', 'template'].includes(command.join(' '));
     if (!hasSubcommands) assert.match(stdout.toString(), /--json/, command.join(' '));
   }
 });

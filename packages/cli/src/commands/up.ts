@@ -84,7 +84,8 @@ async function up(options: UpOptions): Promise<void> {
   else console.log(banner(paths, server, performance.now() - begunMs));
 
   await aborted(guard.signal);
-  if (!options.json) console.error(options.keepSandboxes ? 'Ending; sandboxes go on …' : 'Ending, sandboxes too …');
+  if (!options.json)
+    console.error(options.keepSandboxes ? 'Ending; sandboxes go on …' : 'Ending, sandboxes too; paused ones stay …');
 }
 
 function banner(paths: NestboxPaths, endpoints: Endpoints, elapsedMs: number): string {

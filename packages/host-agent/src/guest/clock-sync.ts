@@ -26,15 +26,29 @@ const MAX_LEFT_MS = 20;
 const unixNs = z.string().regex(/^\d{1,20}$/);
 const clockAnswer = z.object({ received_ns: unixNs, sent_ns: unixNs });
 
+export interface ClockSync extends ClockOffset {
+  /** How far the clock was off when it was looked at first: how much it strays. */
+  readonly foundMs: number;
+}
+
 /**
  * Sets the guest's clock by the host's, to a few milliseconds also where a request takes tens of them: asks the guest for its
  * times, takes the quickest answer, corrects, and looks again (the simple case of RFC 5905, section 8). Differences
- * below 20 ms the guest evens out over the next seconds. Returns how far the clocks were apart at the last look.
- * Throws GuestError.
+ * below 20 ms the guest evens out over the next seconds. Returns how far the clocks were apart at
+ * the last look, and at the first. Throws GuestError.
  */
-export async function syncClock(guest: GuestConnection, signal?: AbortSignal): Promise<ClockOffset> {
+export async function syncClock(guest: GuestConnection, signal?: AbortSignal): Promise<ClockSync> {
   const found = await measure(guest, QUESTIONS, undefined, signal);
-  if (Math.abs(found.offsetMs) < MIN_CORRECTION_MS) return found;
+  const left = Math.abs(found.offsetMs) < MIN_CORRECTION_MS ? found : await correct(guest, found, signal);
+  return { ...left, foundMs: found.offsetMs };
+}
+
+/** Answers what is left. */
+async function correct(
+  guest: GuestConnection,
+  found: ClockOffset,
+  signal: AbortSignal | undefined,
+): Promise<ClockOffset> {
   // The answer to a correction tells the time after it, so it is the second look as well.
   const second = await ask(guest, -found.offsetMs, signal);
   if (Math.abs(second.offsetMs) < MAX_LEFT_MS) return second;

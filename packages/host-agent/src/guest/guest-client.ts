@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { type ClockOffset, syncClock } from './clock-sync.ts';
+import { type ClockSync, syncClock } from './clock-sync.ts';
 import type { PoolOptions } from './connection-pool.ts';
 import * as files from './files.ts';
 import { GuestConnection, type GuestEndpoint } from './guest-connection.ts';
@@ -24,7 +24,7 @@ export interface GuestClient {
   checkHealth(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   init(init: GuestInit, signal?: AbortSignal): Promise<{ readonly envdVersion: string | undefined }>;
   /** After `init` of a restored guest, whose clock is late by the time that took. Answers what is left of the difference. */
-  syncClock(signal?: AbortSignal): Promise<ClockOffset>;
+  syncClock(signal?: AbortSignal): Promise<ClockSync>;
   /** Before the snapshot of a template: serves what a first user would ask, and leaves nothing of it. */
   warmUp(options: WarmUpOptions, signal?: AbortSignal): Promise<void>;
 

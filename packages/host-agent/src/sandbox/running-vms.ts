@@ -5,7 +5,7 @@ import type { SandboxContext } from './sandbox-context.ts';
 /** How often a guest's clock is compared with ours: more often the more it strays. */
 const FIRST_SYNC_MS = 30_000;
 const SHORTEST_SYNC_MS = 15_000;
-const LONGEST_SYNC_MS = 10 * 60_000;
+const LONGEST_SYNC_MS = 2 * 60_000;
 /** A clock that strays less than this between two looks is looked at half as often. */
 const STEADY_MS = 5;
 const SYNC_TIMEOUT_MS = 10_000;
@@ -54,8 +54,8 @@ export class RunningVms {
     const sync = async () => {
       try {
         const limit = AbortSignal.any([stopped.signal, AbortSignal.timeout(SYNC_TIMEOUT_MS)]);
-        const { offsetMs } = await guest.syncClock(limit);
-        intervalMs = nextInterval(intervalMs, offsetMs);
+        const { foundMs } = await guest.syncClock(limit);
+        intervalMs = nextInterval(intervalMs, foundMs);
       } catch (error) {
         if (stopped.signal.aborted) return;
         this.#context.logger.debug({ err: error, sandboxId }, 'the clock of a guest could not be compared');
@@ -70,7 +70,7 @@ export class RunningVms {
   }
 }
 
-export function nextInterval(intervalMs: number, offsetMs: number): number {
-  const next = Math.abs(offsetMs) < STEADY_MS ? intervalMs * 2 : intervalMs / 2;
+export function nextInterval(intervalMs: number, foundMs: number): number {
+  const next = Math.abs(foundMs) < STEADY_MS ? intervalMs * 2 : intervalMs / 2;
   return Math.min(LONGEST_SYNC_MS, Math.max(SHORTEST_SYNC_MS, next));
 }
