@@ -89,6 +89,36 @@ export async function tour(sandbox: Sandbox, sandboxUrl: string, showStep: ShowS
     say(`GET /debian_version from port 8000 of the sandbox: ${(await response.text()).trim()}`);
     await server.kill();
   });
+
+  const count = async (of: Sandbox) => Number(await of.files.read('/dev/shm/count'));
+  await showStep('Pause it with its memory, and let it go on', async (say) => {
+    await sandbox.commands.run('n=0; while true; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done', {
+      background: true,
+      timeoutMs: 0,
+    });
+    await sandbox.commands.run('sleep 0.5');
+    const before = await count(sandbox);
+    const pausingMs = Date.now();
+    await sandbox.pause();
+    const pausedMs = Date.now();
+    await sandbox.connect();
+    say(
+      `a program has counted to ${before}; pausing took ${pausedMs - pausingMs} ms, resuming ${Date.now() - pausedMs} ms`,
+    );
+    await sandbox.commands.run('sleep 0.5');
+    const after = await count(sandbox);
+    assert.ok(after > before);
+    say(`it goes on, at ${after} now`);
+  });
+
+  await showStep('Fork it twice while it runs', async (say) => {
+    const copies = await sandbox.fork({ count: 2 });
+    for (const copy of copies) {
+      if (copy instanceof Error) throw copy;
+      say(`${copy.sandboxId} counts on from the same moment, at ${await count(copy)} now`);
+      await copy.kill();
+    }
+  });
 }
 
 /** The server needs a moment until it listens; until then the edge answers 502. */

@@ -28,7 +28,23 @@ describe('the configuration of the daemon', () => {
     assert.deepEqual(fromEnv.listen, { host: '0.0.0.0', port: 0 });
   });
 
+  test('takes what to keep ready and how much to keep at most', () => {
+    const words = ['--warm', 'base=2', '--warm', 'other=0', '--max-snapshots', '7', '--max-snapshot-gib', '0.5'];
+    const config = readDaemonConfig([...words, '--no-snapshots'], ENV);
+    assert.deepEqual(config.warm, [
+      { templateId: 'base', count: 2 },
+      { templateId: 'other', count: 0 },
+    ]);
+    assert.deepEqual(config.limits, { maxSnapshots: 7, maxSnapshotBytes: 2 ** 29 });
+    assert.equal(config.useSnapshots, false);
+  });
+
   for (const args of [
+    ['--warm', 'base'],
+    ['--warm', 'base=101'],
+    ['--warm', '=1'],
+    ['--max-snapshots', '-1'],
+    ['--max-snapshot-gib', 'much'],
     ['--listen', '0.0.0.0:7000'],
     ['--listen', 'localhost'],
     ['--listen', 'localhost:99999'],

@@ -4,6 +4,8 @@ import { NestboxError } from '@nestbox/contract';
 import { type LogLevel, type NestboxPaths, resolvePaths } from '@nestbox/kit';
 import { z } from 'zod';
 import type { ListenAddress } from './proxy/proxy-server.ts';
+import type { HostLimits } from './sandbox/host-limits.ts';
+import type { WarmOrder } from './sandbox/warm-pool.ts';
 
 export interface DaemonConfig {
   readonly paths: NestboxPaths;
@@ -12,14 +14,34 @@ export interface DaemonConfig {
   readonly logLevel: LogLevel;
   readonly vmm: string;
   readonly accelerator: 'auto' | 'kvm' | 'tcg';
+  readonly warm: readonly WarmOrder[];
+  readonly limits: Partial<HostLimits>;
+  readonly useSnapshots: boolean;
 }
 
 export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--token-file FILE] [--vmm NAME]
-                  [--accelerator auto|kvm|tcg] [--log-level LEVEL]
+                  [--accelerator auto|kvm|tcg] [--log-level LEVEL] [--warm TEMPLATE=N …]
+                  [--max-snapshots N] [--max-snapshot-gib N] [--no-snapshots]
 Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
 Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
 
+/** More would only take memory from the sandboxes that somebody uses. */
+const MAX_WARM = 100;
+
+const warmOrder = z
+  .string()
+  .regex(/^[^=]+=[0-9]{1,3}$/, 'is not of the form TEMPLATE=N')
+  .transform((word): WarmOrder => {
+    const [templateId = '', count] = word.split('=');
+    return { templateId, count: Number(count) };
+  })
+  .refine(({ count }) => count <= MAX_WARM, `asks for more than ${MAX_WARM}`);
+
 const flags = z.object({
+  warm: z.array(warmOrder).default([]),
+  'max-snapshots': z.coerce.number().int().nonnegative().optional(),
+  'max-snapshot-gib': z.coerce.number().nonnegative().optional(),
+  'no-snapshots': z.boolean().default(false),
   listen: z.string().optional(),
   'token-file': z.string().optional(),
   vmm: z.string().default('auto'),
@@ -42,6 +64,14 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
     vmm: values.vmm,
     accelerator: values.accelerator,
     logLevel: values['log-level'],
+    warm: values.warm,
+    limits: {
+      ...(values['max-snapshots'] === undefined ? {} : { maxSnapshots: values['max-snapshots'] }),
+      ...(values['max-snapshot-gib'] === undefined
+        ? {}
+        : { maxSnapshotBytes: Math.round(values['max-snapshot-gib'] * 2 ** 30) }),
+    },
+    useSnapshots: !values['no-snapshots'],
   };
 }
 
@@ -55,6 +85,10 @@ function parseFlags(args: readonly string[]): z.infer<typeof flags> {
         vmm: { type: 'string' },
         accelerator: { type: 'string' },
         'log-level': { type: 'string' },
+        warm: { type: 'string', multiple: true },
+        'max-snapshots': { type: 'string' },
+        'max-snapshot-gib': { type: 'string' },
+        'no-snapshots': { type: 'boolean' },
       },
     });
     return flags.parse(values);

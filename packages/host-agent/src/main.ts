@@ -15,6 +15,9 @@ async function main(): Promise<void> {
     logger,
     vmm: config.vmm,
     accelerator: config.accelerator,
+    warm: config.warm,
+    limits: config.limits,
+    useSnapshots: config.useSnapshots,
   });
   // Sandboxes go on; the next start finds them.
   running.defer(() => host.stop({ destroySandboxes: false }));
