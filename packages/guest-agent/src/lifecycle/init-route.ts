@@ -30,7 +30,11 @@ export function initRoute(lifecycle: Pick<Lifecycle, 'init'>, hostAddresses: Hos
       return;
     }
     // Node hands the whole answer to the kernel before this returns.
-    sendEmpty(response, 204, versionHeader);
+    sendEmpty(response, 204, {
+      ...versionHeader,
+      // On the way here the time of the request has grown old; the host corrects what this shows.
+      ...(context.isInit ? { 'X-Nestbox-Clock-Ms': String(Date.now()) } : {}),
+    });
     afterAnswer();
   };
 }

@@ -1,4 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { moveClock } from './clock-sync.ts';
 import type { GuestConnection } from './guest-connection.ts';
 import { timestampNow } from './host-clock.ts';
 import { callRest } from './rest-call.ts';
@@ -41,6 +42,22 @@ export async function initGuest(
   const answer = await callRest(guest, { method: 'POST', path: '/init', headers, body }, [204], signal);
   // The guest closes all others: taking one now for the next call could only fail.
   guest.closeIdle(answer.socket);
+  evenOut(guest, Date.now(), answer.headers['x-nestbox-clock-ms']);
   const version = answer.headers['x-envd-version'];
   return { envdVersion: typeof version === 'string' ? version : undefined };
+}
+
+/** Less is lost in how long the answer was on its way. */
+const WORTH_CORRECTING_MS = 5;
+
+/**
+ * The guest has set its clock to the time of the request, which under emulation took up to some hundred milliseconds to reach it.
+ * The correction is on its way before anybody can hear that the sandbox is there, so it comes before their first request.
+ */
+function evenOut(guest: GuestConnection, nowMs: number, guestMs: unknown): void {
+  if (typeof guestMs !== 'string' || !/^\d{1,15}$/.test(guestMs)) return;
+  const behindMs = nowMs - Number(guestMs);
+  if (Math.abs(behindMs) < WORTH_CORRECTING_MS) return;
+  // A guest that does not take it is compared with the host's clock again soon.
+  moveClock(guest, behindMs).catch(() => undefined);
 }

@@ -3,6 +3,7 @@ import type { LiveSandbox } from './live-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
 /** How often a guest's clock is compared with ours: more often the more it strays. */
+const FIRST_LOOK_MS = 1500;
 const FIRST_SYNC_MS = 30_000;
 const SHORTEST_SYNC_MS = 15_000;
 const LONGEST_SYNC_MS = 2 * 60_000;
@@ -46,7 +47,7 @@ export class RunningVms {
     for (const sandboxId of [...this.#watches.keys()]) this.unwatch(sandboxId);
   }
 
-  /** The first comparison is at once: its settings reached a restored guest late by the time that they took. */
+  /** The first comparison is soon: what `init` corrects is off by the time that the guest's answer took. */
   #keepClock(sandboxId: string, { guest }: RunningVm): () => void {
     const stopped = new AbortController();
     let intervalMs = FIRST_SYNC_MS;
@@ -62,7 +63,7 @@ export class RunningVms {
       }
       if (!stopped.signal.aborted) timer = setTimeout(() => void sync(), intervalMs).unref();
     };
-    void sync();
+    timer = setTimeout(() => void sync(), FIRST_LOOK_MS).unref();
     return () => {
       stopped.abort();
       clearTimeout(timer);
