@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { globalAgent } from 'node:http';
 import { GUEST_AGENT_PORT } from '@nestbox/contract';
 import { Sandbox } from 'e2b';
 import { runCommand } from '../packages/cli/src/client/command-session.ts';
@@ -82,6 +83,8 @@ async function restoreOnce(snapshot: BareSnapshot, use: () => Promise<void> = as
     await use();
   });
   await vm?.[Symbol.asyncDispose]();
+  // Its connections lead to the next round's VM, which does not know them.
+  globalAgent.destroy();
   return elapsedMs;
 }
 
