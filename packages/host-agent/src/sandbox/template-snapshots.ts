@@ -30,6 +30,7 @@ const INIT_ROUNDS = 30;
 const WARM_UP_TIMEOUT_MS = 180_000;
 /** What the warm-up set in motion in the guest comes to rest. */
 const SETTLE_MS = 1500;
+const RENEW_AGAIN_MS = 10 * 60_000;
 
 /** The memory snapshots of this host's templates: which can be used, and how new ones come about. */
 export class TemplateSnapshots {
@@ -38,6 +39,8 @@ export class TemplateSnapshots {
   readonly #stopping: AbortSignal;
   /** Being made, by template. */
   readonly #renewals = new Map<string, Promise<void>>();
+  /** Of those whose last one failed, by template and its time. */
+  readonly #renewNotBefore = new Map<string, number>();
   /** Snapshots that were checked in this process's life, by folder. They never change. */
   readonly #checked = new Map<string, Promise<SavedMachine & { readonly machine: string }>>();
   /** Reasons that stand in the log already. */
@@ -98,11 +101,14 @@ export class TemplateSnapshots {
     return renewal;
   }
 
+  /** Not soon again after one that failed: creates wait for what is being made. */
   renewInBackground(template: Template): void {
-    if (!this.#enabled) return;
+    const { templateId, createdAtMs } = template;
+    const key = `${templateId} ${createdAtMs}`;
+    if (!this.#enabled || performance.now() < (this.#renewNotBefore.get(key) ?? 0)) return;
     this.renew(template).catch((error: unknown) => {
+      this.#renewNotBefore.set(key, performance.now() + RENEW_AGAIN_MS);
       if (this.#stopping.aborted) return;
-      const { templateId } = template;
       this.#context.logger.warn({ err: error, templateId }, 'no snapshot of this template could be made; it boots');
     });
   }

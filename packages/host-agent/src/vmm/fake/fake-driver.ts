@@ -1,4 +1,4 @@
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, truncate, writeFile } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { isProcessAlive, type ProcessIdentity, runCommand } from '@nestbox/kit';
@@ -109,7 +109,9 @@ class FakeDriver implements VmDriver {
     if (this.#options.failures?.saveError !== undefined) throw this.#options.failures.saveError;
     await this.#requireOurs(handle);
     try {
-      return await saveFakeState(handle, memoryPath, state, this.#options.failures?.changedPages ?? 1);
+      const saved = await saveFakeState(handle, memoryPath, state, this.#options.failures?.changedPages ?? 1);
+      if (this.#options.failures?.cutsPages && state.pagesPath !== undefined) await truncate(state.pagesPath, 100);
+      return saved;
     } catch (error) {
       throw toDriverError(error, 'The state of the VM could not be saved.');
     }

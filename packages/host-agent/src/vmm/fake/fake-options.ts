@@ -54,6 +54,8 @@ export interface FakeFailures {
   saveGate?: Promise<void>;
   /** How many pages `save` finds changed. Default 1. */
   changedPages?: number;
+  /** `save` says that all went well, and the pages are not whole. */
+  cutsPages?: boolean;
   /** `switchDisk` fails and has done nothing. */
   switchDiskError?: NestboxError;
   /** `switchDisk` fails and has been carried out all the same. */
