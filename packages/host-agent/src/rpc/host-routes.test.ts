@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Code, ConnectError, createClient, createRouterTransport, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
-import { NESTBOX_VERSION, newSandboxId } from '@nestbox/contract';
+import { NESTBOX_VERSION, NestboxError, newSandboxId } from '@nestbox/contract';
 import { HostService, SandboxState } from '@nestbox/contract/host';
 import { fromRpcError } from '@nestbox/kit';
-import { makeTestHost, TEST_LOGGER } from '../testing/test-host.ts';
+import { until } from '../testing/sandbox-checks.ts';
+import { makeTestHost, TEST_LOGGER, TEST_TEMPLATE_ID } from '../testing/test-host.ts';
 import { listenForControlPlane } from './host-server.ts';
 
 function withCode(code: string) {
@@ -60,6 +61,74 @@ describe('host.v1', () => {
     assert.equal(seen.at(-1), SandboxState.GONE);
   });
 
+  test('pauses, resumes, forks and snapshots a sandbox, and tells where time and space went', async (t) => {
+    const testHost = await makeTestHost(t);
+    const host = await testHost.start({ warm: [{ templateId: 'base', count: 1 }] });
+    const client = createClient(HostService, createRouterTransport(host.routes));
+    const { sandbox } = await client.createSandbox({ ...request(), accessToken: 'secret' });
+    const sandboxId = sandbox?.sandboxId ?? '';
+    const paused = await client.pauseSandbox({ sandboxId, memory: true });
+    assert.partialDeepStrictEqual(paused.sandbox, { sandboxId, state: SandboxState.PAUSED, pausedMemory: true });
+    assert.ok(paused.stages.some(({ name, durationMs }) => name === 'save' && durationMs >= 0));
+    assert.equal((await client.getSandboxActivity({ sandboxId })).runningCommands, 0);
+    await assert.rejects(client.pauseSandbox({ sandboxId, memory: true }), withCode('sandbox_paused'));
+    const resumed = await client.resumeSandbox({ sandboxId, memory: true });
+    assert.partialDeepStrictEqual(resumed.sandbox, { sandboxId, state: SandboxState.RUNNING, pausedMemory: false });
+    assert.ok(resumed.stages.some(({ name }) => name === 'restore'));
+    assert.partialDeepStrictEqual(await client.getSandboxActivity({ sandboxId }), {
+      runningCommands: 3,
+      openConnections: 2,
+    });
+
+    const copies = [newSandboxId(), newSandboxId()].map((id) => ({ sandboxId: id, accessToken: 'token' }));
+    testHost.failures.restoreError = new NestboxError('vm_died', 'it did not load');
+    const failed = await client.forkSandbox({ sandboxId, copies });
+    assert.deepEqual(
+      failed.outcomes.map(({ outcome }) => outcome.case === 'failure' && [outcome.value.code, outcome.value.message]),
+      [
+        ['vm_died', 'it did not load'],
+        ['vm_died', 'it did not load'],
+      ],
+    );
+    delete testHost.failures.restoreError;
+    const forked = await client.forkSandbox({ sandboxId, copies });
+    assert.deepEqual(
+      forked.outcomes.map(({ outcome }) => outcome.case === 'sandbox' && outcome.value.sandboxId),
+      copies.map((copy) => copy.sandboxId),
+    );
+
+    await until('a VM that waits', () => host.manager.warmSandboxIds(TEST_TEMPLATE_ID).length === 1);
+    const { template } = await client.snapshotSandbox({ sandboxId, templateId: 'snap', names: ['mine:latest'] });
+    const told = { templateId: 'snap', names: ['mine:latest'], originSandboxId: sandboxId, hasMemory: true };
+    assert.partialDeepStrictEqual(template, told);
+    const { templates } = await client.listTemplates({});
+    assert.partialDeepStrictEqual(
+      templates.find(({ templateId }) => templateId === 'snap'),
+      told,
+    );
+    const base = templates.find(({ names }) => names.includes('base'));
+    assert.equal(base?.originSandboxId, '');
+    assert.equal(base?.warmSandboxIds.length, 1);
+
+    const { operations } = await client.getSandboxTrace({ sandboxId });
+    assert.deepEqual(
+      operations.map(({ name, error }) => `${name} ${error === '' ? 'worked' : 'failed'}`),
+      ['snapshot', 'fork', 'fork', 'resume', 'pause', 'pause', 'create'].map((name, index) =>
+        index === 4 ? `${name} failed` : `${name} worked`,
+      ),
+    );
+    assert.ok(Number(operations[0]?.startedAtMs) > Date.now() - 60_000);
+    const usage = await client.getDiskUsage({});
+    assert.ok(usage.freeBytes > 0n && usage.freeBytes < usage.totalBytes);
+    assert.deepEqual(
+      usage.items.filter(({ kind }) => kind === 'snapshot').map(({ id, name }) => ({ id, name })),
+      [{ id: 'snap', name: 'mine:latest' }],
+    );
+    assert.equal((await client.deleteTemplate({ templateId: 'snap' })).deleted, true);
+    assert.equal((await client.deleteTemplate({ templateId: 'snap' })).deleted, false);
+    await assert.rejects(client.deleteTemplate({ templateId: 'base' }), withCode('conflict'));
+  });
+
   test('answers errors with their stable code', async (t) => {
     const host = await (await makeTestHost(t)).start();
     const client = createClient(HostService, createRouterTransport(host.routes));
@@ -80,6 +149,34 @@ describe('host.v1', () => {
     ])
       await assert.rejects(client.createSandbox(bad), withCode('invalid_request'), JSON.stringify(bad));
     await assert.rejects(client.destroySandbox({ sandboxId: '..' }), withCode('invalid_request'));
+    for (const call of [client.pauseSandbox, client.resumeSandbox]) {
+      await assert.rejects(call({ ...unknown, memory: true }), withCode('sandbox_not_found'));
+      await assert.rejects(call({ sandboxId: '..', memory: true }), withCode('invalid_request'));
+    }
+    const copy = () => ({ sandboxId: newSandboxId(), accessToken: '' });
+    await assert.rejects(client.forkSandbox({ ...unknown, copies: [copy()] }), withCode('sandbox_not_found'));
+    for (const copies of [
+      [],
+      Array.from({ length: 101 }, copy),
+      [{ sandboxId: '../..', accessToken: '' }],
+      [{ ...copy(), accessToken: 'two\r\nlines' }],
+    ])
+      await assert.rejects(client.forkSandbox({ ...unknown, copies }), withCode('invalid_request'));
+    const named = { ...unknown, templateId: 'snap', names: ['mine'] };
+    await assert.rejects(client.snapshotSandbox(named), withCode('sandbox_not_found'));
+    for (const bad of [
+      { templateId: '..' },
+      { templateId: '' },
+      { templateId: 'x'.repeat(41) },
+      { names: ['Mine'] },
+      { names: [''] },
+      { names: Array.from({ length: 17 }, (_, index) => `n${index}`) },
+    ])
+      await assert.rejects(client.snapshotSandbox({ ...named, ...bad }), withCode('invalid_request'));
+    assert.deepEqual(await client.deleteTemplate({ templateId: '../sandboxes' }), {
+      deleted: false,
+      $typeName: 'nestbox.host.v1.DeleteTemplateResponse',
+    });
   });
 });
 

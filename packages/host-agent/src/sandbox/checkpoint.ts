@@ -63,8 +63,11 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   }
   undoLayer.move();
   sandbox.transition({ state: 'running', vm: layered, stall: undefined });
-  await trace.measure('record', () => recordRunning(context, sandbox.identity, layered));
-  await unprepareGuest(context, sandbox, vm, prepared);
+  try {
+    await trace.measure('record', () => recordRunning(context, sandbox.identity, layered));
+  } finally {
+    await unprepareGuest(context, sandbox, vm, prepared);
+  }
   undo.move();
   const { kernelVersion, agentDiskHash } = machine;
   return {

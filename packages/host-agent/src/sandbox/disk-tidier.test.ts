@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { copyFile, mkdir, readdir, readFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { runCommand } from '@nestbox/kit';
 import { isLayerName } from '../storage/disk-layers.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
@@ -98,14 +99,36 @@ describe('the layers of a sandbox that is paused and resumed', () => {
     assert.ok((await layersOf(testHost, sandboxId)).includes(top));
   });
 
+  test('are merged inside the running guest, too, when a resume has made them many', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const { sandboxId } = (await manager.create(testSpec())).result;
+    for (let count = 1; count < MAX_LAYERS; count++) await manager.fork(sandboxId, []);
+    // While it is paused nothing is merged: somebody else has these layers, and they are not too many.
+    const folder = testHost.layout.sandboxDir(sandboxId);
+    const other = join(testHost.paths.stateDir, 'other');
+    await mkdir(other);
+    const shared = await layersOf(testHost, sandboxId);
+    assert.equal(shared.length, MAX_LAYERS);
+    for (const name of shared) await link(join(folder, name), join(other, name));
+    await manager.pause(sandboxId, WITH_MEMORY);
+    await manager.resume(sandboxId, WITH_MEMORY);
+    await until('merging', async () => (await layerFiles(testHost, sandboxId)).length === 1);
+    const [top = '', ...rest] = await layersOf(testHost, sandboxId);
+    assert.deepEqual(rest, []);
+    assert.ok(!shared.includes(top));
+    assert.deepEqual(new Set(await readdir(other)), new Set(shared));
+  });
+
   test('of a running guest are right when a pause comes while they are written down, or before', async (t) => {
-    for (const moment of ['before', 'meanwhile']) {
+    for (const moment of ['long before', 'just before', 'meanwhile']) {
       const testHost = await makeTestHost(t);
       const { manager } = await testHost.start();
       const { sandboxId } = (await manager.create(testSpec())).result;
       for (let count = 1; count < MAX_LAYERS; count++) await manager.fork(sandboxId, []);
       const flatten = gate();
       testHost.failures.flattenGate = flatten.promise;
+      testHost.failures.flattenIsNearlyDone = moment !== 'long before';
       await manager.fork(sandboxId, []);
       const many = await layersOf(testHost, sandboxId);
       assert.equal(many.length, MAX_LAYERS + 1);
@@ -118,7 +141,8 @@ describe('the layers of a sandbox that is paused and resumed', () => {
       flatten.open();
       writes.letGo();
       await pausing;
-      if (moment === 'meanwhile') assert.deepEqual(await layersOf(testHost, sandboxId), many.slice(0, 1));
+      const left = moment === 'long before' ? many : many.slice(0, 1);
+      assert.deepEqual(await layersOf(testHost, sandboxId), left);
       await manager.resume(sandboxId, WITH_MEMORY);
       const layers = new Set(await layersOf(testHost, sandboxId));
       const files = new Set(await layerFiles(testHost, sandboxId));
@@ -129,6 +153,26 @@ describe('the layers of a sandbox that is paused and resumed', () => {
       );
     }
   });
+});
+
+test('merging that ends when the VM does leaves nothing of the sandbox', async (t) => {
+  const testHost = await makeTestHost(t);
+  const { manager } = await testHost.start();
+  const { sandboxId } = (await manager.create(testSpec())).result;
+  const { vm } = await testHost.running(sandboxId);
+  for (let count = 1; count < MAX_LAYERS; count++) await manager.fork(sandboxId, []);
+  const flatten = gate();
+  testHost.failures.flattenGate = flatten.promise;
+  await manager.fork(sandboxId, []);
+  const writes = holdWrites(t, 'running');
+  flatten.open();
+  await until('the merged layers', writes.areHeld);
+  process.kill(vm.process.pid, 'SIGKILL');
+  await delay(200);
+  writes.letGo();
+  await until('the end', () => manager.list().length === 0);
+  await delay(100);
+  assert.deepEqual(await testHost.leftovers(), []);
 });
 
 /** Holds the writing of records that say so, but for the first ones. */

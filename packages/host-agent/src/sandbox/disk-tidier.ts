@@ -48,14 +48,21 @@ export class DiskTidier {
   /** Resolves when nothing is done to the sandbox's disk any more. What is urgent is waited for. */
   async stop(sandboxId: string): Promise<void> {
     const task = this.#tasks.get(sandboxId);
-    if (task?.isUrgent === false || this.#closed.signal.aborted) task?.abort.abort();
+    if (task?.isUrgent === false) task.abort.abort();
+    await task?.done;
+  }
+
+  /** Of a sandbox that ends: nothing is urgent any more. */
+  async drop(sandboxId: string): Promise<void> {
+    const task = this.#tasks.get(sandboxId);
+    task?.abort.abort();
     await task?.done;
   }
 
   /** Nothing begins any more. Resolves when what was under way has been dropped. */
   async close(): Promise<void> {
     this.#closed.abort();
-    await Promise.all([...this.#tasks.keys()].map((sandboxId) => this.stop(sandboxId)));
+    await Promise.all([...this.#tasks.keys()].map((sandboxId) => this.drop(sandboxId)));
   }
 
   /** Resolves when whatever is under way has ended. */

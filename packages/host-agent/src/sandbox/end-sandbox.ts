@@ -8,7 +8,9 @@ import { recordStopping } from './write-record.ts';
 
 /** Ends a sandbox that runs or is paused, or whose end did not work before. Alone with its sandbox id. */
 export async function endSandbox(host: HostState, sandbox: LiveSandbox, reason: string): Promise<void> {
-  const { context, table, vms } = host;
+  const { context, table, vms, tidier } = host;
+  // It writes to the folder that goes.
+  await tidier.drop(sandbox.id);
   const { lifecycle } = sandbox;
   if (lifecycle.state !== 'stopping') {
     const remains = 'vm' in lifecycle ? lifecycle.vm : undefined;

@@ -6,6 +6,7 @@ import { NestboxError, newSandboxId } from '@nestbox/contract';
 import { isProcessAlive } from '@nestbox/kit';
 import { isLayerName } from '../storage/disk-layers.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
+import { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import { askThroughProxy, gate, until, withCode } from '../testing/sandbox-checks.ts';
 import { makeTestHost, type TestHost, testSpec } from '../testing/test-host.ts';
 import type { ForkCopy, ForkOutcome, SandboxInfo } from './sandbox.ts';
@@ -185,11 +186,11 @@ describe('a fork', () => {
     const other = testSpec();
     testHost.agent.mood = 'deaf';
     const creating = assert.rejects(manager.create(other), withCode('sandbox_stopping'));
-    await until('the create', async () => manager.list().length === 2);
+    // The first at once: the create has not come far.
     for (const wanted of [
+      [fresh, { sandboxId: other.sandboxId, accessToken: undefined }],
       [{ sandboxId: source, accessToken: undefined }],
       [fresh, fresh],
-      [fresh, { sandboxId: other.sandboxId, accessToken: undefined }],
     ])
       await assert.rejects(manager.fork(source, wanted), withCode('conflict'));
     assert.deepEqual(await testHost.running(source), before);
@@ -259,6 +260,28 @@ describe('a fork that fails', () => {
     testHost.failures.switchDiskUnheard = new NestboxError('sandbox_unreachable', 'no answer');
     sandboxOf((await manager.fork(source, copies(1))).result[0]);
     assert.deepEqual((await testHost.running(source)).machine.layers.slice(1), before.machine.layers);
+  });
+
+  test('to write down the new layer makes no copies; the source goes on on it, also for the next host agent', async (t) => {
+    const testHost = await makeTestHost(t);
+    testHost.features.needsSnapshotPrepare = true;
+    const host = await testHost.start();
+    const source = (await host.manager.create(testSpec())).result.sandboxId;
+    const before = await testHost.running(source);
+    const fail = async () => {
+      throw FULL;
+    };
+    t.mock.method(SandboxRecordStore.prototype, 'write', fail, { times: 1 });
+    await assert.rejects(host.manager.fork(source, copies(1)), withCode('host_disk_full'));
+    assert.deepEqual(await inTransit(testHost), []);
+    assert.deepEqual(await testHost.asked(source), ['POST /init', 'POST /snapshot/prepare', 'POST /init']);
+    assert.deepEqual(await testHost.running(source), before);
+    await host.stop();
+    const { manager } = await testHost.start();
+    const { machine } = await testHost.running(source);
+    assert.deepEqual(machine.layers.slice(1), before.machine.layers);
+    await manager.pause(source, WITH_MEMORY);
+    assert.equal((await manager.resume(source, WITH_MEMORY)).result.state, 'running');
   });
 
   test('because the source cannot go on ends it, and says so', async (t) => {

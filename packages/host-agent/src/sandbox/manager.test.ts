@@ -3,21 +3,10 @@ import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { type ErrorCode, NestboxError } from '@nestbox/contract';
+import { NestboxError } from '@nestbox/contract';
+import { isProcessAlive } from '@nestbox/kit';
+import { until, untilState, withCode } from '../testing/sandbox-checks.ts';
 import { makeTestHost, testSpec } from '../testing/test-host.ts';
-import type { SandboxEvent } from './sandbox.ts';
-
-function withCode(code: ErrorCode, pattern = /./) {
-  return (error: unknown) => error instanceof NestboxError && error.code === code && pattern.test(error.message);
-}
-
-/** Waits until the watch tells that the sandbox has come to the state. */
-async function untilState(events: AsyncIterable<SandboxEvent>, sandboxId: string, state: string): Promise<string> {
-  for await (const event of events)
-    if (event.kind === 'changed' && event.sandbox.sandboxId === sandboxId && event.sandbox.state === state)
-      return event.sandbox.reason ?? '';
-  throw new Error('the watch ended');
-}
 
 describe('a create', () => {
   test('answers a running sandbox whose guest agent has its settings', async (t) => {
@@ -319,7 +308,9 @@ describe('a host agent that starts', () => {
     const recordOf = (id = '') => testHost.layout.sandboxRecord(id);
     const read = async (id = '') => JSON.parse(await readFile(recordOf(id), 'utf8'));
 
-    process.kill((await read(dead)).situation.vm.process.pid, 'SIGKILL');
+    const { process: killed } = (await read(dead)).situation.vm;
+    process.kill(killed.pid, 'SIGKILL');
+    await until('its end', () => !isProcessAlive(killed));
     await writeFile(
       recordOf(starting),
       JSON.stringify({ ...(await read(starting)), situation: { state: 'starting' } }),

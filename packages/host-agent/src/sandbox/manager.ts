@@ -220,7 +220,6 @@ class HostSandboxes implements SandboxManager {
     return this.#serial.run(sandboxId, async () => {
       const sandbox = this.#table.get(sandboxId);
       if (sandbox === undefined) return pending;
-      await this.#host.tidier.stop(sandboxId);
       await endSandbox(this.#host, sandbox, 'It was destroyed.');
       return true;
     });

@@ -111,10 +111,12 @@ async function attach(
     await settleNextFiles(context, sandboxId);
     await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
     await rm(layout.sandboxPauseDir(sandboxId), { recursive: true, force: true });
-    const layers = await presentLayers(context, handle, situation.machine.layers);
+    const present = await presentLayers(context, handle, situation.machine.layers);
+    const layers = present ?? situation.machine.layers;
     const vm: RunningVm = { handle, slot, guest, machine: { ...situation.machine, layers } };
     await recordRunning(context, identityFromRecord(record), vm);
-    await removeOtherLayers(layout.sandboxDir(sandboxId), layers);
+    // What a VM may be writing to stays.
+    if (present !== undefined) await removeOtherLayers(layout.sandboxDir(sandboxId), layers);
     if (status.state === 'stalled') return { record, lifecycle: { state: 'running', vm, stall: status.reason } };
     // Only a host agent that died in the middle of something leaves a guest paused.
     if (status.state === 'paused') {
@@ -132,17 +134,22 @@ async function attach(
   }
 }
 
-/** A host agent that ended right after it gave the VM a new layer did not come to write that down. */
+/**
+ * A host agent that ended right after it gave the VM a new layer did not come to write that down. Undefined when the VMM does
+ * not say what it has; its guest decides whether the sandbox lives.
+ */
 async function presentLayers(
-  { driver }: SandboxContext,
+  { driver, logger }: SandboxContext,
   handle: VmHandle,
   recorded: readonly string[],
-): Promise<readonly string[]> {
-  // A VMM that does not answer may have done so before; its guest decides whether the sandbox lives.
-  const path = await driver.rootDiskPath(handle).catch(() => undefined);
-  if (path === undefined) return recorded;
-  const top = basename(path);
-  return top === recorded[0] ? recorded : [top, ...recorded];
+): Promise<readonly string[] | undefined> {
+  try {
+    const top = basename(await driver.rootDiskPath(handle));
+    return top === recorded[0] ? recorded : [top, ...recorded];
+  } catch (error) {
+    logger.warn({ err: error, vmId: handle.vmId }, 'a VMM does not say which disk its VM has');
+    return undefined;
+  }
 }
 
 /** Removes what a resume or a pause that did not come to its end has left beside it. */

@@ -31,7 +31,7 @@ export function startSandbox(
         const waiting = warm.hasId(spec.sandboxId) ? await warm.claim(identity, template, trace) : undefined;
         if (waiting !== undefined) return waiting;
         await makeRoom(host, identity);
-        const plan = await trace.measure('snapshot', () => snapshots.plan(template, images));
+        const plan = await trace.measure('snapshot', () => snapshots.plan(template, images, signal));
         try {
           const vm = await launch(host, identity, plan, signal, trace);
           if (plan.how.kind === 'boot' && template.originSandboxId === undefined) snapshots.renewInBackground(template);

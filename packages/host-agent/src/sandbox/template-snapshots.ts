@@ -54,13 +54,14 @@ export class TemplateSnapshots {
 
   /**
    * How a sandbox of this template comes about. With a snapshot that can be used here: a restore. Else a boot, and of a
-   * template that was built the snapshot is renewed. A snapshot that is being made just now is waited for.
+   * template that was built the snapshot is renewed. A snapshot that is being made just now is waited for; an abort throws
+   * the signal's reason.
    */
-  async plan(template: Template, images: CurrentImages): Promise<CreatePlan> {
+  async plan(template: Template, images: CurrentImages, signal: AbortSignal): Promise<CreatePlan> {
     if (!this.#enabled) return this.#boot(template, images);
     const renewal = this.#renewals.get(template.templateId);
     if (renewal !== undefined) {
-      await renewal.catch(() => undefined);
+      await settledOrAborted(renewal, signal);
       return this.#planNow(await this.#context.templates.get(template.templateId), images);
     }
     return this.#planNow(template, images);
@@ -237,6 +238,16 @@ export class TemplateSnapshots {
     await trace.measure('store', () => installSnapshot(context, file, saved, facts));
     logger.info({ templateId, tookMs: Math.round(trace.elapsedMs) }, 'a template has a snapshot; creates restore it');
   }
+}
+
+async function settledOrAborted(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
+  const onAbort = () => resolve();
+  signal.addEventListener('abort', onAbort, { once: true });
+  await Promise.race([Promise.allSettled([work]), aborted]);
+  signal.removeEventListener('abort', onAbort);
+  signal.throwIfAborted();
 }
 
 /** Who the guest is while it is warmed up. Every restore tells it who it is then. */

@@ -211,7 +211,7 @@ export class WarmPool {
     const context = this.#context;
     const { gate, snapshots } = this.#parts;
     const images = await context.currentImages();
-    const plan = await snapshots.plan(template, images);
+    const plan = await snapshots.plan(template, images, this.#stopping);
     const { templateId } = template;
     const { vcpuCount, memoryMib, diskMib } = template;
     const identity: SandboxIdentity = {

@@ -32,19 +32,24 @@ const BLOCK_BYTES = 512;
 
 /** What a folder and those in it take. Files that go meanwhile are left out. */
 export async function folderUsage(folder: string): Promise<FolderUsage> {
-  const seen = new Set<bigint>();
-  const usage = { ownBytes: 0, sharedBytes: 0, memoryBytes: 0, diskBytes: 0 };
-  for (const entry of await entriesBelow(folder)) {
-    const stats = await lstat(join(entry.parentPath, entry.name), { bigint: true }).catch(ignoreGone);
+  // A file that this folder has twice (a template's disk, and its snapshot's) counts once, and is no more others' for that.
+  const files = new Map<
+    bigint,
+    { readonly name: string; readonly bytes: number; readonly links: bigint; here: bigint }
+  >();
+  for (const { parentPath, name } of await entriesBelow(folder)) {
+    const stats = await lstat(join(parentPath, name), { bigint: true }).catch(ignoreGone);
     if (stats === undefined || !stats.isFile()) continue;
-    // A file that this folder has twice (a template's disk, and its snapshot's) counts once.
-    if (seen.has(stats.ino)) continue;
-    seen.add(stats.ino);
-    const bytes = Number(stats.blocks) * BLOCK_BYTES;
-    if (stats.nlink > 1n) usage.sharedBytes += bytes;
+    const known = files.get(stats.ino);
+    if (known !== undefined) known.here += 1n;
+    else files.set(stats.ino, { name, bytes: Number(stats.blocks) * BLOCK_BYTES, links: stats.nlink, here: 1n });
+  }
+  const usage = { ownBytes: 0, sharedBytes: 0, memoryBytes: 0, diskBytes: 0 };
+  for (const { name, bytes, links, here } of files.values()) {
+    if (links > here) usage.sharedBytes += bytes;
     else usage.ownBytes += bytes;
-    if (MEMORY_FILES.test(entry.name)) usage.memoryBytes += bytes;
-    else if (DISK_FILES.test(entry.name)) usage.diskBytes += bytes;
+    if (MEMORY_FILES.test(name)) usage.memoryBytes += bytes;
+    else if (DISK_FILES.test(name)) usage.diskBytes += bytes;
   }
   return usage;
 }

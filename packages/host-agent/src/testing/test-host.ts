@@ -14,6 +14,7 @@ import { type SandboxRecord, type Situation, sandboxRecord } from '../sandbox/re
 import type { SandboxSpec } from '../sandbox/sandbox.ts';
 import type { SandboxContext } from '../sandbox/sandbox-context.ts';
 import { DiskLayers } from '../storage/disk-layers.ts';
+import { errnoOf } from '../storage/errno.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { type HostLayout, hostLayout } from '../storage/layout.ts';
 import { SandboxRecordStore } from '../storage/sandbox-records.ts';
@@ -148,7 +149,12 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
 
 /** The run folder itself goes with the host agent; other folders come when they are needed. */
 async function namesIn(folder: string): Promise<string[]> {
-  return existsSync(folder) ? await readdir(folder) : [];
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  }
 }
 
 /** A fake driver whose VMs are the given processes, each on the address of its slot. */

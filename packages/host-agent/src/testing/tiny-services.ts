@@ -47,7 +47,7 @@ export function tinyServices(): RequestListener {
     routes: (router) => router.service(Process, processes).service(Filesystem, files),
   });
   return (request, response) => {
-    if (request.url?.startsWith('/files') !== true) {
+    if (request.url?.startsWith('/files?') !== true) {
       rpc(request, response);
       return;
     }

@@ -62,6 +62,8 @@ export interface FakeFailures {
   switchDiskUnheard?: NestboxError;
   /** `flattenDisk` waits for this first; when it rejects, the disk stays as it is. */
   flattenGate?: Promise<void>;
+  /** `flattenDisk` hears too late that it is given up. */
+  flattenIsNearlyDone?: boolean;
   /** What `snapshotMachine` says. */
   machine?: string;
 }
