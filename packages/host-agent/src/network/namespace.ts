@@ -3,7 +3,7 @@ import { statfs, writeFile } from 'node:fs/promises';
 import { GUEST_NETWORK, NestboxError } from '@nestbox/contract';
 import { ipBatch, ipBatchTryAll, nftInNamespace, shellInNamespace } from './commands.ts';
 import { internetAccessRules, NAMESPACE_TABLE, namespaceRules } from './namespace-rules.ts';
-import { type SlotPlan, UPLINK } from './slot.ts';
+import { type SlotPlan, tapOwnerUid, UPLINK } from './slot.ts';
 
 export const NETNS_DIR = '/run/netns';
 
@@ -155,7 +155,7 @@ fi`;
 
 function tapLines(slot: SlotPlan): string {
   return ipLines([
-    `tuntap add dev ${slot.tapName} mode tap`,
+    `tuntap add dev ${slot.tapName} mode tap user ${tapOwnerUid(slot)}`,
     `link set ${slot.tapName} txqueuelen 5000 up`,
     `addr add ${GUEST_NETWORK.gateway}/${GUEST_NETWORK.prefixLength} dev ${slot.tapName}`,
     ...gatewayLines(slot),

@@ -8,7 +8,7 @@ import { createLogger, runCommand } from '@nestbox/kit';
 import { z } from 'zod';
 import { HostFirewall } from './host-firewall.ts';
 import { createSandboxNetworks } from './sandbox-networks.ts';
-import { LAST_SLOT } from './slot.ts';
+import { LAST_SLOT, tapOwnerUid } from './slot.ts';
 import { kernelState } from './testing/kernel-state.ts';
 import { insidePrivateHost } from './testing/private-host.ts';
 
@@ -36,7 +36,7 @@ async function replaceCommand(t: TestContext, name: string, script: string): Pro
 }
 
 if (insidePrivateHost(import.meta.filename)) {
-  test('a slot has its TAP, persistent, with one queue and a long one, and everything goes when it is released', async () => {
+  test('a slot has its TAP, persistent, a user’s of its own, with one queue and a long one, and everything goes when it is released', async () => {
     const slotsDir = await newSlotsDir();
     const before = await kernelState(slotsDir);
     const networks = await createSandboxNetworks({ instance: 'aaaaaa', slotsDir, poolSize: 0, logger, dnsUpstream });
@@ -45,7 +45,12 @@ if (insidePrivateHost(import.meta.filename)) {
     const tap = z.tuple([z.looseObject({ txqlen: z.int(), linkinfo: z.looseObject({ info_data: z.unknown() }) })]);
     const [{ txqlen, linkinfo }] = tap.parse(JSON.parse(stdout));
     assert.equal(txqlen, 5000);
-    assert.partialDeepStrictEqual(linkinfo.info_data, { type: 'tap', multi_queue: false, persist: true });
+    assert.partialDeepStrictEqual(linkinfo.info_data, {
+      type: 'tap',
+      multi_queue: false,
+      persist: true,
+      user: tapOwnerUid(slot),
+    });
     const during = await kernelState(slotsDir);
     assert.deepEqual(during.claims, [String(slot.index)]);
     assert.deepEqual(during.tables, ['table inet nestbox_aaaaaa']);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { isIPv4 } from 'node:net';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { FIRST_SLOT, LAST_SLOT, slotIndexOfName, slotPlan } from './slot.ts';
+import { FIRST_SLOT, LAST_SLOT, slotIndexOfName, slotPlan, tapOwnerUid } from './slot.ts';
 
 const anyIndex = fc.integer({ min: FIRST_SLOT, max: LAST_SLOT });
 const anyInstance = fc.stringMatching(/^[0-9a-f]{6}$/);
@@ -68,6 +68,11 @@ test('names of others are no slot’s', () => {
       assert.ok(index === undefined || slotPlan('aaaaaa', index).netnsName === name);
     }),
   );
+});
+
+test('every slot’s TAP has an owner of its own, one that other programs’ user ids stay clear of', () => {
+  assert.equal(tapOwnerUid(slotPlan('aaaaaa', FIRST_SLOT)), 1_879_048_193);
+  assert.equal(tapOwnerUid(slotPlan('aaaaaa', LAST_SLOT)), 1_879_080_959);
 });
 
 test('an index or a tag that is none is refused', () => {

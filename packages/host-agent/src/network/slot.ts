@@ -61,6 +61,14 @@ export function slotIndexOfName(instance: string, name: string): number | undefi
   return index <= LAST_SLOT ? index : undefined;
 }
 
+/** One user for each slot, out of a range above everything that Debian, systemd and containers hand out, below 2^31. */
+const FIRST_TAP_OWNER_UID = 1_879_048_192;
+
+/** The user that may open the slot's TAP without privileges: the one that the slot's VMM runs as. */
+export function tapOwnerUid(slot: Pick<SlotPlan, 'index'>): number {
+  return FIRST_TAP_OWNER_UID + slot.index;
+}
+
 function addressIn(first: number, second: number, offset: number): string {
   return `${first}.${second}.${offset >> 8}.${offset & 0xff}`;
 }
