@@ -1,5 +1,5 @@
 import type { Transport } from '@connectrpc/connect';
-import type { Logger } from '@nestbox/kit';
+import type { ExchangeHandler, Logger } from '@nestbox/kit';
 
 /** Where a listener is to be opened. Port 0 lets the kernel choose. */
 export interface ListenAddress {
@@ -7,8 +7,13 @@ export interface ListenAddress {
   readonly port: number;
 }
 
-/** Where a host's proxy listens: a unix socket on this machine, or an address of another one. */
-export type ProxyAddress = { readonly socketPath: string } | ListenAddress;
+/**
+ * Where a host's proxy is: in this process, or listening on a unix socket of this machine or an address of another one,
+ * which asks for the host's token.
+ */
+export type ProxyAddress =
+  | { readonly handler: ExchangeHandler }
+  | ({ readonly token?: string } & ({ readonly socketPath: string } | ListenAddress));
 
 /** A host agent that this control plane places sandboxes on. */
 export interface HostConnection {

@@ -18,7 +18,11 @@ async function main(): Promise<void> {
   const plane = await startControlPlane({
     ...withoutUndefined(config),
     logger,
-    hosts: hosts.map((host) => ({ id: host.id, transport: remoteTransport(host), proxyAddress: host.proxy })),
+    hosts: hosts.map((host) => ({
+      id: host.id,
+      transport: remoteTransport(host),
+      proxyAddress: { ...host.proxy, token: host.token },
+    })),
   });
   logger.info({ apiUrl: plane.apiUrl, edgeUrl: plane.edgeUrl }, 'Ready');
   await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);

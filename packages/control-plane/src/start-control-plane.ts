@@ -3,6 +3,8 @@ import { KeyedMutex } from '@nestbox/kit';
 import { BackgroundTasks } from './background-tasks.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ControlPlane, ControlPlaneConfig, ListenAddress } from './config.ts';
+import { EdgeHandler } from './edge/edge-handler.ts';
+import { HostProxies } from './edge/host-proxies.ts';
 import { openEdge } from './edge/open-edge.ts';
 import { HostRegistry } from './hosts/host-registry.ts';
 import { createApiServer } from './http/create-api-server.ts';
@@ -70,16 +72,16 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   await takeInHosts(context, loops, stopping.signal);
   loops.push(reaper.run(stopping.signal));
 
-  const edge = await listen('sandbox edge', config.edge, () =>
-    openEdge({
-      address: config.edge,
-      hosts: config.hosts,
-      routes: context.routes,
-      tokens: context.tokens,
-      wake: (sandboxId) => wakeSandbox(context, sandboxId),
-      logger,
-    }),
+  const proxies = new HostProxies(config.hosts, (hostId, error) =>
+    logger.warn({ err: error, hostId }, "A host's proxy did not serve a request"),
   );
+  stack.defer(() => proxies.close());
+  const { routes, tokens } = context;
+  const edgeHandler = new EdgeHandler(
+    { routes, tokens, proxies, wake: (sandboxId) => wakeSandbox(context, sandboxId) },
+    logger,
+  );
+  const edge = await listen('sandbox edge', config.edge, () => openEdge(config.edge, edgeHandler));
   stack.defer(() => edge.close());
   const api = createApiServer(context, apiKeys);
   stack.defer(() => api.close());

@@ -1,6 +1,5 @@
 export type { HostAgent, HostAgentConfig, HostDescription } from './host-agent.ts';
 export { startHostAgent } from './host-agent.ts';
-export { HOST_TOKEN_HEADER } from './proxy/headers.ts';
 export { hostRoutes } from './rpc/host-routes.ts';
 export type { HostLimits } from './sandbox/host-limits.ts';
 export type {

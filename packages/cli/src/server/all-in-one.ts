@@ -32,7 +32,7 @@ export interface AllInOneServer {
 }
 
 /**
- * Host agent and control plane in one process, with the RPC between them in memory.
+ * Host agent and control plane in one process, with the RPC between them and the requests to sandboxes in memory.
  * Throws NestboxError: state_dir_in_use, and what the two daemons throw. Nothing is left when it throws.
  */
 export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneServer> {
@@ -59,7 +59,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
       {
         id: LOCAL_HOST_ID,
         transport: createRouterTransport(hostAgent.routes),
-        proxyAddress: { socketPath: hostAgent.proxySocketPath },
+        proxyAddress: { handler: hostAgent.proxy },
       },
     ],
     logger,

@@ -1,5 +1,6 @@
 import { STATUS_CODES } from 'node:http';
 import type { NestboxError } from '@nestbox/contract';
+import type { HttpExchange } from '@nestbox/kit';
 
 /** Why the edge answers a request itself. `body` is what the client gets as JSON. */
 export interface EdgeError {
@@ -72,27 +73,35 @@ export function edgeFailure(): EdgeError {
   return { status: 500, body: { code: 500, message, error_code: 'internal' } };
 }
 
-/** Headers and body of the answer. Any origin may read it, else a browser would only see that "something" failed. */
-export function edgeErrorResponse({ status, body }: EdgeError): {
-  status: number;
-  headers: Record<string, string | number>;
-  text: string;
-} {
-  const text = JSON.stringify(body);
-  return {
-    status,
-    headers: {
-      'Content-Type': 'application/json',
-      'Content-Length': Buffer.byteLength(text),
-      'Access-Control-Allow-Origin': '*',
-    },
-    text,
-  };
+/** Answers in JSON. After the head is out, only a broken connection tells the client that the body is not whole. */
+export function answerError({ answer, method }: HttpExchange, error: EdgeError): void {
+  if (answer.begun || answer.closed) {
+    answer.abort();
+    return;
+  }
+  const { status, headers, text } = errorAnswer(error);
+  answer.begin(status, STATUS_CODES[status] ?? '', headers);
+  answer.stream.end(method === 'HEAD' ? undefined : text);
 }
 
 /** The same as raw HTTP/1.1, for sockets that have no response object. */
 export function edgeErrorOnWire(error: EdgeError): string {
-  const { status, headers, text } = edgeErrorResponse(error);
-  const lines = Object.entries({ ...headers, Connection: 'close' }).map(([name, value]) => `${name}: ${value}\r\n`);
-  return `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n${lines.join('')}\r\n${text}`;
+  const { status, headers, text } = errorAnswer(error);
+  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}\r\n`;
+  for (let i = 0; i + 1 < headers.length; i += 2) head += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return `${head}Connection: close\r\n\r\n${text}`;
+}
+
+/** Any origin may read it, else a browser would only see that "something" failed. */
+function errorAnswer({ status, body }: EdgeError): { status: number; headers: string[]; text: string } {
+  const text = JSON.stringify(body);
+  const length = String(Buffer.byteLength(text));
+  return {
+    status,
+    headers: [
+      ...['Content-Type', 'application/json; charset=utf-8', 'Content-Length', length],
+      ...['Cache-Control', 'no-store', 'Access-Control-Allow-Origin', '*'],
+    ],
+    text,
+  };
 }

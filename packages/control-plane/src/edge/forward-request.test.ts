@@ -39,6 +39,7 @@ describe('HTTP through the edge', () => {
     assert.deepEqual(sent?.rawHeaders, [
       ...['Host', stage.hostName, 'X-Case', 'Kept', 'X-Twice', '1', 'X-Twice', '2'],
       ...['Authorization', 'Basic dXNlcjo='],
+      ...['X-Forwarded-For', '127.0.0.1', 'X-Forwarded-Proto', 'http', 'X-Forwarded-Host', stage.hostName],
     ]);
     const [head, body] = answer.split('\r\n\r\n');
     assert.equal(body, 'ok');

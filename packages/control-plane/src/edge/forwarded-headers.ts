@@ -1,58 +1,29 @@
-import type { IncomingMessage } from 'node:http';
-import { TRAFFIC_TOKEN_HEADER } from './resolve-target.ts';
+import { endToEndHeaders, HOST_ONLY_HEADERS, type HttpExchange } from '@nestbox/kit';
 
-/** Headers that belong to one connection alone. Source: RFC 9110, section 7.6.1, and what `Connection` names. */
-const HOP_BY_HOP = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-]);
+/** Opens a sandbox whose traffic is not public. */
+export const TRAFFIC_TOKEN_HEADER = 'e2b-traffic-access-token';
+const CLIENT_ADDRESS = 'x-forwarded-for';
+const CLIENT_SCHEME = 'x-forwarded-proto';
+const CLIENT_HOST = 'x-forwarded-host';
 
-/** `Expect` was answered here already. */
-const NOT_TO_GUESTS = new Set(['expect', TRAFFIC_TOKEN_HEADER]);
+/** Proofs that are for the edge alone, and what it says about the client itself. */
+const NOT_FORWARDED: ReadonlySet<string> = new Set([...HOST_ONLY_HEADERS, TRAFFIC_TOKEN_HEADER, CLIENT_ADDRESS]);
 
-/** Name, value, name, value…, as they came, in their order and case, without what ends at this hop. */
-export function endToEndHeaders(rawHeaders: readonly string[], connection: string | undefined): string[] {
-  const named = connection === undefined ? undefined : new Set(connection.toLowerCase().split(/\s*,\s*/));
-  const kept: string[] = [];
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] ?? '';
-    const lower = name.toLowerCase();
-    if (!HOP_BY_HOP.has(lower) && named?.has(lower) !== true) kept.push(name, rawHeaders[i + 1] ?? '');
-  }
-  return kept;
-}
-
-/** Headers of a request for the host's proxy. How its body ends is said again, for this hop. */
-export function requestHeaders(request: IncomingMessage): string[] {
-  const forwarded = guestHeaders(request);
-  if (request.headers['transfer-encoding'] !== undefined) forwarded.push('Transfer-Encoding', 'chunked');
-  else if (request.headers['content-length'] === undefined) forwarded.push(...lengthOfNothing(request.method));
+/**
+ * What an application gets of a request's headers: all of them as they came, without what ends at this hop, and how the
+ * client reached the edge. A load balancer in front has said that already for scheme and host.
+ */
+export function forwardedHeaders({
+  rawHeaders,
+  headers,
+  client,
+}: Pick<HttpExchange, 'rawHeaders' | 'headers' | 'client'>): string[] {
+  const forwarded = endToEndHeaders(rawHeaders, headers.connection, NOT_FORWARDED);
+  const before = headers[CLIENT_ADDRESS];
+  const address = client.address ?? 'unknown';
+  forwarded.push('X-Forwarded-For', before === undefined ? address : `${String(before)}, ${address}`);
+  if (headers[CLIENT_SCHEME] === undefined) forwarded.push('X-Forwarded-Proto', client.scheme);
+  if (headers[CLIENT_HOST] === undefined && headers.host !== undefined)
+    forwarded.push('X-Forwarded-Host', headers.host);
   return forwarded;
-}
-
-/** The same for a request to change the protocol: the two headers that ask for it are the point of it. */
-export function upgradeHeaders(request: IncomingMessage): string[] {
-  return [...guestHeaders(request), 'Connection', 'Upgrade', 'Upgrade', request.headers.upgrade ?? ''];
-}
-
-function guestHeaders(request: IncomingMessage): string[] {
-  const kept = endToEndHeaders(request.rawHeaders, request.headers.connection);
-  const forwarded: string[] = [];
-  for (let i = 0; i < kept.length; i += 2) {
-    const name = kept[i] ?? '';
-    if (!NOT_TO_GUESTS.has(name.toLowerCase())) forwarded.push(name, kept[i + 1] ?? '');
-  }
-  return forwarded;
-}
-
-/** Without it node would announce a chunked body for methods that usually have one. */
-function lengthOfNothing(method: string | undefined): string[] {
-  return method === 'POST' || method === 'PUT' || method === 'PATCH' ? ['Content-Length', '0'] : [];
 }

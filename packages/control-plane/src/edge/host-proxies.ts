@@ -1,41 +1,32 @@
-import { Agent, type RequestOptions } from 'node:http';
-import type { HostConnection, ProxyAddress } from '../config.ts';
+import type { ExchangeHandler } from '@nestbox/kit';
+import type { HostConnection } from '../config.ts';
+import { RemoteProxy } from './remote-proxy.ts';
 
-/** Idle connections to a host's proxy are closed sooner than the proxy would (620 s). */
-const IDLE_MS = 60_000;
-const MAX_IDLE_CONNECTIONS = 64;
-/** For a proxy on another machine; a unix socket answers at once or not at all. */
-export const CONNECT_TIMEOUT_MS = 10_000;
-
-/** How to reach one host's proxy. */
-export interface HostProxy {
-  readonly hostId: string;
-  /** For `http.request`: address and the connections kept for this host alone. */
-  readonly connection: Pick<RequestOptions, 'socketPath' | 'host' | 'port' | 'agent'>;
-}
-
-/** The connections of the edge to the hosts' proxies: a pool a host, shared with nothing else. */
+/** The ways from the edge to the hosts' proxies. */
 export class HostProxies {
-  readonly #proxies = new Map<string, { readonly proxy: HostProxy; readonly agent: Agent }>();
+  readonly #proxies = new Map<string, ExchangeHandler>();
+  readonly #remote: RemoteProxy[] = [];
 
-  constructor(hosts: readonly Pick<HostConnection, 'id' | 'proxyAddress'>[]) {
+  constructor(
+    hosts: readonly Pick<HostConnection, 'id' | 'proxyAddress'>[],
+    onFailure: (hostId: string, error: Error) => void,
+  ) {
     for (const { id, proxyAddress } of hosts) {
-      // The agent's time-out ends idle sockets; on one in use it is no more than an event that nobody listens to.
-      const agent = new Agent({ keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, timeout: IDLE_MS });
-      this.#proxies.set(id, { agent, proxy: { hostId: id, connection: { ...address(proxyAddress), agent } } });
+      if ('handler' in proxyAddress) this.#proxies.set(id, proxyAddress.handler);
+      else {
+        const remote = new RemoteProxy(proxyAddress, (error) => onFailure(id, error));
+        this.#proxies.set(id, remote);
+        this.#remote.push(remote);
+      }
     }
   }
 
-  find(hostId: string): HostProxy | undefined {
-    return this.#proxies.get(hostId)?.proxy;
+  find(hostId: string): ExchangeHandler | undefined {
+    return this.#proxies.get(hostId);
   }
 
   /** Closes every connection, those in use too. */
   close(): void {
-    for (const { agent } of this.#proxies.values()) agent.destroy();
+    for (const proxy of this.#remote) proxy.close();
   }
-}
-
-function address(proxy: ProxyAddress): Pick<RequestOptions, 'socketPath' | 'host' | 'port'> {
-  return 'socketPath' in proxy ? { socketPath: proxy.socketPath } : { host: proxy.host, port: proxy.port };
 }

@@ -1,22 +1,9 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import type { Logger } from '@nestbox/kit';
-import type { HostConnection, ListenAddress } from '../config.ts';
+import type { ListenAddress } from '../config.ts';
 import { boundUrl } from '../listen-url.ts';
-import type { AccessTokens } from '../service/access-tokens.ts';
-import type { SandboxRoutes } from '../service/sandbox-routes.ts';
+import type { EdgeHandler } from './edge-handler.ts';
 import { createEdgeServer } from './edge-server.ts';
-import { HostProxies } from './host-proxies.ts';
-import type { EdgeDirectory } from './resolve-target.ts';
-
-export interface EdgeConfig {
-  readonly address: ListenAddress;
-  readonly hosts: readonly Pick<HostConnection, 'id' | 'proxyAddress'>[];
-  readonly routes: SandboxRoutes;
-  readonly tokens: AccessTokens;
-  readonly wake: EdgeDirectory['wake'];
-  readonly logger: Logger;
-}
 
 export interface Edge {
   readonly url: string;
@@ -24,11 +11,10 @@ export interface Edge {
   close(): Promise<void>;
 }
 
-/** Listens for requests to sandboxes. Rejects when the address cannot be had. */
-export async function openEdge({ address, hosts, routes, tokens, wake, logger }: EdgeConfig): Promise<Edge> {
-  const proxies = new HostProxies(hosts);
+/** Listens for requests to sandboxes in clear text. Rejects when the address cannot be had. */
+export async function openEdge(address: ListenAddress, handler: EdgeHandler): Promise<Edge> {
   const tunnels = new Set<Socket>();
-  const server = createEdgeServer({ routes, tokens, proxies, wake }, tunnels, logger);
+  const server = createEdgeServer(handler, tunnels);
   server.listen(address.port, address.host);
   await once(server, 'listening');
   return {
@@ -38,7 +24,6 @@ export async function openEdge({ address, hosts, routes, tokens, wake, logger }:
       server.close();
       server.closeAllConnections();
       for (const socket of tunnels) socket.destroy();
-      proxies.close();
       await closed;
     },
   };

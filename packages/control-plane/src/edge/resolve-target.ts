@@ -1,5 +1,5 @@
 import { timingSafeEqual } from 'node:crypto';
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
 import {
   GUEST_AGENT_PORT,
   isInternalGuestPath,
@@ -11,7 +11,9 @@ import {
   SANDBOX_PORT_HEADER,
   type SandboxAddress,
 } from '@nestbox/contract';
+import { type ExchangeHandler, type HttpExchange, hasSeveralHosts, type ProxyOrder } from '@nestbox/kit';
 import type { AccessTokens } from '../service/access-tokens.ts';
+import { hostOfMask } from '../service/host-mask.ts';
 import type { SandboxRoute, SandboxRoutes } from '../service/sandbox-routes.ts';
 import {
   badAddress,
@@ -23,19 +25,16 @@ import {
   sandboxPaused,
   trafficTokenWrong,
 } from './edge-error.ts';
-import type { HostProxies, HostProxy } from './host-proxies.ts';
+import { forwardedHeaders, TRAFFIC_TOKEN_HEADER } from './forwarded-headers.ts';
+import type { HostProxies } from './host-proxies.ts';
 
-export const TRAFFIC_TOKEN_HEADER = 'e2b-traffic-access-token';
+/** What of a request says where it goes. */
+export type EdgeRequest = Pick<HttpExchange, 'target' | 'rawHeaders' | 'headers' | 'client'>;
 
-/** Where one request goes. */
-export interface EdgeTarget {
-  readonly address: SandboxAddress;
-  readonly proxy: HostProxy;
-  /** Request target at the host's proxy: `/proxy/<sandboxId>/<port>` and the client's own, untouched. */
-  readonly path: string;
-}
-
-export type Resolution = { readonly target: EdgeTarget } | { readonly error: EdgeError };
+/** Where one request goes, and with what; or what to answer instead. */
+export type Resolution =
+  | { readonly proxy: ExchangeHandler; readonly order: ProxyOrder }
+  | { readonly error: EdgeError };
 
 export interface EdgeDirectory {
   readonly routes: SandboxRoutes;
@@ -46,7 +45,8 @@ export interface EdgeDirectory {
 }
 
 /** Finds where a request goes, when its sandbox runs at last, or what to answer instead. */
-export async function resolveTarget(directory: EdgeDirectory, request: IncomingMessage): Promise<Resolution> {
+export async function resolveTarget(directory: EdgeDirectory, request: EdgeRequest): Promise<Resolution> {
+  if (hasSeveralHosts(request.rawHeaders)) return { error: badAddress('The request has more than one Host header.') };
   const address = readAddress(request.headers);
   if (address === undefined)
     return {
@@ -54,7 +54,7 @@ export async function resolveTarget(directory: EdgeDirectory, request: IncomingM
         'This address leads to no sandbox: use <port>-<sandboxId>.<domain>, or send the headers E2b-Sandbox-Id and E2b-Sandbox-Port.',
       ),
     };
-  const path = originForm(request.url ?? '');
+  const path = originForm(request.target);
   if (path === undefined) return { error: badAddress('The request target must be a path.') };
   const { sandboxId, port } = address;
   if (port === GUEST_AGENT_PORT && isInternalGuestPath(path)) return { error: internalRoute(sandboxId) };
@@ -72,7 +72,16 @@ export async function resolveTarget(directory: EdgeDirectory, request: IncomingM
   if (proxy === undefined) return { error: hostUnreachable(sandboxId) };
   const error = route.awake ? undefined : await awaitAwake(directory, route);
   if (error !== undefined) return { error };
-  return { target: { address, proxy, path: `/proxy/${sandboxId}/${port}${path}` } };
+  const { maskRequestHost, httpsPorts } = route;
+  return {
+    proxy,
+    order: {
+      target: `/proxy/${sandboxId}/${port}${path}`,
+      headers: forwardedHeaders(request),
+      maskedHost: maskRequestHost === undefined ? undefined : hostOfMask(maskRequestHost, port),
+      secure: httpsPorts?.includes(port),
+    },
+  };
 }
 
 /** A sandbox resumes on the host that it was paused on, so its route stays. Undefined when it runs. */

@@ -130,8 +130,15 @@ function describeStarting(
   };
 }
 
-function storedNetwork({ allowPublicTraffic, denyOut }: SandboxNetworkConfig): StoredNetwork {
+function storedNetwork({
+  allowPublicTraffic,
+  denyOut,
+  maskRequestHost,
+  httpsPorts,
+}: SandboxNetworkConfig): StoredNetwork {
   return {
+    ...(maskRequestHost ? { maskRequestHost } : {}),
+    ...(httpsPorts === undefined || httpsPorts.length === 0 ? {} : { httpsPorts: [...new Set(httpsPorts)] }),
     ...(allowPublicTraffic === undefined ? {} : { allowPublicTraffic }),
     ...(denyOut === undefined ? {} : { denyOut }),
   };

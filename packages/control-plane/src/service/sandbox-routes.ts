@@ -11,6 +11,10 @@ export interface SandboxRoute {
   readonly hostId: string;
   /** False: the edge asks for the traffic token. */
   readonly publicTraffic: boolean;
+  /** What applications are told in the Host header, `${PORT}` for their port. Undefined: the client's own. */
+  readonly maskRequestHost: string | undefined;
+  /** Ports whose applications speak TLS. */
+  readonly httpsPorts: readonly number[] | undefined;
   /** False: it is paused, or on its way there or back. */
   readonly awake: boolean;
   /** When it is not awake: it will be, for a request that waits. */
@@ -48,6 +52,8 @@ export class SandboxRoutes {
       sandboxId,
       hostId: record.hostId,
       publicTraffic: record.allowPublicTraffic,
+      maskRequestHost: record.network?.maskRequestHost,
+      httpsPorts: record.network?.httpsPorts,
       awake,
       wakes: record.state === 'resuming' || wakesByItself(record),
     };

@@ -1,5 +1,6 @@
-import { NestboxError } from '@nestbox/contract';
+import { GUEST_AGENT_PORT, NestboxError } from '@nestbox/contract';
 import type { NewSandbox, SandboxNetworkConfig } from '@nestbox/contract/http';
+import { HOST_MASK_RULE, isHostMask } from './host-mask.ts';
 
 const ALL_TRAFFIC: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0']);
 
@@ -44,10 +45,20 @@ function checkNetwork(network: SandboxNetworkConfig, secure: boolean): void {
   );
   refuse(!isEmpty(network.rules), 'network.rules');
   refuse(network.egressProxy !== undefined && network.egressProxy !== null, 'network.egressProxy');
-  refuse(network.maskRequestHost !== undefined && network.maskRequestHost !== '', 'network.maskRequestHost');
-  refuse(!isEmpty(network.httpsPorts), 'network.httpsPorts');
+  checkIngress(network);
   if (network.allowPublicTraffic === false && !secure)
     throw new NestboxError('invalid_request', 'The field "network.allowPublicTraffic: false" needs "secure: true".');
+}
+
+function checkIngress({ maskRequestHost, httpsPorts }: SandboxNetworkConfig): void {
+  if (maskRequestHost && !isHostMask(maskRequestHost))
+    throw new NestboxError('invalid_request', `The field "network.maskRequestHost" must be ${HOST_MASK_RULE}.`);
+  for (const port of httpsPorts ?? [])
+    if (port < 1 || port > 65_535 || port === GUEST_AGENT_PORT)
+      throw new NestboxError(
+        'invalid_request',
+        `The field "network.httpsPorts" takes ports from 1 to 65535, and not ${GUEST_AGENT_PORT}, which is the guest agent's.`,
+      );
 }
 
 function refuse(asked: boolean, field: string, hint?: string): void {

@@ -40,12 +40,16 @@ export interface SandboxRecord {
 export interface StoredNetwork {
   readonly allowPublicTraffic?: boolean | undefined;
   readonly denyOut?: string[] | undefined;
+  readonly maskRequestHost?: string | undefined;
+  readonly httpsPorts?: number[] | undefined;
 }
 
 const storedMetadata = z.record(z.string(), z.string());
 const storedNetwork = z.object({
   allowPublicTraffic: z.boolean().optional(),
   denyOut: z.array(z.string()).optional(),
+  maskRequestHost: z.string().optional(),
+  httpsPorts: z.array(z.int()).optional(),
 });
 
 export function toRow(record: SandboxRecord): SandboxTable {

@@ -1,9 +1,5 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
-import type { Logger } from '@nestbox/kit';
-import { forwardRequest } from './forward-request.ts';
-import { forwardUpgrade } from './forward-upgrade.ts';
-import { hasSeveralHosts } from './headers.ts';
+import { type ExchangeHandler, hasSeveralHosts, type Logger, type ProxyOrder } from '@nestbox/kit';
+import { forwardRequest, forwardUpgrade } from './forward-request.ts';
 import {
   badRequest,
   beingPaused,
@@ -30,14 +26,13 @@ export interface Upstream {
   readonly address: string;
   readonly pool: UpstreamPool;
   readonly guestNames: ReadonlySet<string>;
+  readonly order: ProxyOrder;
   /** Traffic counts as activity until the returned function is called. */
   beginActivity(): () => void;
 }
 
-/** Can be mounted on any HTTP server. */
-export interface HostProxy {
-  handleRequest(request: IncomingMessage, response: ServerResponse): void;
-  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+/** Can be mounted on any HTTP server, and takes what an edge in the same process hands over. */
+export interface HostProxy extends ExchangeHandler {
   /**
    * Before a pause: refuses new requests to the sandbox from now on, and resolves when none is in flight any more, after
    * `timeoutMs` (default 2,000) at the latest. Upgraded connections count too, and are closed then. The refusal lasts until
@@ -74,53 +69,55 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
   }
 
   /** Answers the way, or what to tell the client instead. */
-  function route(request: IncomingMessage): { upstream: Upstream; room: SandboxRoom } | { refusal: ProxyErrorBody } {
-    if (hasSeveralHosts(request.rawHeaders))
-      return { refusal: badRequest('The request has more than one Host header.') };
-    const target = parseRequestTarget(request.url ?? '');
+  function route(order: ProxyOrder): { upstream: Upstream; room: SandboxRoom } | { refusal: ProxyErrorBody } {
+    if (hasSeveralHosts(order.headers)) return { refusal: badRequest('The request has more than one Host header.') };
+    const target = parseRequestTarget(order.target);
     if (target === undefined) return { refusal: badRequest('The path must be /proxy/<sandboxId>/<port>/…') };
     if (isGuestInternal(target)) return { refusal: routeNotFound(target) };
     if (draining.has(target.sandboxId)) return { refusal: beingPaused(target) };
     try {
       const sandbox = options.sandboxes.target(target.sandboxId);
       const room = roomOf(target.sandboxId, sandbox.address);
-      const { address, pool, guestNames } = room;
+      const { address, guestNames } = room;
+      const pool = order.secure === true ? room.securePool : room.pool;
       const beginActivity = () => {
         const ends = [sandbox.beginActivity(), room.enter()];
         return () => {
           for (const end of ends) end();
         };
       };
-      return { upstream: { target, address, pool, guestNames, beginActivity }, room };
+      return { upstream: { target, address, pool, guestNames, order, beginActivity }, room };
     } catch (error) {
       return { refusal: sandboxRefused(error, target) };
     }
   }
 
   return {
-    handleRequest(request, response) {
-      const way = route(request);
+    handle(exchange, order) {
+      const way = route(order);
       if ('refusal' in way) {
-        sendProxyError(response, way.refusal);
+        sendProxyError(exchange, way.refusal);
         return;
       }
       try {
-        forwardRequest(request, response, way.upstream);
+        forwardRequest(exchange, way.upstream);
       } catch (error) {
         options.logger.error({ err: error }, 'a request could not be forwarded');
-        sendProxyError(response, upstreamFailed(error, way.upstream.target));
+        sendProxyError(exchange, upstreamFailed(error, way.upstream.target));
       }
     },
 
-    handleUpgrade(request, socket, head) {
+    handleUpgrade(upgrade, order) {
+      const { socket } = upgrade;
       socket.on('error', (error) => options.logger.debug({ err: error }, 'a client ended an upgraded connection'));
-      const way = route(request);
+      const way = route(order);
       if ('refusal' in way) {
         sendProxyErrorOnSocket(socket, way.refusal);
         return;
       }
       try {
-        way.room.track(forwardUpgrade(request, socket, head, way.upstream));
+        forwardUpgrade(upgrade, way.upstream);
+        way.room.track(socket);
       } catch (error) {
         options.logger.error({ err: error }, 'an upgrade could not be forwarded');
         sendProxyErrorOnSocket(socket, upstreamFailed(error, way.upstream.target));

@@ -1,6 +1,7 @@
-import { type ServerResponse, STATUS_CODES } from 'node:http';
+import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, NestboxError, type SandboxAddress } from '@nestbox/contract';
+import type { HttpExchange } from '@nestbox/kit';
 import { DialError } from './upstream-pool.ts';
 
 /** What the proxy itself answers. Whatever keeps traffic from a sandbox is a 502: clients depend on that status. */
@@ -52,18 +53,19 @@ export function upstreamFailed(error: unknown, target: SandboxAddress): ProxyErr
 }
 
 /** After the status line is out, only a broken connection tells the client that the body is not whole. */
-export function sendProxyError(response: ServerResponse, body: ProxyErrorBody): void {
-  if (response.headersSent) {
-    response.destroy();
+export function sendProxyError({ answer, method }: HttpExchange, body: ProxyErrorBody): void {
+  if (answer.begun || answer.closed) {
+    answer.abort();
     return;
   }
   const text = JSON.stringify(body);
-  response.writeHead(body.code, {
-    'content-type': 'application/json; charset=utf-8',
-    'content-length': Buffer.byteLength(text),
-    'cache-control': 'no-store',
-  });
-  response.end(text);
+  answer.begin(body.code, STATUS_CODES[body.code] ?? '', [
+    ...['Content-Type', 'application/json; charset=utf-8'],
+    ...['Content-Length', String(Buffer.byteLength(text))],
+    // Any origin may read it, else a browser would only see that "something" failed.
+    ...['Cache-Control', 'no-store', 'Access-Control-Allow-Origin', '*'],
+  ]);
+  answer.stream.end(method === 'HEAD' ? undefined : text);
 }
 
 /** The same on a bare socket, after a request to upgrade. */

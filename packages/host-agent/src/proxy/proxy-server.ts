@@ -1,8 +1,18 @@
 import { rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type Server, type ServerOptions } from 'node:http';
+import { createServer, type IncomingMessage, type Server, type ServerOptions, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Logger } from '@nestbox/kit';
-import { MAX_HEADER_BYTES } from './forward-request.ts';
+import type { Duplex } from 'node:stream';
+import {
+  endToEndHeaders,
+  HOST_ONLY_HEADERS,
+  Http1Exchange,
+  http1Upgrade,
+  type Logger,
+  MASKED_HOST_HEADER,
+  MAX_HEADER_BYTES,
+  type ProxyOrder,
+  SECURE_PORT_HEADER,
+} from '@nestbox/kit';
 import type { HostProxy } from './host-proxy.ts';
 import { BODY_BUFFER_BYTES } from './upstream-pool.ts';
 
@@ -35,10 +45,29 @@ export const PROXY_SERVER_OPTIONS = {
 /** Listens for proxy traffic alone. */
 export function listenForProxyTraffic(proxy: HostProxy, address: ListenAddress, logger: Logger): Promise<Listener> {
   const server = createServer(PROXY_SERVER_OPTIONS);
-  server.on('request', (request, response) => proxy.handleRequest(request, response));
-  server.on('checkContinue', (request, response) => proxy.handleRequest(request, response));
-  server.on('upgrade', (request, socket, head) => proxy.handleUpgrade(request, socket, head));
+  server.on('request', (request, response) => serveProxyRequest(proxy, request, response));
+  server.on('checkContinue', (request, response) => serveProxyRequest(proxy, request, response));
+  server.on('upgrade', (request, socket, head) => serveProxyUpgrade(proxy, request, socket, head));
   return listen(server, address, logger);
+}
+
+export function serveProxyRequest(proxy: HostProxy, request: IncomingMessage, response: ServerResponse): void {
+  proxy.handle(new Http1Exchange(request, response), orderOf(request));
+}
+
+export function serveProxyUpgrade(proxy: HostProxy, request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  proxy.handleUpgrade(http1Upgrade(request, socket, head), orderOf(request));
+}
+
+/** Only the edge can reach this listener, and it lets no client's headers of these names through. */
+function orderOf({ url = '', rawHeaders, headers }: IncomingMessage): ProxyOrder {
+  const masked = headers[MASKED_HOST_HEADER];
+  return {
+    target: url,
+    headers: endToEndHeaders(rawHeaders, headers.connection, HOST_ONLY_HEADERS),
+    maskedHost: typeof masked === 'string' ? masked : undefined,
+    secure: headers[SECURE_PORT_HEADER] !== undefined,
+  };
 }
 
 /** A left-over socket file is replaced: the state folder's lock says that nobody uses it. */

@@ -8,14 +8,23 @@ export class SandboxRoom {
   readonly pool: UpstreamPool;
   /** What an application inside may call itself. */
   readonly guestNames: ReadonlySet<string>;
+  readonly #options: UpstreamPoolOptions;
+  #securePool: UpstreamPool | undefined;
   readonly #upgraded = new Set<Duplex>();
   readonly #waiting = new Set<() => void>();
   #inFlight = 0;
 
   constructor(address: string, options: UpstreamPoolOptions) {
     this.address = address;
+    this.#options = options;
     this.pool = new UpstreamPool(options);
     this.guestNames = new Set([address, GUEST_NETWORK.address, 'localhost', '127.0.0.1', '[::1]', '0.0.0.0', '[::]']);
+  }
+
+  /** For ports whose application speaks TLS. */
+  get securePool(): UpstreamPool {
+    this.#securePool ??= new UpstreamPool({ ...this.#options, secure: true });
+    return this.#securePool;
   }
 
   /** Counts a request or an upgraded connection; call the returned function once when it has ended. */
@@ -52,6 +61,7 @@ export class SandboxRoom {
 
   close(): void {
     this.pool.destroy();
+    this.#securePool?.destroy();
     this.#closeUpgraded();
     this.#wake();
   }

@@ -1,6 +1,7 @@
 import { Agent, type ClientRequestArgs } from 'node:http';
 import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 
 /** Attempts to reach a port, since the guest's port forwarder can be a second behind the application. */
 export const DIAL_ATTEMPTS = 3;
@@ -28,23 +29,27 @@ export class DialError extends Error {
 
 export interface UpstreamPoolOptions {
   readonly dialBackoffMs?: number;
+  /** TLS, with whatever certificate the application has: a sandbox's own address is what it is known by. */
+  readonly secure?: boolean;
 }
 
 /** The connections to one sandbox, kept apart by port. Dropped as a whole when the sandbox goes. */
 export class UpstreamPool extends Agent {
   readonly #backoffMs: number;
+  readonly #secure: boolean;
   readonly #closed = new AbortController();
 
   constructor(options: UpstreamPoolOptions = {}) {
     super({ keepAlive: true, maxFreeSockets: MAX_IDLE_PER_PORT, timeout: IDLE_TIMEOUT_MS });
     this.#backoffMs = options.dialBackoffMs ?? DIAL_BACKOFF_MS;
+    this.#secure = options.secure === true;
   }
 
   override createConnection(
     options: ClientRequestArgs,
     callback?: (error: Error | null, socket: Duplex) => void,
   ): undefined {
-    dial(options.host ?? '', Number(options.port), this.#backoffMs, this.#closed.signal).then(
+    this.#connect(options.host ?? '', Number(options.port)).then(
       (socket) => callback?.(null, socket),
       // Node calls back with the error alone; its types ask for a socket all the same.
       (error: Error) => Reflect.apply(callback ?? (() => {}), undefined, [error]),
@@ -52,11 +57,46 @@ export class UpstreamPool extends Agent {
     return undefined;
   }
 
+  async #connect(host: string, port: number): Promise<Socket> {
+    const signal = this.#closed.signal;
+    const socket = await dial(host, port, this.#backoffMs, signal);
+    return this.#secure ? await secured(socket, signal) : socket;
+  }
+
   /** Ends idle and used connections, and attempts under way. */
   override destroy(): void {
     this.#closed.abort();
     super.destroy();
   }
+}
+
+/** Throws DialError when the other side does not speak TLS, or not in time. */
+function secured(socket: Socket, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const secure = connectTls({ socket, rejectUnauthorized: false, ALPNProtocols: ['http/1.1'] });
+    const fail = (cause: Error) => {
+      settle();
+      secure.destroy();
+      reject(new DialError('unreachable', { cause }));
+    };
+    const onAbort = () => fail(new Error('the sandbox is gone'));
+    const timer = setTimeout(() => fail(new Error(`no TLS within ${DIAL_TIMEOUT_MS} ms`)), DIAL_TIMEOUT_MS);
+    const settle = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', onAbort);
+      secure.off('error', fail);
+      secure.off('close', onClose);
+    };
+    const onClose = () => fail(new Error('it closed the connection instead of speaking TLS'));
+    secure.once('error', fail);
+    secure.once('close', onClose);
+    secure.once('secureConnect', () => {
+      settle();
+      resolve(secure);
+    });
+    signal.addEventListener('abort', onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
 }
 
 /** Throws DialError after DIAL_ATTEMPTS; only a refusal is worth another attempt. */

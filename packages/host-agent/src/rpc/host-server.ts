@@ -1,11 +1,17 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import type { Logger } from '@nestbox/kit';
+import { HOST_TOKEN_HEADER, Http1Exchange, type Logger } from '@nestbox/kit';
 import type { HostAgent } from '../host-agent.ts';
-import { HOST_TOKEN_HEADER } from '../proxy/headers.ts';
 import { sendProxyError, sendProxyErrorOnSocket } from '../proxy/proxy-error.ts';
-import { type ListenAddress, type Listener, listen, PROXY_SERVER_OPTIONS } from '../proxy/proxy-server.ts';
+import {
+  type ListenAddress,
+  type Listener,
+  listen,
+  PROXY_SERVER_OPTIONS,
+  serveProxyRequest,
+  serveProxyUpgrade,
+} from '../proxy/proxy-server.ts';
 
 const UNAUTHORIZED = {
   code: 401,
@@ -26,8 +32,8 @@ export function listenForControlPlane(
   const rpc = connectNodeAdapter({ routes: host.routes });
   const server = createServer(PROXY_SERVER_OPTIONS);
   const handle = (request: IncomingMessage, response: ServerResponse) => {
-    if (!isAllowed(request, token)) sendProxyError(response, UNAUTHORIZED);
-    else if (isForProxy(request)) host.proxy.handleRequest(request, response);
+    if (!isAllowed(request, token)) sendProxyError(new Http1Exchange(request, response), UNAUTHORIZED);
+    else if (isForProxy(request)) serveProxyRequest(host.proxy, request, response);
     else rpc(request, response);
   };
   server.on('request', handle);
@@ -36,7 +42,7 @@ export function listenForControlPlane(
     handle(request, response);
   });
   server.on('upgrade', (request, socket, head) => {
-    if (isAllowed(request, token)) host.proxy.handleUpgrade(request, socket, head);
+    if (isAllowed(request, token)) serveProxyUpgrade(host.proxy, request, socket, head);
     else sendProxyErrorOnSocket(socket, UNAUTHORIZED);
   });
   return listen(server, address, logger);

@@ -1,0 +1,68 @@
+import { type IncomingMessage, request as openRequest, STATUS_CODES } from 'node:http';
+import { type Duplex, pipeline } from 'node:stream';
+import type { HttpUpgrade } from './http-exchange.ts';
+import { MAX_HEADER_BYTES, type Passage } from './pass-exchange.ts';
+
+/**
+ * Sends a request to upgrade on and, when the application agrees, joins the two connections: from its answer on, bytes
+ * only. A request that it refuses is answered and closed: what the client sends afterwards must not reach the application
+ * unread, past the checks of paths.
+ */
+export function passUpgrade({ method, headers, socket: client, head }: HttpUpgrade, passage: Passage): void {
+  const upgrade = headers.upgrade ?? '';
+  const outgoing = openRequest({
+    ...passage.address,
+    method,
+    path: passage.path,
+    headers: [...passage.headers, 'Connection', 'Upgrade', 'Upgrade', upgrade],
+    setDefaultHeaders: false,
+    maxHeaderSize: MAX_HEADER_BYTES,
+  });
+  let answered = false;
+  const giveUp = () => outgoing.destroy();
+  client.once('close', giveUp);
+  client.on('error', giveUp);
+  outgoing.once('upgrade', (incoming, upstream, upstreamHead) => {
+    answered = true;
+    client.off('close', giveUp);
+    client.off('error', giveUp);
+    const agreed = incoming.headers.upgrade ?? upgrade;
+    client.write(answerHead(incoming, passage, ['Connection', 'Upgrade', 'Upgrade', agreed]), 'latin1');
+    // What came behind the head of each side goes first.
+    if (upstreamHead.length > 0) client.write(upstreamHead);
+    if (head.length > 0) upstream.write(head);
+    join(client, upstream);
+  });
+  outgoing.once('response', (incoming) => {
+    answered = true;
+    client.write(answerHead(incoming, passage, ['Connection', 'close']), 'latin1');
+    pipeline(incoming, client, () => client.destroy());
+  });
+  outgoing.on('error', (error) => {
+    if (!answered && !client.destroyed) passage.failed(error);
+  });
+  outgoing.end();
+}
+
+/** Both ways until the application ends its side or either breaks; a client that ends its side can still read. */
+function join(client: Duplex, upstream: Duplex): void {
+  // Two pipelines, the listener and the pool each watch the end of the connection: more than Node's default, and no leak.
+  client.setMaxListeners(20);
+  upstream.setMaxListeners(20);
+  pipeline(upstream, client, () => {
+    client.destroy();
+    upstream.destroy();
+  });
+  pipeline(client, upstream, (error) => {
+    if (error) upstream.destroy();
+  });
+}
+
+/** The body's length is told by closing: Node has taken the body's own coding off. */
+function answerHead(incoming: IncomingMessage, passage: Passage, connection: readonly string[]): string {
+  const { statusCode: status = 502, statusMessage } = incoming;
+  const headers = [...passage.answerHeaders(incoming), ...connection];
+  let text = `HTTP/1.1 ${status} ${statusMessage || (STATUS_CODES[status] ?? '')}\r\n`;
+  for (let i = 0; i + 1 < headers.length; i += 2) text += `${headers[i]}: ${headers[i + 1]}\r\n`;
+  return `${text}\r\n`;
+}
