@@ -19,6 +19,7 @@ import { addSnapshotDelete } from './commands/snapshot-delete.ts';
 import { addSnapshotList } from './commands/snapshot-list.ts';
 import { addTemplateList } from './commands/template-list.ts';
 import { addTrace } from './commands/trace.ts';
+import { addTrust } from './commands/trust.ts';
 import { addUp } from './commands/up.ts';
 import { addVersion } from './commands/version.ts';
 
@@ -30,7 +31,8 @@ Exit codes: 0 fine, 1 something failed, 2 wrong words on the command line, 128+n
 run, sandbox exec and sandbox shell answer the exit code of their command, 124 when its time is over, and 125 when
 Nestbox itself failed.
 
-Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY (use this server).`;
+Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY
+(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS).`;
 
 /** The whole command line. Errors leave as exceptions; main.ts prints them. */
 export function buildProgram(setExitCode: SetExitCode): Command {
@@ -48,6 +50,7 @@ export function buildProgram(setExitCode: SetExitCode): Command {
 
   addUp(program);
   addEnv(program);
+  addTrust(program);
   addDoctor(program, setExitCode);
   addSetup(program);
   addRun(program, setExitCode);

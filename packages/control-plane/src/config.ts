@@ -1,5 +1,6 @@
 import type { Transport } from '@connectrpc/connect';
 import type { ExchangeHandler, Logger } from '@nestbox/kit';
+import type { CertificateSource } from './tls/certificate-source.ts';
 
 /** Where a listener is to be opened. Port 0 lets the kernel choose. */
 export interface ListenAddress {
@@ -35,6 +36,10 @@ export interface ControlPlaneConfig {
   readonly edge: ListenAddress;
   /** Base domain under which `<port>-<sandboxId>.<domain>` leads to the edge. Told to the clients when given. */
   readonly domain?: string;
+  /** True: clients are told the edge's port along with `domain`, which leads there directly. */
+  readonly domainLeadsToEdge?: boolean;
+  /** API and sandboxes on one port, over TLS, under `domain`; beside the two listeners above. */
+  readonly front?: { readonly address: ListenAddress; readonly certificate: CertificateSource };
   readonly hosts: readonly HostConnection[];
   readonly logger: Logger;
   /** Longest time-out that a client may ask for. 24 hours when not given. */
@@ -46,6 +51,8 @@ export interface ControlPlane {
   readonly apiUrl: string;
   /** `http://host:port` of the edge, without a slash at the end. */
   readonly edgeUrl: string;
+  /** What clients take for their E2B_DOMAIN: with the port of the front, unless it is 443. Undefined without a domain. */
+  readonly domain: string | undefined;
   /** Closes listeners and the database. Sandboxes go on. Calling it again is harmless. */
   stop(): Promise<void>;
 }

@@ -14,17 +14,21 @@ const remoteHost = z.strictObject({
 });
 
 /** The file that the standalone daemon is started with. It holds secrets: keep it readable by its user alone. */
-const daemonConfig = z.strictObject({
-  databasePath: z.string().min(1),
-  apiKey: z.string().regex(/^e2b_[0-9a-f]{40}$/, 'must be "e2b_" and 40 hexadecimal digits'),
-  tokenSeed: z.string().min(32),
-  api: listenAddress.default({ host: '127.0.0.1', port: 3000 }),
-  edge: listenAddress.default({ host: '127.0.0.1', port: 3001 }),
-  domain: z.string().min(1).optional(),
-  maxTimeoutSec: z.int().min(1).optional(),
-  logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
-  hosts: z.array(remoteHost).min(1),
-});
+const daemonConfig = z
+  .strictObject({
+    databasePath: z.string().min(1),
+    apiKey: z.string().regex(/^e2b_[0-9a-f]{40}$/, 'must be "e2b_" and 40 hexadecimal digits'),
+    tokenSeed: z.string().min(32),
+    api: listenAddress.default({ host: '127.0.0.1', port: 3000 }),
+    edge: listenAddress.default({ host: '127.0.0.1', port: 3001 }),
+    domain: z.hostname().toLowerCase().optional(),
+    /** API and sandboxes on one port over TLS, under `domain`. */
+    tls: listenAddress.extend({ certPath: z.string().min(1), keyPath: z.string().min(1) }).optional(),
+    maxTimeoutSec: z.int().min(1).optional(),
+    logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+    hosts: z.array(remoteHost).min(1),
+  })
+  .refine(({ domain, tls }) => tls === undefined || domain !== undefined, { path: ['tls'], error: 'needs "domain"' });
 
 export type DaemonConfig = z.infer<typeof daemonConfig>;
 export type RemoteHost = z.infer<typeof remoteHost>;

@@ -7,17 +7,19 @@ import { NestboxError } from '@nestbox/contract';
 import { createLogger, tuneForStreams } from '@nestbox/kit';
 import { type DaemonConfig, type RemoteHost, readDaemonConfig } from './daemon-config.ts';
 import { startControlPlane } from './start-control-plane.ts';
+import { certificateFiles } from './tls/certificate-source.ts';
 
 /** The control plane by itself, for hosts on other machines: `node main.ts CONFIG.json`. */
 async function main(): Promise<void> {
   const [path] = process.argv.slice(2);
   if (path === undefined) throw new NestboxError('invalid_request', 'Usage: node main.ts CONFIG.json');
-  const { hosts, logLevel, ...config } = await readDaemonConfig(path);
+  const { hosts, logLevel, tls, ...config } = await readDaemonConfig(path);
   tuneForStreams();
   const logger = createLogger({ level: logLevel, name: 'control-plane' });
   const plane = await startControlPlane({
     ...withoutUndefined(config),
     logger,
+    ...(tls === undefined ? {} : { front: { address: tls, certificate: certificateFiles(tls.certPath, tls.keyPath) } }),
     hosts: hosts.map((host) => ({
       id: host.id,
       transport: remoteTransport(host),
@@ -47,7 +49,7 @@ function remoteTransport({ url, token }: RemoteHost): Transport {
 }
 
 /** Optional fields that are not there, instead of there and undefined. */
-function withoutUndefined({ domain, maxTimeoutSec, ...rest }: Omit<DaemonConfig, 'hosts' | 'logLevel'>) {
+function withoutUndefined({ domain, maxTimeoutSec, ...rest }: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls'>) {
   return {
     ...rest,
     ...(domain === undefined ? {} : { domain }),

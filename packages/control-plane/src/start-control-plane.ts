@@ -4,9 +4,11 @@ import { BackgroundTasks } from './background-tasks.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ControlPlane, ControlPlaneConfig, ListenAddress } from './config.ts';
 import { EdgeHandler } from './edge/edge-handler.ts';
+import { openFront } from './edge/front-server.ts';
 import { HostProxies } from './edge/host-proxies.ts';
 import { openEdge } from './edge/open-edge.ts';
 import { HostRegistry } from './hosts/host-registry.ts';
+import { apiBehindFront } from './http/api-behind-front.ts';
 import { createApiServer } from './http/create-api-server.ts';
 import { boundUrl } from './listen-url.ts';
 import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
@@ -24,6 +26,7 @@ import { wakeSandbox } from './service/wake-sandbox.ts';
 import { WarmIds } from './service/warm-ids.ts';
 import { openStore } from './store/open-store.ts';
 import { markAllStartingAsStopping } from './store/sandbox-state-repository.ts';
+import { watchCertificate } from './tls/certificate-source.ts';
 
 /** How long the start waits for hosts; those that come later are taken in when they come. */
 const HOST_WAIT_MS = 2000;
@@ -41,6 +44,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   stack.defer(() => tasks.drain());
   const stopping = new AbortController();
 
+  let publicDomain = config.domain;
   const context: ServiceContext = {
     db,
     hosts: new HostRegistry(config.hosts),
@@ -54,7 +58,10 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
     endings: new KeyedMutex(),
     transitions: new SandboxTransitions(),
     snapshotNames: new KeyedMutex(),
-    domain: config.domain,
+    // Known when all listeners have their ports, and asked for by requests alone, which come later.
+    get domain() {
+      return publicDomain;
+    },
     maxTimeoutSec: config.maxTimeoutSec ?? DEFAULT_MAX_TIMEOUT_SEC,
     endChanged: () => reaper.wake(),
     stopping: stopping.signal,
@@ -86,12 +93,26 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const api = createApiServer(context, apiKeys);
   stack.defer(() => api.close());
   await listen('control API', config.api, () => api.listen({ host: config.api.host, port: config.api.port }));
+  if (config.domain !== undefined && config.domainLeadsToEdge === true)
+    publicDomain = `${config.domain}:${new URL(edge.url).port}`;
+  if (config.front !== undefined && config.domain !== undefined) {
+    const { address, certificate } = config.front;
+    const domain = config.domain;
+    const pair = await certificate.load();
+    const front = await listen('TLS listener', address, () =>
+      openFront({ address, domain, certificate: pair, edge: edgeHandler, api: apiBehindFront(api) }),
+    );
+    stack.defer(() => front.close());
+    loops.push(watchCertificate(certificate, pair, (next) => front.useCertificate(next), logger, stopping.signal));
+    publicDomain = front.port === 443 ? domain : `${domain}:${front.port}`;
+  }
 
   const open = stack.move();
   let stopped: Promise<void> | undefined;
   return {
     apiUrl: boundUrl(api.server),
     edgeUrl: edge.url,
+    domain: publicDomain,
     stop: () => {
       stopped ??= open.disposeAsync();
       return stopped;

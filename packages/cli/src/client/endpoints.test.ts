@@ -41,6 +41,22 @@ test('a server without a key to it is told', async (t) => {
   assert.equal((await findServer({ E2B_API_KEY: 'e2b_env' }, paths))?.apiKey, 'e2b_env');
 });
 
+test('a domain names a server when none runs here, and what runs here says how it is reached by TLS', async (t) => {
+  const paths = await temporaryPaths(t);
+  const env = { E2B_DOMAIN: 'box.example:8443', E2B_API_KEY: 'e2b_env' };
+  assert.deepEqual(await findServer(env, paths), {
+    apiUrl: 'https://api.box.example:8443',
+    sandboxUrl: undefined,
+    apiKey: 'e2b_env',
+    tls: { domain: 'box.example:8443' },
+  });
+  await assert.rejects(findServer({ E2B_DOMAIN: 'box.example' }, paths), { code: 'unauthorized' });
+  const tls = { domain: 'box.example', authority: { caPath: '/ca.pem', bundlePath: '/bundle.pem' } };
+  await announceServer(paths, { ...SERVER, tls });
+  const found = await findServer(env, paths);
+  assert.deepEqual([found?.apiUrl, found?.tls], [SERVER.apiUrl, tls]);
+});
+
 test('no server at all is told with what to do', async (t) => {
   const paths = await temporaryPaths(t);
   assert.equal(await findServer({}, paths), undefined);

@@ -10,11 +10,20 @@ export interface Endpoints {
   /** The edge; undefined: each sandbox is reached at `<port>-<sandboxId>.<its domain>`. */
   readonly sandboxUrl: string | undefined;
   readonly apiKey: string;
+  /** How clients reach the server over TLS. Undefined: it does not speak it. */
+  readonly tls?: TlsEndpoint | undefined;
+}
+
+export interface TlsEndpoint {
+  /** With the port unless it is 443: what the e2b clients take for E2B_DOMAIN. */
+  readonly domain: string;
+  /** The local authority's certificate, and the same together with the well-known ones. Undefined: the operator's certificate. */
+  readonly authority?: { readonly caPath: string; readonly bundlePath: string } | undefined;
 }
 
 /**
  * Finds the server to talk to: the one that the environment names (the same variables that the e2b clients read), else
- * the one that runs on this state folder. Undefined when neither is there.
+ * the one that runs on this state folder, else what E2B_DOMAIN names. Undefined when none is there.
  *
  * Throws NestboxError `unauthorized` when a server is known but no key to it.
  */
@@ -32,9 +41,17 @@ export async function findServer(
     };
   }
   const server = findRunningServer(paths);
-  if (server === undefined) return undefined;
+  if (server === undefined) return findByDomain(env);
   const apiKey = env.E2B_API_KEY || (await readKey(paths));
-  return { apiUrl: server.apiUrl, sandboxUrl: server.sandboxUrl, apiKey, pid: server.pid };
+  const { apiUrl, sandboxUrl, pid, tls } = server;
+  return { apiUrl, sandboxUrl, apiKey, pid, ...(tls === undefined ? {} : { tls }) };
+}
+
+/** A server of another machine, as the clients find it: everything by host names below one domain. */
+function findByDomain({ E2B_DOMAIN: domain, E2B_API_KEY: apiKey }: NodeJS.ProcessEnv): Endpoints | undefined {
+  if (!domain) return undefined;
+  if (!apiKey) throw new NestboxError('unauthorized', 'E2B_DOMAIN is set but E2B_API_KEY is not; set both or neither.');
+  return { apiUrl: `https://api.${domain}`, sandboxUrl: undefined, apiKey, tls: { domain } };
 }
 
 /** As `findServer`, and throws NestboxError `server_not_running` when there is none. */

@@ -8,6 +8,7 @@ import { parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
 import { type HostAgentWords, hostAgentOptions } from '../server/host-agent-options.ts';
 import { announceServer } from '../server/server-file.ts';
 import { exportLines } from '../terminal/export-lines.ts';
+import { parseDomain, parseTls, type TlsWish } from '../tls-option.ts';
 import { collectWarm } from '../warm-option.ts';
 
 export interface UpOptions extends HostAgentWords {
@@ -15,6 +16,8 @@ export interface UpOptions extends HostAgentWords {
   readonly port: number;
   readonly sandboxPort: number;
   readonly domain?: string;
+  readonly tls: TlsWish;
+  readonly tlsPort: number;
   readonly logLevel: LogLevel;
   readonly keepSandboxes?: boolean;
   readonly setup?: boolean;
@@ -32,7 +35,17 @@ export function addUp(program: Command): void {
     .option('--host <address>', 'address to listen on', '127.0.0.1')
     .option('--port <port>', 'port of the control API (0: any free one)', parseListenPort, 3000)
     .option('--sandbox-port <port>', 'port by which sandboxes are reached (0: any free one)', parseListenPort, 3001)
-    .option('--domain <domain>', 'base domain: <port>-<sandboxId>.<domain> leads to the sandbox port')
+    .option(
+      '--domain <domain>',
+      'base domain: <port>-<sandboxId>.<domain> leads to the sandbox port (default: nestbox.localhost)',
+      parseDomain,
+    )
+    .addOption(
+      new Option('--tls <how>', 'also serve API and sandboxes on one port over TLS: auto, off, or CERT,KEY (PEM files)')
+        .argParser(parseTls)
+        .default({ kind: 'off' }, 'off'),
+    )
+    .option('--tls-port <port>', 'that port (0: any free one)', parseListenPort, 443)
     .option('--vmm <name>', 'VM manager to run sandboxes on (auto: the best that runs here)', 'auto')
     .option('--warm <TEMPLATE=N>', 'keep N sandboxes of a template ready to be handed out (repeatable)', collectWarm)
     .option('--max-snapshots <n>', 'most paused sandboxes and snapshots to keep', wholeNumber(0, MOST_SNAPSHOTS))
@@ -51,10 +64,12 @@ async function up(options: UpOptions): Promise<void> {
   using guard = new InterruptGuard();
   const paths = resolvePaths();
   // Loaded only here: the daemons' code is most of the program.
-  const [{ requireReadyHost, setUpHost }, { startAllInOne }] = await Promise.all([
-    import('../server/readiness.ts'),
-    import('../server/all-in-one.ts'),
-  ]);
+  const [{ requireReadyHost, setUpHost }, { LOCAL_DOMAIN, startAllInOne }, { nameAdvice, setUpTls }] =
+    await Promise.all([
+      import('../server/readiness.ts'),
+      import('../server/all-in-one.ts'),
+      import('../server/tls-listener.ts'),
+    ]);
   if (options.setup) {
     const { setupReporter } = await import('../terminal/setup-reporter.ts');
     // Standard output belongs to the line that says "ready".
@@ -65,23 +80,42 @@ async function up(options: UpOptions): Promise<void> {
 
   await using cleanup = new AsyncDisposableStack();
   const logger = createLogger({ level: options.logLevel, name: 'nestbox' });
+  const tlsAddress = { host: options.host, port: options.tlsPort };
+  const tls = await setUpTls(options.tls, options.domain ?? LOCAL_DOMAIN, tlsAddress, paths, guard.signal);
+  // With TLS, what is in clear text is for this machine's own programs alone.
+  const host = tls === undefined ? options.host : '127.0.0.1';
+  const domain = options.domain ?? (tls === undefined ? undefined : LOCAL_DOMAIN);
   const server = await startAllInOne({
     paths,
     logger,
-    api: { host: options.host, port: options.port },
-    edge: { host: options.host, port: options.sandboxPort },
+    api: { host, port: options.port },
+    edge: { host, port: options.sandboxPort },
     hostAgent: hostAgentOptions(options),
-    ...(options.domain === undefined ? {} : { domain: options.domain }),
+    ...(domain === undefined ? {} : { domain }),
+    ...(tls === undefined ? {} : { tls: tls.listener }),
   });
   cleanup.defer(() => server.stop({ destroySandboxes: !options.keepSandboxes }));
-  cleanup.defer(
-    await announceServer(paths, { apiUrl: server.apiUrl, sandboxUrl: server.sandboxUrl, version: NESTBOX_VERSION }),
-  );
+  const { apiUrl, sandboxUrl, apiKey } = server;
+  const endpoints: Endpoints = {
+    apiUrl,
+    sandboxUrl,
+    apiKey,
+    tls:
+      tls === undefined || server.domain === undefined
+        ? undefined
+        : { domain: server.domain, authority: tls.authority },
+  };
+  const announced = { apiUrl, sandboxUrl, tls: endpoints.tls, version: NESTBOX_VERSION };
+  cleanup.defer(await announceServer(paths, announced));
   guard.signal.throwIfAborted();
 
-  const { apiUrl, sandboxUrl, apiKey } = server;
-  if (options.json) console.log(JSON.stringify({ apiUrl, sandboxUrl, apiKey, pid: process.pid }));
-  else console.log(banner(paths, server, performance.now() - begunMs));
+  if (options.json)
+    console.log(
+      JSON.stringify({ apiUrl, sandboxUrl, apiKey, pid: process.pid, ...(endpoints.tls && { tls: endpoints.tls }) }),
+    );
+  else console.log(banner(paths, endpoints, performance.now() - begunMs));
+  const advice = tls === undefined ? undefined : await nameAdvice(domain ?? LOCAL_DOMAIN);
+  if (advice !== undefined) console.error(advice);
 
   await aborted(guard.signal);
   if (!options.json)

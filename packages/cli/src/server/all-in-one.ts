@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createRouterTransport } from '@connectrpc/connect';
 import { type ListenAddress, startControlPlane } from '@nestbox/control-plane';
+import type { CertificateSource } from '@nestbox/control-plane/tls';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
 import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
 import type { HostAgentOptions } from './host-agent-options.ts';
@@ -10,20 +11,32 @@ import { readOrMakeSecrets } from './secrets.ts';
 /** The host's name in the database of an all-in-one server. Must never change: rows name it. */
 const LOCAL_HOST_ID = 'local';
 
+/** All names below `localhost` mean the machine itself. Source: RFC 6761, section 6.3. */
+export const LOCAL_DOMAIN = 'nestbox.localhost';
+
 export interface AllInOneOptions {
   readonly paths: NestboxPaths;
   readonly logger: Logger;
   /** Port 0 lets the kernel choose. */
   readonly api: ListenAddress;
   readonly edge: ListenAddress;
-  /** Base domain of sandbox host names; undefined: the control plane's default. */
+  /** Base domain of sandbox host names. Undefined: one that means this machine, with the edge's port. */
   readonly domain?: string;
+  /** Everything on one port over TLS, beside the two listeners above. */
+  readonly tls?: TlsListener;
   readonly hostAgent?: HostAgentOptions;
+}
+
+export interface TlsListener {
+  readonly address: ListenAddress;
+  readonly certificate: CertificateSource;
 }
 
 export interface AllInOneServer {
   readonly apiUrl: string;
   readonly sandboxUrl: string;
+  /** What clients take for their E2B_DOMAIN. */
+  readonly domain: string | undefined;
   readonly apiKey: string;
   /** What runs the VMs here and why; the first call on a machine may probe for seconds. */
   describeHost(signal?: AbortSignal): Promise<HostDescription>;
@@ -54,7 +67,9 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     tokenSeed: secrets.tokenSeed,
     api: options.api,
     edge: options.edge,
-    ...(options.domain === undefined ? {} : { domain: options.domain }),
+    domain: options.domain ?? LOCAL_DOMAIN,
+    domainLeadsToEdge: options.domain === undefined,
+    ...(options.tls === undefined ? {} : { front: options.tls }),
     hosts: [
       {
         id: LOCAL_HOST_ID,
@@ -69,6 +84,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
   return {
     apiUrl: controlPlane.apiUrl,
     sandboxUrl: controlPlane.edgeUrl,
+    domain: controlPlane.domain,
     apiKey: secrets.apiKey,
     describeHost: (signal) => hostAgent.describe(signal),
     async stop(stopOptions) {

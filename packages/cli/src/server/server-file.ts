@@ -14,6 +14,12 @@ import { z } from 'zod';
 const serverFile = z.object({
   apiUrl: z.url(),
   sandboxUrl: z.url(),
+  tls: z
+    .object({
+      domain: z.string(),
+      authority: z.object({ caPath: z.string(), bundlePath: z.string() }).optional(),
+    })
+    .optional(),
   pid: z.int().positive(),
   /** With the pid it names the process beyond doubt (proc_pid_stat(5), field 22). */
   startTicks: z.int(),

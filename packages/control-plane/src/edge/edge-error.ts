@@ -17,6 +17,12 @@ export function badAddress(message: string): EdgeError {
   return { status: 400, body: { code: 400, message, error_code: 'invalid_request' } };
 }
 
+/** The name in the request is not one of this server's. Source: RFC 9110, section 15.5.20. */
+export function misdirected(domain: string): EdgeError {
+  const message = `This server answers for api.${domain} and <port>-<sandboxId>.${domain} alone.`;
+  return { status: 421, body: { code: 421, message, error_code: 'invalid_request' } };
+}
+
 /**
  * 502 and this wording, since clients take the status for "not running". The stable code is the control API's, whose
  * own status for it is 404.

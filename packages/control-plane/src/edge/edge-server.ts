@@ -28,7 +28,8 @@ export function createEdgeServer(handler: EdgeHandler, tunnels: Set<Socket>): Se
 
 /** For what is not HTTP, or comes too slowly: Node has no request object for it. */
 export function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  const isHttp = error.code?.startsWith('HPE_') === true || error.code?.startsWith('ERR_HTTP_') === true;
+  if (!isHttp || !socket.writable) {
     socket.destroy();
     return;
   }

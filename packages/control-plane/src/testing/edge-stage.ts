@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { z } from 'zod';
 import type { Clock } from '../clock.ts';
+import type { ControlPlaneConfig } from '../config.ts';
 import { HostDouble } from './host-double.ts';
 import { startTestServer, type TestServer } from './start-test-server.ts';
 
@@ -24,9 +25,14 @@ export class Stage implements AsyncDisposable {
   }
 
   /** `fields` go into the create request. */
-  static async open(guest: RequestListener, fields: Record<string, unknown> = {}, clock?: Clock): Promise<Stage> {
+  static async open(
+    guest: RequestListener,
+    fields: Record<string, unknown> = {},
+    clock?: Clock,
+    config: Partial<ControlPlaneConfig> = {},
+  ): Promise<Stage> {
     const host = await new HostDouble().open(guest);
-    const server = await startTestServer([host], {}, clock);
+    const server = await startTestServer([host], config, clock);
     const answer = await server.send('POST', '/v2/sandboxes', { templateID: 'base', ...fields });
     const body = z
       .object({ sandboxID: z.string(), trafficAccessToken: z.string().nullable() })

@@ -40,6 +40,7 @@ export const requiredPackages: readonly RequiredPackage[] = [
   { name: 'busybox-static', needs: ['/bin/busybox'], why: 'be the first program in a guest', use: 'set-up' },
   { name: 'lz4', needs: ['lz4'], why: 'unpack the guest kernel, which boots faster', use: 'set-up' },
   { name: 'xz-utils', needs: ['xz'], why: "unpack the guest kernel's modules", use: 'set-up' },
+  { name: 'openssl', needs: ['openssl'], why: 'make certificates for nestbox up --tls auto', use: 'set-up' },
   { name: 'libc-bin', needs: ['ldd'], why: 'find the libraries that Node needs in a guest', use: 'set-up' },
 ];
 
