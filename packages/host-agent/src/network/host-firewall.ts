@@ -1,5 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises';
-import { NestboxError } from '@nestbox/contract';
+import { type AddressRange, NestboxError } from '@nestbox/contract';
 import type { Logger } from '@nestbox/kit';
 import { listTable, nft } from './commands.ts';
 import { findDnsUpstream } from './dns-upstream.ts';
@@ -11,6 +11,8 @@ export interface HostFirewallOptions {
   readonly instance: string;
   /** IPv4 address; without it the host's own configuration is followed. */
   readonly dnsUpstream: string | undefined;
+  /** What no sandbox reaches: closed-ranges.ts. */
+  readonly closed: readonly AddressRange[];
   readonly logger: Logger;
 }
 
@@ -37,6 +39,10 @@ export class HostFirewall {
     return this.#pending;
   }
 
+  async dnsUpstream(): Promise<string> {
+    return this.#options.dnsUpstream ?? (await findDnsUpstream()).address;
+  }
+
   async remove(): Promise<void> {
     await this.#pending?.catch(() => undefined);
     this.#applied = undefined;
@@ -46,7 +52,7 @@ export class HostFirewall {
   async #ensure(): Promise<void> {
     const { instance, logger } = this.#options;
     await switchOnForwarding();
-    const upstream = this.#options.dnsUpstream ?? (await findDnsUpstream()).address;
+    const upstream = await this.dnsUpstream();
     if (this.#applied !== undefined) {
       const inPlace = this.#applied.listing === (await listTable(hostTable(instance)));
       if (inPlace && this.#applied.upstream === upstream) return;
@@ -56,7 +62,7 @@ export class HostFirewall {
           'The network rules of sandboxes were changed or removed; renewing them',
         );
     }
-    await nft(hostRules(instance, upstream));
+    await nft(hostRules(instance, upstream, this.#options.closed));
     this.#applied = { listing: await listTable(hostTable(instance)), upstream };
   }
 }

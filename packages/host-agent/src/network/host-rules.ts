@@ -1,4 +1,5 @@
-import { CLOSED_SET } from './closed-ranges.ts';
+import type { AddressRange } from '@nestbox/contract';
+import { closedSet } from './closed-ranges.ts';
 import { NAME_PREFIX, slotNamePrefix, VETH_RANGE } from './slot.ts';
 
 /** The one table that an installation has on the host. */
@@ -16,14 +17,14 @@ export function hostTable(instance: string): string {
  * server, and only by way of the veth's own address (`ct original ip daddr`), to which the namespace sends the guest's
  * questions. Matching the input interface in postrouting needs Linux 5.7, reject in prerouting Linux 5.9.
  */
-export function hostRules(instance: string, dnsUpstream: string): string {
+export function hostRules(instance: string, dnsUpstream: string, closed: readonly AddressRange[]): string {
   const table = hostTable(instance);
   const ours = `"${slotNamePrefix(instance)}*"`;
   const anyInstallation = `"${NAME_PREFIX}*"`;
   return `add table inet ${table}
 delete table inet ${table}
 table inet ${table} {
-  ${CLOSED_SET}
+  ${closedSet(closed)}
 
   chain prerouting {
     type filter hook prerouting priority mangle; policy accept;

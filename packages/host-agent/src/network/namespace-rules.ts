@@ -1,30 +1,31 @@
-import { GUEST_NETWORK } from '@nestbox/contract';
-import { CLOSED_SET } from './closed-ranges.ts';
+import { type AddressRange, GUEST_NETWORK } from '@nestbox/contract';
+import { closedSet } from './closed-ranges.ts';
 import { type SlotPlan, UPLINK } from './slot.ts';
-
-/** The one table inside a slot's namespace. */
-export const NAMESPACE_TABLE = 'nestbox';
+import { NAMESPACE_TABLE, type SlotRules, slotRulesBlock } from './slot-rules.ts';
 
 const GATEWAY = GUEST_NETWORK.gateway;
 
 /**
  * The rules inside a slot's namespace, for `nft -f`: it replaces the whole table at once. They hold on their own, also
  * when somebody flushes the host's rules. What the guest opens passes the chain `internet` in both directions, so
- * that one change of that chain ends connections that are open already.
+ * that one change of that chain ends connections that are open already. What changes at run time is in slot-rules.ts.
  *
- * The VMM lives in this namespace too: the chain `output` lets it, should the guest take it over, open nothing.
+ * The VMM lives in this namespace too: the chain `output` lets it, should the guest take it over, open nothing. Without
+ * privileges it cannot set the mark of the relay.
  *
  * Packets inside a TCP connection that this namespace has not seen the beginning of are of a guest that was restored here,
  * or are for one: the other end is gone, so a reset answers them (`unknown_tcp`), and nobody waits for a time-out. To
  * connection tracking a FIN of such a connection is invalid, the rest is new (nf_conntrack_tcp_loose). The reset for a FIN
  * belongs to no connection: `output` lets it pass to the guest and to the host, where it opens nothing.
  */
-export function namespaceRules(slot: SlotPlan, internetAllowed: boolean): string {
+export function namespaceRules(slot: SlotPlan, closed: readonly AddressRange[], rules: SlotRules): string {
   const tap = slot.tapName;
   return `add table inet ${NAMESPACE_TABLE}
 delete table inet ${NAMESPACE_TABLE}
 table inet ${NAMESPACE_TABLE} {
-  ${CLOSED_SET}
+  ${closedSet(closed)}
+
+  ${slotRulesBlock(slot, rules)}
 
   chain spoofed {
     type filter hook prerouting priority raw; policy accept;
@@ -35,7 +36,8 @@ table inet ${NAMESPACE_TABLE} {
 
   chain arriving {
     type nat hook prerouting priority dstnat; policy accept;
-    iifname "${tap}" ip daddr ${GATEWAY} meta l4proto { tcp, udp } th dport 53 dnat ip to ${slot.hostVethAddress}
+    jump resolver
+    iifname "${tap}" jump relayed
     iifname "${UPLINK}" ip daddr ${slot.hostReachableAddress} dnat ip to ${slot.guestAddress}
   }
 
@@ -61,14 +63,11 @@ table inet ${NAMESPACE_TABLE} {
     iifname "${tap}" reject with icmp type admin-prohibited
   }
 
-  chain internet {
-    ${internetRules(internetAllowed).join('\n    ')}
-  }
-
   chain input {
     type filter hook input priority filter; policy drop;
     ct state established,related accept
     iifname "${UPLINK}" meta l4proto tcp jump unknown_tcp
+    jump to_relay
     iifname "${tap}" ip daddr ${GATEWAY} icmp type echo-request accept
     iifname "${tap}" reject with icmp type admin-prohibited
   }
@@ -77,27 +76,8 @@ table inet ${NAMESPACE_TABLE} {
     type filter hook output priority filter; policy drop;
     ct state established,related accept
     ip daddr { ${slot.guestAddress}, ${slot.hostVethAddress} } tcp flags & (fin | syn | rst) == rst accept
+    jump from_relay
   }
 }
 `;
-}
-
-/** Opens or closes the internet in one transaction; everything else of the table stays as it is. */
-export function internetAccessRules(allowed: boolean): string {
-  return [
-    `flush chain inet ${NAMESPACE_TABLE} internet`,
-    ...internetRules(allowed).map((rule) => `add rule inet ${NAMESPACE_TABLE} internet ${rule}`),
-    '',
-  ].join('\n');
-}
-
-/** `ct status dnat` on a connection that the guest opened can only be its gateway's port 53. */
-function internetRules(allowed: boolean): string[] {
-  if (!allowed) return ['ct direction original reject with icmp type admin-prohibited', 'drop'];
-  return [
-    'ct direction reply accept',
-    'ct status dnat accept',
-    'ip daddr @closed reject with icmp type admin-prohibited',
-    'accept',
-  ];
 }

@@ -1,23 +1,32 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { statfs, writeFile } from 'node:fs/promises';
-import { GUEST_NETWORK, NestboxError } from '@nestbox/contract';
+import { type AddressRange, GUEST_NETWORK, NestboxError } from '@nestbox/contract';
 import { ipBatch, ipBatchTryAll, nftInNamespace, shellInNamespace } from './commands.ts';
-import { internetAccessRules, NAMESPACE_TABLE, namespaceRules } from './namespace-rules.ts';
+import { namespaceRules } from './namespace-rules.ts';
 import { type SlotPlan, tapOwnerUid, UPLINK } from './slot.ts';
+import {
+  type AnsweredAddress,
+  CLOSED_RULES,
+  changedSlotRules,
+  NAMESPACE_TABLE,
+  OPEN_RULES,
+  openedAddresses,
+  type SlotRules,
+} from './slot-rules.ts';
 
 export const NETNS_DIR = '/run/netns';
 
 /** From linux/magic.h: what statfs(2) says of a namespace's file when a namespace is mounted on it. */
 const NSFS_MAGIC = 0x6e736673;
 
-/** Makes everything that the kernel has of a slot, open to the internet. On failure nothing is left. */
-export async function makeNamespace(slot: SlotPlan): Promise<void> {
+/** Makes everything that the kernel has of a slot, open but for the closed ranges. On failure nothing is left. */
+export async function makeNamespace(slot: SlotPlan, closed: readonly AddressRange[]): Promise<void> {
   try {
     await ipBatch([`netns add ${slot.netnsName}`, vethLine(slot), ...hostSideLines(slot)]);
     await switchOffIpv6(slot.vethName);
     await shellInNamespace(
       slot.netnsName,
-      [sysctlLines(), nftLines(namespaceRules(slot, true)), tapLines(slot), uplinkLines(slot)].join('\n'),
+      [sysctlLines(), nftLines(namespaceRules(slot, closed, OPEN_RULES)), tapLines(slot), uplinkLines(slot)].join('\n'),
     );
   } catch (error) {
     await removeNamespace(slot).catch((undoError: unknown) => {
@@ -30,10 +39,10 @@ export async function makeNamespace(slot: SlotPlan): Promise<void> {
 }
 
 /**
- * Puts back what is missing of a slot in use and leaves the rest as it is. Rules that are missing come back closed to
- * the internet. Returns false when the namespace itself is gone: a VM that ran in it cannot be reached any more.
+ * Puts back what is missing of a slot in use and leaves the rest as it is. Rules that are missing, or those of a version
+ * from before they could be changed, come back closed. Returns false when the namespace itself is gone: a VM that ran in it cannot be reached any more.
  */
-export async function mendNamespace(slot: SlotPlan): Promise<boolean> {
+export async function mendNamespace(slot: SlotPlan, closed: readonly AddressRange[]): Promise<boolean> {
   if (!(await isNamespace(slot.netnsName))) return false;
   await ipBatch([...(interfaceExists(slot.vethName) ? [] : [vethLine(slot)]), ...hostSideLines(slot)]);
   await switchOffIpv6(slot.vethName);
@@ -41,8 +50,8 @@ export async function mendNamespace(slot: SlotPlan): Promise<boolean> {
     slot.netnsName,
     [
       sysctlLines(),
-      `if ! nft list table inet ${NAMESPACE_TABLE} >/dev/null 2>&1; then`,
-      nftLines(namespaceRules(slot, false)),
+      `if ! nft list set inet ${NAMESPACE_TABLE} answered >/dev/null 2>&1; then`,
+      nftLines(namespaceRules(slot, closed, CLOSED_RULES)),
       'fi',
       `if ! ip link show dev ${slot.tapName} >/dev/null 2>&1; then`,
       tapLines(slot),
@@ -82,9 +91,21 @@ export function somethingExists(slot: SlotNames): boolean {
   return interfaceExists(slot.vethName) || existsSync(`${NETNS_DIR}/${slot.netnsName}`);
 }
 
-/** Opens or closes the internet for the guest, connections that are open included, in one transaction. */
-export async function setNamespaceInternetAccess(slot: Pick<SlotPlan, 'netnsName'>, allowed: boolean): Promise<void> {
-  await nftInNamespace(slot.netnsName, internetAccessRules(allowed));
+/** Changes what the guest reaches, connections that are open included, in one transaction. */
+export async function changeNamespaceRules(
+  slot: SlotPlan,
+  closed: readonly AddressRange[],
+  rules: SlotRules,
+): Promise<void> {
+  await nftInNamespace(slot.netnsName, changedSlotRules(slot, closed, rules));
+}
+
+/** Sends TCP to these addresses to the relay, for so long. */
+export async function openInNamespace(
+  slot: Pick<SlotPlan, 'netnsName'>,
+  addresses: readonly AnsweredAddress[],
+): Promise<void> {
+  await nftInNamespace(slot.netnsName, openedAddresses(addresses));
 }
 
 /** Interfaces of the network namespace that this process runs in. */

@@ -9,6 +9,7 @@ import { createLogger, runCommand } from '@nestbox/kit';
 import { z } from 'zod';
 import { createSandboxNetworks } from './sandbox-networks.ts';
 import { type SlotPlan, slotPlan } from './slot.ts';
+import { OPEN_RULES } from './slot-rules.ts';
 import { FakeGuest } from './testing/fake-guest.ts';
 import { kernelState } from './testing/kernel-state.ts';
 import { makeOutsideWorld, PUBLIC_RESOLVER, PUBLIC_SERVER } from './testing/outside-world.ts';
@@ -147,7 +148,7 @@ link del lan7
     const host = new Traffic();
     assert.equal(await host.askTcp(slot.hostReachableAddress, 3000, 'mended'), 'mended');
     assert.equal(await guest.traffic.askTcp(PUBLIC_SERVER, 80, 'closed?'), 'EHOSTUNREACH');
-    await networks.setInternetAccess(slot, true);
+    await networks.setRules(slot, OPEN_RULES);
     assert.equal(await guest.traffic.askTcp(PUBLIC_SERVER, 80, 'open'), 'open');
     assert.deepEqual((await kernelState(slotsDir)).claims, [String(slot.index)]);
     await networks.release(slot);

@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises';
+import type { AddressRange } from '@nestbox/contract';
 import type { Logger } from '@nestbox/kit';
 import { interfaceNames, mendNamespace, NETNS_DIR, removeNamespaces } from './namespace.ts';
 import type { ReconcileReport } from './network.ts';
@@ -10,6 +11,7 @@ export interface ReconcileOptions {
   readonly claims: SlotClaims;
   readonly logger: Logger;
   readonly inUse: readonly number[];
+  readonly closed: readonly AddressRange[];
   /** Whether this process has the slot in its own hands: such a one is left alone. */
   readonly isHeld: (index: number) => boolean;
 }
@@ -33,7 +35,7 @@ export async function reconcileSlots(options: ReconcileOptions): Promise<Reconci
   return { kept: kept.sort((a, b) => a - b), lost: lost.sort((a, b) => a - b), removed };
 }
 
-async function keep({ instance, claims, logger }: ReconcileOptions, index: number): Promise<boolean> {
+async function keep({ instance, claims, logger, closed }: ReconcileOptions, index: number): Promise<boolean> {
   const slot = slotPlan(instance, index);
   try {
     if (!(await claims.claim(index))) {
@@ -43,7 +45,7 @@ async function keep({ instance, claims, logger }: ReconcileOptions, index: numbe
         return false;
       }
     }
-    return await mendNamespace(slot);
+    return await mendNamespace(slot, closed);
   } catch (err) {
     logger.error({ err, slot: slot.netnsName }, 'A network slot in use could not be mended');
     return true;

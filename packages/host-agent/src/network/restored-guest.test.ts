@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import { GUEST_NETWORK } from '@nestbox/contract';
 import { createLogger, runCommand } from '@nestbox/kit';
+import { closedRanges } from './closed-ranges.ts';
 import { makeNamespace, mendNamespace, removeNamespace } from './namespace.ts';
-import type { NetworkSlot, SandboxNetworks } from './network.ts';
+import type { NetworkSlot, SlotNetworks } from './network.ts';
 import { createSandboxNetworks } from './sandbox-networks.ts';
 import { slotPlan } from './slot.ts';
+import { CLOSED_RULES, OPEN_RULES } from './slot-rules.ts';
 import { FakeGuest } from './testing/fake-guest.ts';
 import { HOST_PUBLIC, makeOutsideWorld, PUBLIC_RESOLVER, PUBLIC_SERVER } from './testing/outside-world.ts';
 import { insidePrivateHost } from './testing/private-host.ts';
@@ -22,7 +24,7 @@ if (insidePrivateHost(import.meta.filename))
     const undo = new AsyncDisposableStack();
     let outside: RemoteTraffic;
     const host = new Traffic();
-    let networks: SandboxNetworks;
+    let networks: SlotNetworks;
     let guest: FakeGuest;
     let slot: NetworkSlot;
 
@@ -55,7 +57,7 @@ if (insidePrivateHost(import.meta.filename))
     async function restoreInRenewedSlot(): Promise<void> {
       const plan = slotPlan(INSTANCE, slot.index);
       await removeNamespace(plan);
-      await makeNamespace(plan);
+      await makeNamespace(plan, closedRanges([]));
       await guest.moveTo(slot);
     }
 
@@ -90,10 +92,10 @@ if (insidePrivateHost(import.meta.filename))
     test('is told so without internet access too', async () => {
       await openAndUse('closed');
       await restoreElsewhere();
-      await networks.setInternetAccess(slot, false);
+      await networks.setRules(slot, CLOSED_RULES);
       await guest.traffic.write('closed', 'after;');
       assert.equal(await guest.traffic.waitForEnd('closed'), 'ECONNRESET');
-      await networks.setInternetAccess(slot, true);
+      await networks.setRules(slot, OPEN_RULES);
     });
 
     test('reaches the outside and the host reaches it, without asking for the gateway’s MAC', async () => {
@@ -145,7 +147,7 @@ if (insidePrivateHost(import.meta.filename))
         (await runCommand('ip', ['-n', slot.netnsName, '-o', 'link', 'show', 'dev', slot.tapName])).stdout;
       assert.match(await tapMac(), new RegExp(`link/ether ${GUEST_NETWORK.gatewayMac} `));
       await runCommand('ip', ['-n', slot.netnsName, 'link', 'set', slot.tapName, 'address', '02:fc:00:00:00:99']);
-      assert.equal(await mendNamespace(slotPlan(INSTANCE, slot.index)), true);
+      assert.equal(await mendNamespace(slotPlan(INSTANCE, slot.index), closedRanges([])), true);
       assert.match(await tapMac(), new RegExp(`link/ether ${GUEST_NETWORK.gatewayMac} `));
       assert.equal(await host.askTcp(slot.hostReachableAddress, 3000, 'mended'), 'mended');
     });

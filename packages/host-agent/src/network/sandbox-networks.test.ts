@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
 import { createLogger, runCommand } from '@nestbox/kit';
 import { z } from 'zod';
+import { closedRanges } from './closed-ranges.ts';
 import { HostFirewall } from './host-firewall.ts';
 import { createSandboxNetworks } from './sandbox-networks.ts';
 import { LAST_SLOT, tapOwnerUid } from './slot.ts';
@@ -197,7 +198,7 @@ if (insidePrivateHost(import.meta.filename)) {
   });
 
   test('rules that somebody removed or changed are put back, and the resolver is followed', async () => {
-    const firewall = new HostFirewall({ instance: 'eeeeee', dnsUpstream, logger });
+    const firewall = new HostFirewall({ instance: 'eeeeee', dnsUpstream, closed: closedRanges([]), logger });
     const list = async () => (await runCommand('nft', ['list', 'table', 'inet', 'nestbox_eeeeee'])).stdout;
     await firewall.ensure();
     const rules = await list();

@@ -1,14 +1,22 @@
 import { randomInt } from 'node:crypto';
 import { isIPv4 } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { NestboxError } from '@nestbox/contract';
+import { type AddressRange, includesAddress, NestboxError } from '@nestbox/contract';
 import type { Logger } from '@nestbox/kit';
+import { closedRanges } from './closed-ranges.ts';
 import { HostFirewall } from './host-firewall.ts';
-import { makeNamespace, removeNamespaces, setNamespaceInternetAccess, somethingExists } from './namespace.ts';
-import type { NetworkSlot, ReconcileReport, SandboxNetworks } from './network.ts';
+import {
+  changeNamespaceRules,
+  makeNamespace,
+  openInNamespace,
+  removeNamespaces,
+  somethingExists,
+} from './namespace.ts';
+import type { NetworkSlot, ReconcileReport, SlotNetworks } from './network.ts';
 import { reconcileSlots } from './reconcile.ts';
 import { FIRST_SLOT, LAST_SLOT, type SlotPlan, slotPlan } from './slot.ts';
 import { SlotClaims } from './slot-claims.ts';
+import type { AnsweredAddress, SlotRules } from './slot-rules.ts';
 
 export interface SandboxNetworksOptions {
   /** The installation's tag: resolvePaths().instance. */
@@ -20,6 +28,8 @@ export interface SandboxNetworksOptions {
   readonly slotsDir?: string;
   /** IPv4 address of the resolver for sandboxes. Default: what the host itself uses, followed when it changes. */
   readonly dnsUpstream?: string;
+  /** Private ranges that the operator opens for all sandboxes (parseOpenedRanges). Default none. */
+  readonly openedRanges?: readonly AddressRange[];
 }
 
 const DEFAULT_SLOTS_DIR = '/run/nestbox/slots';
@@ -34,22 +44,25 @@ const LAST_RETRY_MS = 30_000;
  * Puts the host's rules in place and begins to fill the pool. Slots of a predecessor are untouched until `reconcile`.
  * Throws NestboxError not_set_up: no root, `ip` or `nft` missing, forwarding cannot be switched on.
  */
-export async function createSandboxNetworks(options: SandboxNetworksOptions): Promise<SandboxNetworks> {
+export async function createSandboxNetworks(options: SandboxNetworksOptions): Promise<SlotNetworks> {
   if (process.geteuid?.() !== 0)
     throw new NestboxError('not_set_up', 'Sandbox networks need root. Run Nestbox as root, for example with sudo.');
   if (options.dnsUpstream !== undefined && !isIPv4(options.dnsUpstream))
     throw new NestboxError('invalid_request', `The DNS server must be an IPv4 address, not ${options.dnsUpstream}`);
+  const closed = closedRanges(options.openedRanges ?? []);
   const firewall = new HostFirewall({
     instance: options.instance,
     dnsUpstream: options.dnsUpstream,
+    closed,
     logger: options.logger,
   });
   await firewall.ensure();
-  return new PooledNetworks(options, firewall);
+  return new PooledNetworks(options, closed, firewall);
 }
 
-class PooledNetworks implements SandboxNetworks {
+class PooledNetworks implements SlotNetworks {
   readonly #options: SandboxNetworksOptions;
+  readonly #closed: readonly AddressRange[];
   readonly #firewall: HostFirewall;
   readonly #claims: SlotClaims;
   readonly #ready: SlotPlan[] = [];
@@ -63,8 +76,9 @@ class PooledNetworks implements SandboxNetworks {
   #upkeep: NodeJS.Timeout | undefined;
   #nextIndex = randomInt(FIRST_SLOT, LAST_SLOT + 1);
 
-  constructor(options: SandboxNetworksOptions, firewall: HostFirewall) {
+  constructor(options: SandboxNetworksOptions, closed: readonly AddressRange[], firewall: HostFirewall) {
     this.#options = options;
+    this.#closed = closed;
     this.#firewall = firewall;
     this.#claims = new SlotClaims(options.slotsDir ?? DEFAULT_SLOTS_DIR, options.instance);
     this.#guard = setInterval(() => this.#checkRules(), GUARD_INTERVAL_MS).unref();
@@ -95,8 +109,20 @@ class PooledNetworks implements SandboxNetworks {
     if (this.#closing.signal.aborted) await this.#removeRulesAfterLastSlot();
   }
 
-  async setInternetAccess(slot: NetworkSlot, allowed: boolean): Promise<void> {
-    await setNamespaceInternetAccess(slot, allowed);
+  async setRules(slot: NetworkSlot, rules: SlotRules): Promise<void> {
+    await changeNamespaceRules(slotPlan(this.#options.instance, slot.index), this.#closed, rules);
+  }
+
+  async openAddresses(slot: NetworkSlot, addresses: readonly AnsweredAddress[]): Promise<void> {
+    await openInNamespace(slot, addresses);
+  }
+
+  dnsUpstream(): Promise<string> {
+    return this.#firewall.dnsUpstream();
+  }
+
+  isClosed(address: number): boolean {
+    return includesAddress(this.#closed, address);
   }
 
   async reconcile(inUse: readonly number[]): Promise<ReconcileReport> {
@@ -106,6 +132,7 @@ class PooledNetworks implements SandboxNetworks {
       claims: this.#claims,
       logger: this.#options.logger,
       inUse,
+      closed: this.#closed,
       isHeld: (index) => this.#held.has(index),
     });
     for (const index of report.lost) this.#held.delete(index);
@@ -179,7 +206,7 @@ class PooledNetworks implements SandboxNetworks {
   async #make(): Promise<SlotPlan> {
     const slot = await this.#claimNext();
     try {
-      await makeNamespace(slot);
+      await makeNamespace(slot, this.#closed);
       return slot;
     } catch (error) {
       // With remains in the kernel the index stays claimed, until a reconcile removes them.
