@@ -49,8 +49,11 @@ describe('the e2b client', () => {
     const first = await Sandbox.create({ ...clientOptions(server), allowInternetAccess: false });
     await Sandbox.create({ ...clientOptions(server), network: { denyOut: ({ allTraffic }) => [allTraffic] } });
     assert.deepEqual(
-      host.created.map(({ allowInternetAccess }) => allowInternetAccess),
-      [false, false],
+      host.created.map(({ allowInternetAccess, denyOut }) => ({ allowInternetAccess, denyOut })),
+      [
+        { allowInternetAccess: false, denyOut: [] },
+        { allowInternetAccess: true, denyOut: ['0.0.0.0/0'] },
+      ],
     );
     assert.equal((await first.getInfo()).allowInternetAccess, false);
   });
@@ -137,7 +140,7 @@ describe('the e2b client', () => {
     await using server = await startTestServer([host]);
     const options = clientOptions(server);
     const sandbox = await Sandbox.create(options);
-    await assert.rejects(sandbox.updateNetwork({ allowOut: ['1.1.1.1'] }), /501: .*not supported/);
+    await assert.rejects(sandbox.updateNetwork({ egressProxy: { address: 'a:1' } }), /501: .*not supported/);
     await assert.rejects(Sandbox.create('nothing', options), /404: There is no template "nothing"/);
     const wrongKey = { ...options, apiKey: `e2b_${'0'.repeat(40)}` };
     await assert.rejects(Sandbox.create(wrongKey), AuthenticationError);

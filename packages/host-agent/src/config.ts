@@ -17,11 +17,13 @@ export interface DaemonConfig {
   readonly warm: readonly WarmOrder[];
   readonly limits: Partial<HostLimits>;
   readonly useSnapshots: boolean;
+  readonly allowPrivate: readonly string[];
 }
 
 export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--token-file FILE] [--vmm NAME]
                   [--accelerator auto|kvm|tcg] [--log-level LEVEL] [--warm TEMPLATE=N …]
                   [--max-snapshots N] [--max-snapshot-gib N] [--no-snapshots]
+                  [--allow-private ADDRESS|CIDR …]
 Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
 Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
 
@@ -42,6 +44,7 @@ const flags = z.object({
   'max-snapshots': z.coerce.number().int().nonnegative().optional(),
   'max-snapshot-gib': z.coerce.number().nonnegative().optional(),
   'no-snapshots': z.boolean().default(false),
+  'allow-private': z.array(z.string()).default([]),
   listen: z.string().optional(),
   'token-file': z.string().optional(),
   vmm: z.string().default('auto'),
@@ -72,6 +75,7 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
         : { maxSnapshotBytes: Math.round(values['max-snapshot-gib'] * 2 ** 30) }),
     },
     useSnapshots: !values['no-snapshots'],
+    allowPrivate: values['allow-private'],
   };
 }
 
@@ -89,6 +93,7 @@ function parseFlags(args: readonly string[]): z.infer<typeof flags> {
         'max-snapshots': { type: 'string' },
         'max-snapshot-gib': { type: 'string' },
         'no-snapshots': { type: 'boolean' },
+        'allow-private': { type: 'string', multiple: true },
       },
     });
     return flags.parse(values);

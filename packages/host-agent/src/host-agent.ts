@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
 import { NESTBOX_VERSION, NestboxError } from '@nestbox/contract';
 import type { Logger, NestboxPaths } from '@nestbox/kit';
+import { GuardedNetworks } from './egress/guarded-networks.ts';
 import { createGuestClient } from './guest/guest-client.ts';
+import { parseOpenedRanges } from './network/closed-ranges.ts';
 import type { SandboxNetworks } from './network/network.ts';
 import { createSandboxNetworks } from './network/sandbox-networks.ts';
 import { createHostProxy, type HostProxy } from './proxy/host-proxy.ts';
@@ -43,6 +45,8 @@ export interface HostAgentConfig {
   readonly prepareAtStart?: boolean;
   /** Prepared network slots to keep. Default 4. */
   readonly networkPoolSize?: number;
+  /** Private addresses and CIDR blocks that sandboxes may reach. Default none. */
+  readonly allowPrivate?: readonly string[];
   /** In place of the driver above and of real namespaces; for tests. */
   readonly driver?: VmDriver;
   readonly networks?: SandboxNetworks;
@@ -194,9 +198,15 @@ function makeDriver({ paths, logger, vmm, accelerator }: HostAgentConfig, cacheD
   });
 }
 
-function makeNetworks({ paths, logger, networkPoolSize }: HostAgentConfig): Promise<SandboxNetworks> {
+async function makeNetworks({
+  paths,
+  logger,
+  networkPoolSize,
+  allowPrivate,
+}: HostAgentConfig): Promise<SandboxNetworks> {
   const poolSize = networkPoolSize ?? DEFAULT_NETWORK_POOL_SIZE;
-  return createSandboxNetworks({ instance: paths.instance, poolSize, logger });
+  const openedRanges = parseOpenedRanges(allowPrivate ?? []);
+  return new GuardedNetworks(await createSandboxNetworks({ instance: paths.instance, poolSize, logger, openedRanges }));
 }
 
 /** Asks the driver now what it can, so that the first create need not wait for the probe. Returns what ends it. */

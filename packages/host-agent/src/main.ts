@@ -18,6 +18,7 @@ async function main(): Promise<void> {
     warm: config.warm,
     limits: config.limits,
     useSnapshots: config.useSnapshots,
+    allowPrivate: config.allowPrivate,
   });
   // Sandboxes go on; the next start finds them.
   running.defer(() => host.stop({ destroySandboxes: false }));

@@ -51,6 +51,7 @@ export function addUp(program: Command): void {
     .option('--max-snapshots <n>', 'most paused sandboxes and snapshots to keep', wholeNumber(0, MOST_SNAPSHOTS))
     .option('--max-snapshot-gib <n>', 'most GiB of disk for paused sandboxes and snapshots', parseGib)
     .option('--no-snapshots', 'boot every sandbox from its disk, never from memory of its template (for diagnosis)')
+    .option('--allow-private <ADDRESS|CIDR…>', 'private addresses that sandboxes may reach')
     .option('--setup', 'first make what is missing on this machine, as nestbox setup does')
     .option('--keep-sandboxes', 'leave the sandboxes running at the end; the next start finds them again')
     .addOption(new Option('--log-level <level>', 'log lines to standard error').choices(LOG_LEVELS).default('warn'))

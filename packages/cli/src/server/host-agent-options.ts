@@ -2,7 +2,7 @@ import type { HostAgentConfig } from '@nestbox/host-agent';
 import type { WarmTemplate } from '../warm-option.ts';
 
 /** What of the host agent the command line decides. */
-export type HostAgentOptions = Pick<HostAgentConfig, 'vmm' | 'limits' | 'warm' | 'useSnapshots'>;
+export type HostAgentOptions = Pick<HostAgentConfig, 'vmm' | 'limits' | 'warm' | 'useSnapshots' | 'allowPrivate'>;
 
 /** The words of `nestbox up` that are the host agent's business. What is missing is left to its own defaults. */
 export interface HostAgentWords {
@@ -11,6 +11,7 @@ export interface HostAgentWords {
   readonly maxSnapshots?: number;
   readonly maxSnapshotGib?: number;
   readonly snapshots: boolean;
+  readonly allowPrivate?: readonly string[];
 }
 
 export function hostAgentOptions(words: HostAgentWords): HostAgentOptions {
@@ -21,6 +22,7 @@ export function hostAgentOptions(words: HostAgentWords): HostAgentOptions {
       ...(words.maxSnapshots === undefined ? {} : { maxSnapshots: words.maxSnapshots }),
       ...(words.maxSnapshotGib === undefined ? {} : { maxSnapshotBytes: Math.round(words.maxSnapshotGib * 2 ** 30) }),
     },
+    ...(words.allowPrivate === undefined ? {} : { allowPrivate: words.allowPrivate }),
     ...(words.warm === undefined ? {} : { warm: words.warm }),
   };
 }

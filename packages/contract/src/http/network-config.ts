@@ -21,4 +21,10 @@ export const sandboxNetworkConfig = z.object({
   httpsPorts: z.array(z.int()).optional(),
 });
 
+/** Body of `PUT /sandboxes/{sandboxID}/network`: all of where the sandbox may connect to. What is left out is cleared. */
+export const sandboxNetworkUpdate = sandboxNetworkConfig
+  .pick({ allowOut: true, denyOut: true, egressProxy: true, rules: true })
+  .extend({ allow_internet_access: z.boolean().optional() });
+
+export type SandboxNetworkUpdate = z.infer<typeof sandboxNetworkUpdate>;
 export type SandboxNetworkConfig = z.infer<typeof sandboxNetworkConfig>;

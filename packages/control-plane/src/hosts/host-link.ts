@@ -1,6 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { type CallOptions, type Client, createClient } from '@connectrpc/connect';
-import { NestboxError } from '@nestbox/contract';
+import { type EgressSettings, NestboxError } from '@nestbox/contract';
 import {
   type CreateSandboxRequest,
   type ForkSandboxRequestSchema,
@@ -38,8 +38,13 @@ const QUERY_TIMEOUT_MS = 15_000;
 
 export type NewHostSandbox = Pick<
   CreateSandboxRequest,
-  'sandboxId' | 'templateId' | 'envVars' | 'accessToken' | 'allowInternetAccess'
+  'sandboxId' | 'templateId' | 'envVars' | 'accessToken' | 'allowInternetAccess' | 'allowOut' | 'denyOut'
 >;
+
+/** Where a sandbox may connect to, in the words of the RPC. */
+export function toHostEgress({ allowInternetAccess, allowOut, denyOut }: EgressSettings) {
+  return { allowInternetAccess, allowOut: [...allowOut], denyOut: [...denyOut] };
+}
 
 type Request<T> = Omit<T, '$typeName' | '$unknown'>;
 
@@ -122,6 +127,12 @@ export class HostLink {
     );
     if (template === undefined) throw new NestboxError('internal', `The host ${this.id} answered without a template.`);
     return { template, stages };
+  }
+
+  /** Resolves when the rules hold. */
+  async setEgress(sandboxId: string, egress: EgressSettings): Promise<void> {
+    const request = { sandboxId, ...toHostEgress(egress) };
+    await this.#call((options) => this.#client.setSandboxEgress(request, options), QUERY_TIMEOUT_MS);
   }
 
   /** Resolves when the sandbox is gone, also when it was gone before. */

@@ -31,6 +31,7 @@ import { setTimeoutRoute } from './routes/set-timeout.ts';
 import { snapshotSandboxRoute } from './routes/snapshot-sandbox.ts';
 import { templateAliasRoute } from './routes/template-alias.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
+import { updateNetworkRoute } from './routes/update-network.ts';
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 /** Ids of any length reach the services, which answer 404 for what can be none. Headers are limited by node to 16 KiB. */
@@ -97,6 +98,7 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiS
     forkSandboxRoute(routes, context);
     snapshotSandboxRoute(routes, context);
     setTimeoutRoute(routes, context);
+    updateNetworkRoute(routes, context);
     refreshSandboxRoute(routes, context);
     sandboxMetricsRoute(routes, context);
     sandboxActivityRoute(routes, context);

@@ -9,7 +9,6 @@ export interface UnsupportedOperation {
 
 /** Every such operation; docs/compatibility.md is checked against this table. */
 export const UNSUPPORTED_OPERATIONS: readonly UnsupportedOperation[] = [
-  { method: 'PUT', path: '/sandboxes/:sandboxID/network', feature: 'Network updates of running sandboxes' },
   { method: 'GET', path: '/sandboxes/:sandboxID/logs', feature: 'Sandbox logs' },
   { method: 'GET', path: '/v2/sandboxes/:sandboxID/logs', feature: 'Sandbox logs' },
   { method: 'GET', path: '/teams', feature: 'Teams' },

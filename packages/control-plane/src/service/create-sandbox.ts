@@ -1,6 +1,6 @@
 import { NestboxError, newSandboxId } from '@nestbox/contract';
 import type { NewSandbox, SandboxNetworkConfig } from '@nestbox/contract/http';
-import type { HostLink } from '../hosts/host-link.ts';
+import { type HostLink, toHostEgress } from '../hosts/host-link.ts';
 import { type HostLoad, pickHost } from '../scheduler/pick-host.ts';
 import type { SandboxRecord, StoredNetwork } from '../store/sandbox-record.ts';
 import { committedMemoryMib, findSandbox, insertSandboxes } from '../store/sandbox-repository.ts';
@@ -8,7 +8,7 @@ import { countSpawn } from '../store/template-usage-repository.ts';
 import { becomeRunning } from './become-running.ts';
 import { endFailedCreation } from './end-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
-import { checkSupported, wantsInternet } from './supported-features.ts';
+import { checkSupported, egressOf } from './supported-features.ts';
 import { type CatalogEntry, findInCatalog, readCatalog } from './template-catalog.ts';
 import { shortName } from './template-name.ts';
 import { checkTimeout } from './timeout-range.ts';
@@ -52,7 +52,7 @@ async function create(
         templateId: entry.template.templateId,
         envVars: request.envVars ?? {},
         accessToken: request.secure ? context.tokens.guestToken(starting.id) : '',
-        allowInternetAccess: wantsInternet(request),
+        ...toHostEgress(egressOf(request)),
       },
       signal,
     ),
@@ -132,6 +132,7 @@ function describeStarting(
 
 function storedNetwork({
   allowPublicTraffic,
+  allowOut,
   denyOut,
   maskRequestHost,
   httpsPorts,
@@ -140,6 +141,7 @@ function storedNetwork({
     ...(maskRequestHost ? { maskRequestHost } : {}),
     ...(httpsPorts === undefined || httpsPorts.length === 0 ? {} : { httpsPorts: [...new Set(httpsPorts)] }),
     ...(allowPublicTraffic === undefined ? {} : { allowPublicTraffic }),
+    ...(allowOut === undefined ? {} : { allowOut }),
     ...(denyOut === undefined ? {} : { denyOut }),
   };
 }

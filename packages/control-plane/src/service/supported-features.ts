@@ -1,8 +1,6 @@
-import { GUEST_AGENT_PORT, NestboxError } from '@nestbox/contract';
-import type { NewSandbox, SandboxNetworkConfig } from '@nestbox/contract/http';
+import { type EgressSettings, GUEST_AGENT_PORT, NestboxError, parseEgressRules } from '@nestbox/contract';
+import type { NewSandbox, SandboxNetworkConfig, SandboxNetworkUpdate } from '@nestbox/contract/http';
 import { HOST_MASK_RULE, isHostMask } from './host-mask.ts';
-
-const ALL_TRAFFIC: ReadonlySet<string> = new Set(['0.0.0.0/0', '::/0']);
 
 /**
  * Refuses what a create request asks for and this server cannot do, so that nothing is silently left out:
@@ -29,20 +27,35 @@ export function checkSupported(request: NewSandbox): void {
   refuse(!isEmpty(request.iam?.tokens), 'iam');
   refuse(!isEmpty(request.volumeMounts), 'volumeMounts');
   if (request.network !== undefined) checkNetwork(request.network, request.secure);
+  parseEgressRules(egressOf(request));
 }
 
-/** Whether the request lets the sandbox reach the internet. Denying every address is the same as switching it off. */
-export function wantsInternet(request: NewSandbox): boolean {
-  return request.allow_internet_access !== false && isEmpty(request.network?.denyOut);
+/** Where a new sandbox may connect to. */
+export function egressOf({ allow_internet_access, network }: NewSandbox): EgressSettings {
+  return toEgress(allow_internet_access, network);
+}
+
+/** Refuses in an update what a create refuses. */
+export function checkNetworkUpdate(update: SandboxNetworkUpdate): EgressSettings {
+  refuse(!isEmpty(update.rules), 'rules');
+  refuse(update.egressProxy !== undefined && update.egressProxy !== null, 'egressProxy');
+  const egress = toEgress(update.allow_internet_access, update);
+  parseEgressRules(egress);
+  return egress;
+}
+
+function toEgress(
+  allowInternetAccess: boolean | undefined,
+  lists: Pick<SandboxNetworkConfig, 'allowOut' | 'denyOut'> | undefined,
+): EgressSettings {
+  return {
+    allowInternetAccess: allowInternetAccess !== false,
+    allowOut: lists?.allowOut ?? [],
+    denyOut: lists?.denyOut ?? [],
+  };
 }
 
 function checkNetwork(network: SandboxNetworkConfig, secure: boolean): void {
-  refuse(!isEmpty(network.allowOut), 'network.allowOut');
-  refuse(
-    network.denyOut?.some((target) => !ALL_TRAFFIC.has(target)) === true,
-    'network.denyOut',
-    'only "0.0.0.0/0", which denies everything, can be denied',
-  );
   refuse(!isEmpty(network.rules), 'network.rules');
   refuse(network.egressProxy !== undefined && network.egressProxy !== null, 'network.egressProxy');
   checkIngress(network);

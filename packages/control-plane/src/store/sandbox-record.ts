@@ -36,9 +36,10 @@ export interface SandboxRecord {
   readonly pausedMemory: boolean | undefined;
 }
 
-/** What is kept of the network part of a create request. */
+/** What is kept of the network part of a create request, with what updates have changed. */
 export interface StoredNetwork {
   readonly allowPublicTraffic?: boolean | undefined;
+  readonly allowOut?: string[] | undefined;
   readonly denyOut?: string[] | undefined;
   readonly maskRequestHost?: string | undefined;
   readonly httpsPorts?: number[] | undefined;
@@ -47,6 +48,7 @@ export interface StoredNetwork {
 const storedMetadata = z.record(z.string(), z.string());
 const storedNetwork = z.object({
   allowPublicTraffic: z.boolean().optional(),
+  allowOut: z.array(z.string()).optional(),
   denyOut: z.array(z.string()).optional(),
   maskRequestHost: z.string().optional(),
   httpsPorts: z.array(z.int()).optional(),

@@ -40,6 +40,24 @@ export async function deleteSandbox(db: Db, id: string): Promise<boolean> {
   return result.numDeletedRows > 0n;
 }
 
+/** Keeps what an update said of where a running sandbox may connect to. Returns false when it is not running. */
+export async function setEgress(
+  db: Db,
+  id: string,
+  { allowInternetAccess, network }: Pick<SandboxRecord, 'allowInternetAccess' | 'network'>,
+): Promise<boolean> {
+  const result = await db
+    .updateTable('sandboxes')
+    .set({
+      allow_internet_access: allowInternetAccess === undefined ? null : Number(allowInternetAccess),
+      network: network === undefined ? null : JSON.stringify(network),
+    })
+    .where('id', '=', id)
+    .where('state', '=', 'running')
+    .executeTakeFirst();
+  return result.numUpdatedRows > 0n;
+}
+
 /**
  * Sets the end of a running sandbox. Returns false when it is not running. `timeoutSec` is kept as what the client asked
  * for; 0 is no wish for a life, so it is not.

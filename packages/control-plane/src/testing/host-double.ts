@@ -14,6 +14,7 @@ import {
   type Sandbox,
   SandboxSchema,
   SandboxState,
+  type SetSandboxEgressRequest,
   TemplateSchema,
   type WatchSandboxesResponseSchema,
 } from '@nestbox/contract/host';
@@ -31,6 +32,10 @@ export class HostDouble {
   readonly sandboxes = new Map<string, Sandbox>();
   /** Every create request, in order. */
   readonly created: CreateSandboxRequest[] = [];
+  /** The last network update of each sandbox. */
+  readonly egressOf = new Map<string, SetSandboxEgressRequest>();
+  /** Thrown by network updates, when set. */
+  egressError: Error | undefined;
   /** Every id that was to be destroyed, in order. */
   readonly destroyed: string[] = [];
   /** Every id that was asked for by itself, in order. */
@@ -180,6 +185,13 @@ export class HostDouble {
         const sandbox = this.sandboxes.get(request.sandboxId) ?? this.boot(request.sandboxId, request.templateId);
         this.announce(sandbox);
         return { sandbox, stages: [{ name: 'boot', startMs: 1, durationMs: 2.5 }] };
+      },
+      setSandboxEgress: (request) => {
+        this.requireOnline();
+        this.require(request.sandboxId);
+        if (this.egressError !== undefined) throw this.egressError;
+        this.egressOf.set(request.sandboxId, request);
+        return {};
       },
       getSandbox: ({ sandboxId }) => {
         this.requireOnline();

@@ -1,10 +1,12 @@
 import { access, constants, readFile } from 'node:fs/promises';
 import { runCommand } from '@nestbox/kit';
 import { z } from 'zod';
+import { closedRanges } from './closed-ranges.ts';
 import { findDnsUpstream } from './dns-upstream.ts';
 import { hostRules } from './host-rules.ts';
 import { namespaceRules } from './namespace-rules.ts';
 import { HOST_REACHABLE_RANGE, NAME_PREFIX, slotPlan, VETH_RANGE } from './slot.ts';
+import { CLOSED_RULES } from './slot-rules.ts';
 
 /** One need of sandbox networks, for `nestbox doctor`. */
 export interface NetworkCheck {
@@ -60,7 +62,9 @@ async function checkRules(): Promise<NetworkCheck> {
     return { name, state: 'failed', found: 'not run as root', why, mend: 'Run this command as root.' };
   const instance = '000000';
   try {
-    const input = `${hostRules(instance, '192.0.2.1')}\n${namespaceRules(slotPlan(instance, 1), true)}`;
+    const closed = closedRanges([]);
+    const rules = { ...CLOSED_RULES, dns: 'relay' } as const;
+    const input = `${hostRules(instance, '192.0.2.1', closed)}\n${namespaceRules(slotPlan(instance, 1), closed, rules)}`;
     await runCommand('nft', ['--check', '-f', '-'], { input });
     return { name, state: 'ok', found: 'the kernel accepts all rules', why, mend: undefined };
   } catch (error) {

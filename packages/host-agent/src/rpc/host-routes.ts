@@ -8,7 +8,13 @@ import type { ForkOutcome, SandboxInfo, SandboxState } from '../sandbox/sandbox.
 import type { Traced } from '../sandbox/trace.ts';
 import type { DiskItem } from '../storage/disk-usage.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
-import { parseCreateRequest, parseForkCopies, parseSandboxIdField, parseSnapshotSpec } from './parse-request.ts';
+import {
+  parseCreateRequest,
+  parseEgress,
+  parseForkCopies,
+  parseSandboxIdField,
+  parseSnapshotSpec,
+} from './parse-request.ts';
 
 const WIRE_STATES: Record<SandboxState, WireState> = {
   starting: WireState.STARTING,
@@ -55,6 +61,10 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
     snapshotSandbox: answering(async (request) => {
       const { result, stages } = await manager.snapshot(parseSandboxIdField(request), parseSnapshotSpec(request));
       return { template: templateToWire(result, []), stages: [...stages] };
+    }),
+    setSandboxEgress: answering(async (request) => {
+      await manager.setEgress(parseSandboxIdField(request), parseEgress(request));
+      return {};
     }),
     getSandbox: answering(async (request) => ({ sandbox: toWire(manager.get(parseSandboxIdField(request))) })),
     listSandboxes: answering(async () => ({ sandboxes: manager.list().map(toWire) })),

@@ -1,4 +1,4 @@
-import { NestboxError, parseSandboxId } from '@nestbox/contract';
+import { type EgressSettings, NestboxError, parseEgressRules, parseSandboxId } from '@nestbox/contract';
 import type { CreateSandboxRequest, ForkSandboxRequest, SnapshotSandboxRequest } from '@nestbox/contract/host';
 import { z } from 'zod';
 import type { ForkCopy, SandboxSpec, SnapshotSpec } from '../sandbox/sandbox.ts';
@@ -42,8 +42,19 @@ export function parseCreateRequest(request: CreateSandboxRequest): SandboxSpec {
     templateId: fields.templateId,
     envVars: fields.envVars,
     accessToken: fields.accessToken === '' ? undefined : fields.accessToken,
-    allowInternetAccess: request.allowInternetAccess,
+    ...parseEgress(request),
   };
+}
+
+/** Throws invalid_request. */
+export function parseEgress({
+  allowInternetAccess,
+  allowOut,
+  denyOut,
+}: Pick<CreateSandboxRequest, 'allowInternetAccess' | 'allowOut' | 'denyOut'>): EgressSettings {
+  const settings = { allowInternetAccess, allowOut, denyOut };
+  parseEgressRules(settings);
+  return settings;
 }
 
 /** Throws invalid_request. */

@@ -81,7 +81,7 @@ describe('a fork', () => {
       assert.equal(init.accessToken, copy.accessToken);
       assert.deepEqual(init.envVars, { FROM_TEMPLATE: 'yes', BOTH: 'template', A: '1' });
       const { machine, slot } = await testHost.running(copy.sandboxId);
-      assert.equal(testHost.networks.internet.get(slot.index), false);
+      assert.deepEqual(testHost.networks.egress.get(slot.index)?.denied, [{ first: 0, last: 2 ** 32 - 1 }]);
       assert.deepEqual(machine.layers.slice(1), before.machine.layers);
       assert.notEqual(machine.layers[0], after.machine.layers[0]);
       assert.equal((await manager.create({ ...spec, ...copy })).result.state, 'running');

@@ -1,9 +1,9 @@
-import { ENVD_VERSION } from '@nestbox/contract';
+import { type EgressSettings, ENVD_VERSION } from '@nestbox/contract';
 import { type Lifecycle, LifecycleCell, type Machine } from './lifecycle.ts';
 import type { GuestSettings, SandboxRecord, Situation } from './record.ts';
 import type { SandboxInfo, SandboxSpec } from './sandbox.ts';
 
-/** What never changes about a sandbox. */
+/** What a sandbox was made as. Of it only where it may connect to changes. */
 export interface SandboxIdentity {
   readonly spec: SandboxSpec;
   /** The template's id, where the spec may say a name. */
@@ -17,15 +17,24 @@ export interface SandboxIdentity {
 
 /** One sandbox as this process knows it. What must outlive the process is in its record. */
 export class LiveSandbox {
-  readonly identity: SandboxIdentity;
+  #identity: SandboxIdentity;
   readonly #cell: LifecycleCell;
   #openActivities = 0;
   #lastActivityMs: number;
 
   constructor(identity: SandboxIdentity, initial: Lifecycle, onChange: (sandbox: LiveSandbox) => void) {
-    this.identity = identity;
+    this.#identity = identity;
     this.#cell = new LifecycleCell(initial, () => onChange(this));
     this.#lastActivityMs = identity.createdAtMs;
+  }
+
+  get identity(): SandboxIdentity {
+    return this.#identity;
+  }
+
+  /** To be called when the rules are in force and recorded. */
+  changeEgress(egress: EgressSettings): void {
+    this.#identity = withEgress(this.#identity, egress);
   }
 
   get id(): string {
@@ -97,6 +106,8 @@ export function identityFromRecord(record: SandboxRecord): SandboxIdentity {
       envVars: record.envVars,
       accessToken: record.accessToken,
       allowInternetAccess: record.allowInternetAccess,
+      allowOut: record.allowOut,
+      denyOut: record.denyOut,
     },
     templateId: record.templateId,
     vcpuCount: record.vcpuCount,
@@ -118,8 +129,26 @@ export function recordOf(identity: SandboxIdentity, situation: Situation): Sandb
     envVars: { ...spec.envVars },
     ...(spec.accessToken === undefined ? {} : { accessToken: spec.accessToken }),
     allowInternetAccess: spec.allowInternetAccess,
+    allowOut: [...spec.allowOut],
+    denyOut: [...spec.denyOut],
     situation,
   };
+}
+
+export function withEgress(identity: SandboxIdentity, egress: EgressSettings): SandboxIdentity {
+  const { allowInternetAccess, allowOut, denyOut } = egress;
+  return { ...identity, spec: { ...identity.spec, allowInternetAccess, allowOut, denyOut } };
+}
+
+/** Order of entries does not matter. */
+function isSameEgress(a: EgressSettings, b: EgressSettings): boolean {
+  const isSameList = (one: readonly string[], other: readonly string[]) =>
+    one.toSorted().join('\n') === other.toSorted().join('\n');
+  return (
+    a.allowInternetAccess === b.allowInternetAccess &&
+    isSameList(a.allowOut, b.allowOut) &&
+    isSameList(a.denyOut, b.denyOut)
+  );
 }
 
 /** Whether two creates ask for the same sandbox. Order of variables does not matter; a template's id and name do. */
@@ -129,7 +158,7 @@ export function isSameSpec(a: SandboxSpec, b: SandboxSpec): boolean {
     a.sandboxId === b.sandboxId &&
     a.templateId === b.templateId &&
     a.accessToken === b.accessToken &&
-    a.allowInternetAccess === b.allowInternetAccess &&
+    isSameEgress(a, b) &&
     names.length === Object.keys(b.envVars).length &&
     names.every((name) => a.envVars[name] === b.envVars[name])
   );

@@ -20,7 +20,7 @@ describe('a create', () => {
     assert.equal(sandbox.envdVersion, '0.6.99');
     assert.deepEqual([sandbox.vcpuCount, sandbox.memoryMib, sandbox.diskMib], [2, 512, 1024]);
     const [slot] = testHost.networks.inUse.values();
-    assert.equal(testHost.networks.internet.get(slot?.index ?? 0), false);
+    assert.deepEqual(testHost.networks.egress.get(slot?.index ?? 0)?.denied, [{ first: 0, last: 2 ** 32 - 1 }]);
     const init = JSON.parse(await (await fetch(`http://${slot?.hostReachableAddress}:49983/last-init`)).text());
     assert.match(init.timestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
     assert.ok(Math.abs(Date.parse(init.timestamp) - Date.now()) < 60_000);
@@ -351,5 +351,64 @@ describe('a host agent that starts', () => {
     await manager.create(spec);
     await assert.rejects(testHost.start(), withCode('state_dir_in_use'));
     assert.equal((await manager.metrics(spec.sandboxId)).cpuCount, 2);
+  });
+});
+
+describe('where a sandbox may connect to', () => {
+  const everything = { first: 0, last: 2 ** 32 - 1 };
+  const isTold = async (testHost: Awaited<ReturnType<typeof makeTestHost>>, sandboxId: string) =>
+    testHost.networks.egress.get((await testHost.running(sandboxId)).slot.index);
+
+  test('is changed while it runs, survives a pause and a new host agent, and goes to copies', async (t) => {
+    const testHost = await makeTestHost(t);
+    const host = await testHost.start();
+    const spec = testSpec();
+    const { sandboxId } = spec;
+    await host.manager.create(spec);
+    assert.equal(await isTold(testHost, sandboxId), undefined);
+    await host.manager.setEgress(sandboxId, {
+      allowInternetAccess: true,
+      allowOut: ['1.1.1.1'],
+      denyOut: ['0.0.0.0/0'],
+    });
+    assert.deepEqual((await isTold(testHost, sandboxId))?.denied, [everything]);
+
+    await host.manager.pause(sandboxId, { memory: true });
+    await assert.rejects(
+      host.manager.setEgress(sandboxId, { allowInternetAccess: true, allowOut: [], denyOut: [] }),
+      withCode('sandbox_paused'),
+    );
+    await host.manager.resume(sandboxId, { memory: true });
+    assert.equal((await isTold(testHost, sandboxId))?.allowed.length, 1);
+    const copy = testSpec();
+    await host.manager.fork(sandboxId, [{ sandboxId: copy.sandboxId, accessToken: undefined }]);
+    assert.equal((await isTold(testHost, copy.sandboxId))?.allowed.length, 1);
+
+    await host.stop({ destroySandboxes: false });
+    testHost.networks.egress.clear();
+    const { manager } = await testHost.start();
+    assert.deepEqual((await isTold(testHost, sandboxId))?.denied, [everything]);
+    await manager.destroy(sandboxId);
+    await manager.destroy(copy.sandboxId);
+  });
+
+  test('stays as it was when it cannot be understood or the kernel refuses it', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const spec = testSpec({ denyOut: ['9.9.9.9'] });
+    await manager.create(spec);
+    await assert.rejects(
+      manager.setEgress(spec.sandboxId, { allowInternetAccess: true, allowOut: [], denyOut: ['nonsense'] }),
+      withCode('invalid_request'),
+    );
+    testHost.networks.egressError = new NestboxError('internal', 'no');
+    await assert.rejects(
+      manager.setEgress(spec.sandboxId, { allowInternetAccess: false, allowOut: [], denyOut: [] }),
+      withCode('internal'),
+    );
+    testHost.networks.egressError = undefined;
+    assert.equal((await isTold(testHost, spec.sandboxId))?.denied.length, 1);
+    assert.equal((await manager.create(spec)).result.state, 'running');
+    await manager.destroy(spec.sandboxId);
   });
 });

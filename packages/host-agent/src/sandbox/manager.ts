@@ -1,5 +1,5 @@
 import { rm, statfs } from 'node:fs/promises';
-import { NestboxError } from '@nestbox/contract';
+import { type EgressSettings, NestboxError } from '@nestbox/contract';
 import { KeyedMutex, type NestboxPaths } from '@nestbox/kit';
 import type { DiskUsage } from '../storage/disk-usage.ts';
 import type { Template } from '../storage/template-store.ts';
@@ -32,6 +32,7 @@ import type {
 import type { SandboxContext } from './sandbox-context.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { SandboxTable } from './sandbox-table.ts';
+import { setEgress } from './set-egress.ts';
 import { snapshotSandbox, templateKey } from './snapshot-sandbox.ts';
 import { watchForStalls } from './stall-watch.ts';
 import { startCopy, startSandbox } from './start-sandbox.ts';
@@ -178,6 +179,15 @@ class HostSandboxes implements SandboxManager {
       }
     });
     return this.#awaitedByStop(snapshotting);
+  }
+
+  async setEgress(sandboxId: string, egress: EgressSettings): Promise<void> {
+    this.#requireNotStopping();
+    try {
+      await this.#serial.run(sandboxId, () => setEgress(this.#host, sandboxId, egress));
+    } catch (error) {
+      throw toSandboxError(error, sandboxId);
+    }
   }
 
   async deleteTemplate(idOrName: string): Promise<boolean> {

@@ -64,6 +64,9 @@ export const sandboxRecord = z.object({
   envVars: z.record(z.string(), z.string()),
   accessToken: z.string().optional(),
   allowInternetAccess: z.boolean(),
+  /** Missing in records from before there were rules. */
+  allowOut: z.array(z.string()).default([]),
+  denyOut: z.array(z.string()).default([]),
   /** What the template says of its guests; the template may be gone by the time it is needed again. */
   guest: z.object({
     envVars: z.record(z.string(), z.string()),

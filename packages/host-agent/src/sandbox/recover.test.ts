@@ -23,6 +23,8 @@ const spec = z.object({
   envVars: z.record(z.string(), z.string()),
   accessToken: z.string().optional(),
   allowInternetAccess: z.boolean(),
+  allowOut: z.array(z.string()),
+  denyOut: z.array(z.string()),
 });
 const announcement = z.object({ running: spec, starting: spec });
 const ids = z.object({ sandboxId: z.string(), copy: z.string().default('') });

@@ -1,5 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { parseEgressRules } from '@nestbox/contract';
 import type { NestboxPaths } from '@nestbox/kit';
 import type { VmHandle, VmStatus } from '../vmm/driver.ts';
 import { attempt, removeFiles, removeHoldings } from './clean-up.ts';
@@ -107,7 +108,7 @@ async function attach(
   const guest = context.guestClient({ address: slot.hostReachableAddress, accessToken: record.accessToken });
   try {
     if (lostSlots.has(slot.index)) throw new Error('its network is gone');
-    await networks.setInternetAccess(slot, record.allowInternetAccess);
+    await networks.setEgress(slot, sandboxId, parseEgressRules(record));
     await settleNextFiles(context, sandboxId);
     await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
     await rm(layout.sandboxPauseDir(sandboxId), { recursive: true, force: true });

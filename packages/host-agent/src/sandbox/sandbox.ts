@@ -1,10 +1,10 @@
-import type { NestboxError } from '@nestbox/contract';
+import type { EgressSettings, NestboxError } from '@nestbox/contract';
 import type { DiskUsage } from '../storage/disk-usage.ts';
 import type { Template } from '../storage/template-store.ts';
 import type { Traced, TracedOperation } from './trace.ts';
 
 /** What a create asks for. Two creates with one id must ask for the same, else the second is a conflict. */
-export interface SandboxSpec {
+export interface SandboxSpec extends EgressSettings {
   readonly sandboxId: string;
   /** Id or name of a template. */
   readonly templateId: string;
@@ -12,7 +12,6 @@ export interface SandboxSpec {
   readonly envVars: Readonly<Record<string, string>>;
   /** Undefined: the guest agent asks for no token. */
   readonly accessToken: string | undefined;
-  readonly allowInternetAccess: boolean;
 }
 
 export type SandboxState = 'starting' | 'running' | 'pausing' | 'paused' | 'resuming' | 'stopping' | 'gone';
@@ -116,6 +115,11 @@ export interface SandboxManager {
   fork(sandboxId: string, copies: readonly ForkCopy[]): Promise<Traced<readonly ForkOutcome[]>>;
   /** Makes a template of a running sandbox, memory included. Throws as `fork` does, and snapshot_limit. */
   snapshot(sandboxId: string, spec: SnapshotSpec): Promise<Traced<Template>>;
+  /**
+   * Says anew where a running sandbox may connect to: all of it, not what differs. Connections that stay allowed go on, others
+   * end. Throws invalid_request and what `pause` throws for one that does not run; then everything is as it was.
+   */
+  setEgress(sandboxId: string, egress: EgressSettings): Promise<void>;
   /** Sandboxes made of it keep what they need. False when there is no such template. Throws conflict for one that was built. */
   deleteTemplate(idOrName: string): Promise<boolean>;
   /**

@@ -1,4 +1,5 @@
 import { mkdir, rm } from 'node:fs/promises';
+import { isOpen, parseEgressRules } from '@nestbox/contract';
 import type { NetworkSlot } from '../network/network.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
@@ -43,7 +44,7 @@ export async function startMachine(
 ): Promise<RunningVm> {
   const { layout, networks, driver } = context;
   const { identity, how } = start;
-  const { sandboxId, accessToken, allowInternetAccess } = identity.spec;
+  const { sandboxId, accessToken } = identity.spec;
   const runDir = layout.sandboxRunDir(sandboxId);
   await using undo = new AsyncDisposableStack();
   await mkdir(runDir, { recursive: true, mode: 0o700 });
@@ -52,8 +53,9 @@ export async function startMachine(
   );
   const slot = await trace.measure('network', () => networks.acquire(signal));
   undo.defer(() => attempt(context, sandboxId, 'removing the network', () => networks.release(slot)));
-  // A new slot is open.
-  if (!allowInternetAccess) await trace.measure('egress', () => networks.setInternetAccess(slot, false));
+  const egress = parseEgressRules(identity.spec);
+  // A new slot is open. The guest sends nothing before its rules hold.
+  if (!isOpen(egress)) await trace.measure('egress', () => networks.setEgress(slot, sandboxId, egress));
 
   const limitMs = how.kind === 'boot' ? context.limits.bootTimeoutMs : restoreTimeoutMs(identity.memoryMib);
   using boot = bootDeadline(sandboxId, limitMs, signal);

@@ -1,7 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { NestboxError, newSandboxId } from '@nestbox/contract';
+import { NestboxError, newSandboxId, OPEN_EGRESS } from '@nestbox/contract';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import { checkDisk, readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
@@ -254,7 +254,14 @@ async function settledOrAborted(work: Promise<unknown>, signal: AbortSignal): Pr
 function settledIdentity(template: Template): SandboxIdentity {
   const { templateId, vcpuCount, memoryMib, diskMib } = template;
   return {
-    spec: { sandboxId: newSandboxId(), templateId, envVars: {}, accessToken: undefined, allowInternetAccess: false },
+    spec: {
+      sandboxId: newSandboxId(),
+      templateId,
+      envVars: {},
+      accessToken: undefined,
+      ...OPEN_EGRESS,
+      allowInternetAccess: false,
+    },
     templateId,
     vcpuCount,
     memoryMib,

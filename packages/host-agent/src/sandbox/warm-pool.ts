@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { newSandboxId } from '@nestbox/contract';
+import { isOpen, newSandboxId, OPEN_EGRESS, parseEgressRules } from '@nestbox/contract';
 import type { Template } from '../storage/template-store.ts';
 import type { BootGate } from './boot-gate.ts';
 import { initialise } from './bring-up-agent.ts';
@@ -112,12 +112,13 @@ export class WarmPool {
   }
 
   async #settle(warm: WarmVm, identity: SandboxIdentity, trace: Trace): Promise<RunningVm> {
-    const { accessToken, allowInternetAccess } = identity.spec;
+    const { sandboxId, accessToken } = identity.spec;
+    const egress = parseEgressRules(identity.spec);
     const context = this.#context;
     await using undo = new AsyncDisposableStack();
     undo.defer(() => this.#end(warm));
-    if (!allowInternetAccess)
-      await trace.measure('egress', () => context.networks.setInternetAccess(warm.vm.slot, false));
+    if (!isOpen(egress))
+      await trace.measure('egress', () => context.networks.setEgress(warm.vm.slot, sandboxId, egress));
     warm.vm.guest.close();
     const guest = context.guestClient({ address: warm.vm.slot.hostReachableAddress, accessToken });
     undo.defer(() => guest.close());
@@ -215,7 +216,7 @@ export class WarmPool {
     const { templateId } = template;
     const { vcpuCount, memoryMib, diskMib } = template;
     const identity: SandboxIdentity = {
-      spec: { sandboxId: newSandboxId(), templateId, envVars: {}, accessToken: undefined, allowInternetAccess: true },
+      spec: { sandboxId: newSandboxId(), templateId, envVars: {}, accessToken: undefined, ...OPEN_EGRESS },
       templateId,
       vcpuCount,
       memoryMib,

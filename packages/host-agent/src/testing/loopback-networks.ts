@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto';
-import { GUEST_NETWORK } from '@nestbox/contract';
+import { type EgressRules, GUEST_NETWORK } from '@nestbox/contract';
 import type { NetworkSlot, ReconcileReport, SandboxNetworks } from '../network/network.ts';
 
 /**
@@ -8,10 +8,12 @@ import type { NetworkSlot, ReconcileReport, SandboxNetworks } from '../network/n
  */
 export class LoopbackNetworks implements SandboxNetworks {
   readonly inUse = new Map<number, NetworkSlot>();
-  readonly internet = new Map<number, boolean>();
+  /** What was set last; nothing for a slot that is as it was acquired. */
+  readonly egress = new Map<number, EgressRules>();
   /** Indexes whose namespace a reconcile shall find lost. */
   readonly lost = new Set<number>();
   acquireError: Error | undefined;
+  egressError: Error | undefined;
 
   async acquire(signal?: AbortSignal): Promise<NetworkSlot> {
     signal?.throwIfAborted();
@@ -36,8 +38,9 @@ export class LoopbackNetworks implements SandboxNetworks {
     this.inUse.delete(slot.index);
   }
 
-  async setInternetAccess(slot: NetworkSlot, allowed: boolean): Promise<void> {
-    this.internet.set(slot.index, allowed);
+  async setEgress(slot: NetworkSlot, _sandboxId: string, rules: EgressRules): Promise<void> {
+    if (this.egressError !== undefined) throw this.egressError;
+    this.egress.set(slot.index, rules);
   }
 
   async reconcile(inUse: readonly number[]): Promise<ReconcileReport> {

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { newSandboxId } from '@nestbox/contract';
+import { newSandboxId, OPEN_EGRESS } from '@nestbox/contract';
 import { createLogger, type Logger, type NestboxPaths, resolvePaths } from '@nestbox/kit';
 import { createGuestClient } from '../guest/guest-client.ts';
 import { type HostAgent, type HostAgentConfig, startHostAgent } from '../host-agent.ts';
@@ -182,7 +182,7 @@ export function testSpec(overrides: Partial<SandboxSpec> = {}): SandboxSpec {
     templateId: 'base',
     envVars: {},
     accessToken: undefined,
-    allowInternetAccess: true,
+    ...OPEN_EGRESS,
     ...overrides,
   };
 }

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file nestbox/host/v1/host.proto.
  */
 export const file_nestbox_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIuoBChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIGi4KDEVudlZhcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIjkKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSI6ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCCJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKcAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRo0CghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi3gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCL+AQoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEGoEBCgRJdGVtEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglvd25fYnl0ZXMYBCABKAQSFAoMc2hhcmVkX2J5dGVzGAUgASgEEhQKDG1lbW9yeV9ieXRlcxgGIAEoBBISCgpkaXNrX2J5dGVzGAcgASgEKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcymAwKC0hvc3RTZXJ2aWNlEkwKB0dldEhvc3QSHy5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlcXVlc3QaIC5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlc3BvbnNlEl4KDUNyZWF0ZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElsKDFBhdXNlU2FuZGJveBIkLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlEl4KDVJlc3VtZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElgKC0ZvcmtTYW5kYm94EiMubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdBokLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlEmQKD1NuYXBzaG90U2FuZGJveBInLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLlNuYXBzaG90U2FuZGJveFJlc3BvbnNlElUKCkdldFNhbmRib3gSIi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlcXVlc3QaIy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlc3BvbnNlEl4KDUxpc3RTYW5kYm94ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmEKDkRlc3Ryb3lTYW5kYm94EiYubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmMKDldhdGNoU2FuZGJveGVzEiYubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlMAESXgoNTGlzdFRlbXBsYXRlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVzcG9uc2USYQoORGVsZXRlVGVtcGxhdGUSJi5uZXN0Ym94Lmhvc3QudjEuRGVsZXRlVGVtcGxhdGVSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USagoRR2V0U2FuZGJveE1ldHJpY3MSKS5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USbQoSR2V0U2FuZGJveEFjdGl2aXR5EioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlcXVlc3QaKy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveEFjdGl2aXR5UmVzcG9uc2USZAoPR2V0U2FuZGJveFRyYWNlEicubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlcXVlc3QaKC5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USWwoMR2V0RGlza1VzYWdlEiQubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlcXVlc3QaJS5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIo8CChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIEhEKCWFsbG93X291dBgGIAMoCRIQCghkZW55X291dBgHIAMoCRouCgxFbnZWYXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxChdTZXRTYW5kYm94RWdyZXNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgCIAEoCBIRCglhbGxvd19vdXQYAyADKAkSEAoIZGVueV9vdXQYBCADKAkiGgoYU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIjkKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSI6ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCCJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKcAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRo0CghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi3gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCL+AQoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEGoEBCgRJdGVtEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglvd25fYnl0ZXMYBCABKAQSFAoMc2hhcmVkX2J5dGVzGAUgASgEEhQKDG1lbW9yeV9ieXRlcxgGIAEoBBISCgpkaXNrX2J5dGVzGAcgASgEKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcygQ0KC0hvc3RTZXJ2aWNlEkwKB0dldEhvc3QSHy5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlcXVlc3QaIC5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlc3BvbnNlEl4KDUNyZWF0ZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElsKDFBhdXNlU2FuZGJveBIkLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlEl4KDVJlc3VtZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElgKC0ZvcmtTYW5kYm94EiMubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdBokLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlEmQKD1NuYXBzaG90U2FuZGJveBInLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLlNuYXBzaG90U2FuZGJveFJlc3BvbnNlEmcKEFNldFNhbmRib3hFZ3Jlc3MSKC5uZXN0Ym94Lmhvc3QudjEuU2V0U2FuZGJveEVncmVzc1JlcXVlc3QaKS5uZXN0Ym94Lmhvc3QudjEuU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlElUKCkdldFNhbmRib3gSIi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlcXVlc3QaIy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlc3BvbnNlEl4KDUxpc3RTYW5kYm94ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmEKDkRlc3Ryb3lTYW5kYm94EiYubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmMKDldhdGNoU2FuZGJveGVzEiYubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlMAESXgoNTGlzdFRlbXBsYXRlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVzcG9uc2USYQoORGVsZXRlVGVtcGxhdGUSJi5uZXN0Ym94Lmhvc3QudjEuRGVsZXRlVGVtcGxhdGVSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USagoRR2V0U2FuZGJveE1ldHJpY3MSKS5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USbQoSR2V0U2FuZGJveEFjdGl2aXR5EioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlcXVlc3QaKy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveEFjdGl2aXR5UmVzcG9uc2USZAoPR2V0U2FuZGJveFRyYWNlEicubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlcXVlc3QaKC5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USWwoMR2V0RGlza1VzYWdlEiQubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlcXVlc3QaJS5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Carried as a detail of every error, so that the stable code survives the wire.
@@ -247,6 +247,20 @@ export type CreateSandboxRequest = Message<"nestbox.host.v1.CreateSandboxRequest
    * @generated from field: bool allow_internet_access = 5;
    */
   allowInternetAccess: boolean;
+
+  /**
+   * Addresses, CIDR blocks and names (example.com, *.example.com). They win over what is denied.
+   *
+   * @generated from field: repeated string allow_out = 6;
+   */
+  allowOut: string[];
+
+  /**
+   * Addresses and CIDR blocks.
+   *
+   * @generated from field: repeated string deny_out = 7;
+   */
+  denyOut: string[];
 };
 
 /**
@@ -255,6 +269,53 @@ export type CreateSandboxRequest = Message<"nestbox.host.v1.CreateSandboxRequest
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
   messageDesc(file_nestbox_host_v1_host, 5);
+
+/**
+ * @generated from message nestbox.host.v1.SetSandboxEgressRequest
+ */
+export type SetSandboxEgressRequest = Message<"nestbox.host.v1.SetSandboxEgressRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * As in CreateSandboxRequest.
+   *
+   * @generated from field: bool allow_internet_access = 2;
+   */
+  allowInternetAccess: boolean;
+
+  /**
+   * @generated from field: repeated string allow_out = 3;
+   */
+  allowOut: string[];
+
+  /**
+   * @generated from field: repeated string deny_out = 4;
+   */
+  denyOut: string[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.SetSandboxEgressRequest.
+ * Use `create(SetSandboxEgressRequestSchema)` to create a new message.
+ */
+export const SetSandboxEgressRequestSchema: GenMessage<SetSandboxEgressRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 6);
+
+/**
+ * @generated from message nestbox.host.v1.SetSandboxEgressResponse
+ */
+export type SetSandboxEgressResponse = Message<"nestbox.host.v1.SetSandboxEgressResponse"> & {
+};
+
+/**
+ * Describes the message nestbox.host.v1.SetSandboxEgressResponse.
+ * Use `create(SetSandboxEgressResponseSchema)` to create a new message.
+ */
+export const SetSandboxEgressResponseSchema: GenMessage<SetSandboxEgressResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 7);
 
 /**
  * @generated from message nestbox.host.v1.CreateSandboxResponse
@@ -276,7 +337,7 @@ export type CreateSandboxResponse = Message<"nestbox.host.v1.CreateSandboxRespon
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 6);
+  messageDesc(file_nestbox_host_v1_host, 8);
 
 /**
  * @generated from message nestbox.host.v1.PauseSandboxRequest
@@ -300,7 +361,7 @@ export type PauseSandboxRequest = Message<"nestbox.host.v1.PauseSandboxRequest">
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 7);
+  messageDesc(file_nestbox_host_v1_host, 9);
 
 /**
  * @generated from message nestbox.host.v1.PauseSandboxResponse
@@ -322,7 +383,7 @@ export type PauseSandboxResponse = Message<"nestbox.host.v1.PauseSandboxResponse
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 8);
+  messageDesc(file_nestbox_host_v1_host, 10);
 
 /**
  * @generated from message nestbox.host.v1.ResumeSandboxRequest
@@ -346,7 +407,7 @@ export type ResumeSandboxRequest = Message<"nestbox.host.v1.ResumeSandboxRequest
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 9);
+  messageDesc(file_nestbox_host_v1_host, 11);
 
 /**
  * @generated from message nestbox.host.v1.ResumeSandboxResponse
@@ -368,7 +429,7 @@ export type ResumeSandboxResponse = Message<"nestbox.host.v1.ResumeSandboxRespon
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 10);
+  messageDesc(file_nestbox_host_v1_host, 12);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxRequest
@@ -392,7 +453,7 @@ export type ForkSandboxRequest = Message<"nestbox.host.v1.ForkSandboxRequest"> &
  * Use `create(ForkSandboxRequestSchema)` to create a new message.
  */
 export const ForkSandboxRequestSchema: GenMessage<ForkSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 11);
+  messageDesc(file_nestbox_host_v1_host, 13);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxRequest.ForkCopy
@@ -416,7 +477,7 @@ export type ForkSandboxRequest_ForkCopy = Message<"nestbox.host.v1.ForkSandboxRe
  * Use `create(ForkSandboxRequest_ForkCopySchema)` to create a new message.
  */
 export const ForkSandboxRequest_ForkCopySchema: GenMessage<ForkSandboxRequest_ForkCopy> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 11, 0);
+  messageDesc(file_nestbox_host_v1_host, 13, 0);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxResponse
@@ -440,7 +501,7 @@ export type ForkSandboxResponse = Message<"nestbox.host.v1.ForkSandboxResponse">
  * Use `create(ForkSandboxResponseSchema)` to create a new message.
  */
 export const ForkSandboxResponseSchema: GenMessage<ForkSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 12);
+  messageDesc(file_nestbox_host_v1_host, 14);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxResponse.ForkOutcome
@@ -469,7 +530,7 @@ export type ForkSandboxResponse_ForkOutcome = Message<"nestbox.host.v1.ForkSandb
  * Use `create(ForkSandboxResponse_ForkOutcomeSchema)` to create a new message.
  */
 export const ForkSandboxResponse_ForkOutcomeSchema: GenMessage<ForkSandboxResponse_ForkOutcome> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 12, 0);
+  messageDesc(file_nestbox_host_v1_host, 14, 0);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxResponse.ForkFailure
@@ -493,7 +554,7 @@ export type ForkSandboxResponse_ForkFailure = Message<"nestbox.host.v1.ForkSandb
  * Use `create(ForkSandboxResponse_ForkFailureSchema)` to create a new message.
  */
 export const ForkSandboxResponse_ForkFailureSchema: GenMessage<ForkSandboxResponse_ForkFailure> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 12, 1);
+  messageDesc(file_nestbox_host_v1_host, 14, 1);
 
 /**
  * @generated from message nestbox.host.v1.SnapshotSandboxRequest
@@ -522,7 +583,7 @@ export type SnapshotSandboxRequest = Message<"nestbox.host.v1.SnapshotSandboxReq
  * Use `create(SnapshotSandboxRequestSchema)` to create a new message.
  */
 export const SnapshotSandboxRequestSchema: GenMessage<SnapshotSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 13);
+  messageDesc(file_nestbox_host_v1_host, 15);
 
 /**
  * @generated from message nestbox.host.v1.SnapshotSandboxResponse
@@ -544,7 +605,7 @@ export type SnapshotSandboxResponse = Message<"nestbox.host.v1.SnapshotSandboxRe
  * Use `create(SnapshotSandboxResponseSchema)` to create a new message.
  */
 export const SnapshotSandboxResponseSchema: GenMessage<SnapshotSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 14);
+  messageDesc(file_nestbox_host_v1_host, 16);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxRequest
@@ -561,7 +622,7 @@ export type GetSandboxRequest = Message<"nestbox.host.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 15);
+  messageDesc(file_nestbox_host_v1_host, 17);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxResponse
@@ -578,7 +639,7 @@ export type GetSandboxResponse = Message<"nestbox.host.v1.GetSandboxResponse"> &
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 16);
+  messageDesc(file_nestbox_host_v1_host, 18);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesRequest
@@ -591,7 +652,7 @@ export type ListSandboxesRequest = Message<"nestbox.host.v1.ListSandboxesRequest
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 17);
+  messageDesc(file_nestbox_host_v1_host, 19);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesResponse
@@ -608,7 +669,7 @@ export type ListSandboxesResponse = Message<"nestbox.host.v1.ListSandboxesRespon
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 18);
+  messageDesc(file_nestbox_host_v1_host, 20);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxRequest
@@ -625,7 +686,7 @@ export type DestroySandboxRequest = Message<"nestbox.host.v1.DestroySandboxReque
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 19);
+  messageDesc(file_nestbox_host_v1_host, 21);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxResponse
@@ -644,7 +705,7 @@ export type DestroySandboxResponse = Message<"nestbox.host.v1.DestroySandboxResp
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 20);
+  messageDesc(file_nestbox_host_v1_host, 22);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesRequest
@@ -657,7 +718,7 @@ export type WatchSandboxesRequest = Message<"nestbox.host.v1.WatchSandboxesReque
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 21);
+  messageDesc(file_nestbox_host_v1_host, 23);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse
@@ -688,7 +749,7 @@ export type WatchSandboxesResponse = Message<"nestbox.host.v1.WatchSandboxesResp
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 22);
+  messageDesc(file_nestbox_host_v1_host, 24);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse.SandboxList
@@ -705,7 +766,7 @@ export type WatchSandboxesResponse_SandboxList = Message<"nestbox.host.v1.WatchS
  * Use `create(WatchSandboxesResponse_SandboxListSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SandboxListSchema: GenMessage<WatchSandboxesResponse_SandboxList> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 22, 0);
+  messageDesc(file_nestbox_host_v1_host, 24, 0);
 
 /**
  * @generated from message nestbox.host.v1.Template
@@ -773,7 +834,7 @@ export type Template = Message<"nestbox.host.v1.Template"> & {
  * Use `create(TemplateSchema)` to create a new message.
  */
 export const TemplateSchema: GenMessage<Template> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 23);
+  messageDesc(file_nestbox_host_v1_host, 25);
 
 /**
  * @generated from message nestbox.host.v1.DeleteTemplateRequest
@@ -790,7 +851,7 @@ export type DeleteTemplateRequest = Message<"nestbox.host.v1.DeleteTemplateReque
  * Use `create(DeleteTemplateRequestSchema)` to create a new message.
  */
 export const DeleteTemplateRequestSchema: GenMessage<DeleteTemplateRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 24);
+  messageDesc(file_nestbox_host_v1_host, 26);
 
 /**
  * @generated from message nestbox.host.v1.DeleteTemplateResponse
@@ -809,7 +870,7 @@ export type DeleteTemplateResponse = Message<"nestbox.host.v1.DeleteTemplateResp
  * Use `create(DeleteTemplateResponseSchema)` to create a new message.
  */
 export const DeleteTemplateResponseSchema: GenMessage<DeleteTemplateResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 25);
+  messageDesc(file_nestbox_host_v1_host, 27);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesRequest
@@ -822,7 +883,7 @@ export type ListTemplatesRequest = Message<"nestbox.host.v1.ListTemplatesRequest
  * Use `create(ListTemplatesRequestSchema)` to create a new message.
  */
 export const ListTemplatesRequestSchema: GenMessage<ListTemplatesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 26);
+  messageDesc(file_nestbox_host_v1_host, 28);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesResponse
@@ -839,7 +900,7 @@ export type ListTemplatesResponse = Message<"nestbox.host.v1.ListTemplatesRespon
  * Use `create(ListTemplatesResponseSchema)` to create a new message.
  */
 export const ListTemplatesResponseSchema: GenMessage<ListTemplatesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 27);
+  messageDesc(file_nestbox_host_v1_host, 29);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsRequest
@@ -856,7 +917,7 @@ export type GetSandboxMetricsRequest = Message<"nestbox.host.v1.GetSandboxMetric
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 28);
+  messageDesc(file_nestbox_host_v1_host, 30);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsResponse
@@ -908,7 +969,7 @@ export type GetSandboxMetricsResponse = Message<"nestbox.host.v1.GetSandboxMetri
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 29);
+  messageDesc(file_nestbox_host_v1_host, 31);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityRequest
@@ -925,7 +986,7 @@ export type GetSandboxActivityRequest = Message<"nestbox.host.v1.GetSandboxActiv
  * Use `create(GetSandboxActivityRequestSchema)` to create a new message.
  */
 export const GetSandboxActivityRequestSchema: GenMessage<GetSandboxActivityRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 30);
+  messageDesc(file_nestbox_host_v1_host, 32);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityResponse
@@ -954,7 +1015,7 @@ export type GetSandboxActivityResponse = Message<"nestbox.host.v1.GetSandboxActi
  * Use `create(GetSandboxActivityResponseSchema)` to create a new message.
  */
 export const GetSandboxActivityResponseSchema: GenMessage<GetSandboxActivityResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 31);
+  messageDesc(file_nestbox_host_v1_host, 33);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceRequest
@@ -971,7 +1032,7 @@ export type GetSandboxTraceRequest = Message<"nestbox.host.v1.GetSandboxTraceReq
  * Use `create(GetSandboxTraceRequestSchema)` to create a new message.
  */
 export const GetSandboxTraceRequestSchema: GenMessage<GetSandboxTraceRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 32);
+  messageDesc(file_nestbox_host_v1_host, 34);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse
@@ -990,7 +1051,7 @@ export type GetSandboxTraceResponse = Message<"nestbox.host.v1.GetSandboxTraceRe
  * Use `create(GetSandboxTraceResponseSchema)` to create a new message.
  */
 export const GetSandboxTraceResponseSchema: GenMessage<GetSandboxTraceResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 33);
+  messageDesc(file_nestbox_host_v1_host, 35);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse.Operation
@@ -1026,7 +1087,7 @@ export type GetSandboxTraceResponse_Operation = Message<"nestbox.host.v1.GetSand
  * Use `create(GetSandboxTraceResponse_OperationSchema)` to create a new message.
  */
 export const GetSandboxTraceResponse_OperationSchema: GenMessage<GetSandboxTraceResponse_Operation> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 33, 0);
+  messageDesc(file_nestbox_host_v1_host, 35, 0);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageRequest
@@ -1039,7 +1100,7 @@ export type GetDiskUsageRequest = Message<"nestbox.host.v1.GetDiskUsageRequest">
  * Use `create(GetDiskUsageRequestSchema)` to create a new message.
  */
 export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 34);
+  messageDesc(file_nestbox_host_v1_host, 36);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse
@@ -1066,7 +1127,7 @@ export type GetDiskUsageResponse = Message<"nestbox.host.v1.GetDiskUsageResponse
  * Use `create(GetDiskUsageResponseSchema)` to create a new message.
  */
 export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 35);
+  messageDesc(file_nestbox_host_v1_host, 37);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse.Item
@@ -1119,7 +1180,7 @@ export type GetDiskUsageResponse_Item = Message<"nestbox.host.v1.GetDiskUsageRes
  * Use `create(GetDiskUsageResponse_ItemSchema)` to create a new message.
  */
 export const GetDiskUsageResponse_ItemSchema: GenMessage<GetDiskUsageResponse_Item> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 35, 0);
+  messageDesc(file_nestbox_host_v1_host, 37, 0);
 
 /**
  * @generated from enum nestbox.host.v1.SandboxState
@@ -1240,6 +1301,16 @@ export const HostService: GenService<{
     methodKind: "unary";
     input: typeof SnapshotSandboxRequestSchema;
     output: typeof SnapshotSandboxResponseSchema;
+  },
+  /**
+   * Replaces where a running sandbox may connect to; connections that stay allowed go on.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.SetSandboxEgress
+   */
+  setSandboxEgress: {
+    methodKind: "unary";
+    input: typeof SetSandboxEgressRequestSchema;
+    output: typeof SetSandboxEgressResponseSchema;
   },
   /**
    * @generated from rpc nestbox.host.v1.HostService.GetSandbox
