@@ -37,9 +37,9 @@ export type Resolution =
   | { readonly error: EdgeError };
 
 export interface EdgeDirectory {
-  readonly routes: SandboxRoutes;
-  readonly tokens: AccessTokens;
-  readonly proxies: HostProxies;
+  readonly routes: Pick<SandboxRoutes, 'find'>;
+  readonly tokens: Pick<AccessTokens, 'trafficToken'>;
+  readonly proxies: Pick<HostProxies, 'find'>;
   /** Resolves when a sandbox that is paused, or on its way there or back, runs. Throws NestboxError. */
   readonly wake: (sandboxId: string) => Promise<void>;
 }
