@@ -206,7 +206,10 @@ async function makeNetworks({
 }: HostAgentConfig): Promise<SandboxNetworks> {
   const poolSize = networkPoolSize ?? DEFAULT_NETWORK_POOL_SIZE;
   const openedRanges = parseOpenedRanges(allowPrivate ?? []);
-  return new GuardedNetworks(await createSandboxNetworks({ instance: paths.instance, poolSize, logger, openedRanges }));
+  return new GuardedNetworks(
+    await createSandboxNetworks({ instance: paths.instance, poolSize, logger, openedRanges }),
+    logger,
+  );
 }
 
 /** Asks the driver now what it can, so that the first create need not wait for the probe. Returns what ends it. */

@@ -39,6 +39,7 @@ if (insidePrivateHost(import.meta.filename))
       undo.defer(() => host.close());
       networks = new GuardedNetworks(
         await createSandboxNetworks({ instance: 'aaaaaa', poolSize: 0, logger, dnsUpstream: PUBLIC_RESOLVER }),
+        logger,
       );
       undo.defer(() => networks.close());
       slot = await networks.acquire();
@@ -130,6 +131,7 @@ if (insidePrivateHost(import.meta.filename))
           dnsUpstream: PUBLIC_RESOLVER,
           openedRanges: parseOpenedRanges([`${PRIVATE_SERVER}/32`]),
         }),
+        logger,
       );
       t.after(() => opened.close());
       const room = await opened.acquire();

@@ -73,7 +73,7 @@ async function checkRules(): Promise<NetworkCheck> {
       state: 'failed',
       found: error instanceof Error ? error.message : String(error),
       why,
-      mend: 'Use Linux 5.9 or newer with nf_tables, nft_fib, nft_nat, nft_reject and nf_conntrack.',
+      mend: 'Use Linux 5.9 or newer with nf_tables, nft_fib, nft_nat, nft_redir, nft_reject, nft_limit, nft_log, nfnetlink_log and nf_conntrack.',
     };
   }
 }

@@ -37,7 +37,7 @@ export const RELAY_MARK = 0x6e62;
 export const DENIED_LOG_GROUP = 1;
 const DENIED_PER_SECOND = 20;
 /** An IPv4 header with all options, and the ports behind it. */
-const DENIED_SNAP_BYTES = 64;
+export const DENIED_SNAP_BYTES = 64;
 
 /** The chains that rules change. Others jump to them. */
 const CHAINS = ['resolver', 'relayed', 'internet', 'refused', 'to_relay', 'from_relay'] as const;
