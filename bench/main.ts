@@ -14,6 +14,9 @@ import { startServer } from '../test/support/server.ts';
 import { makeStateFolder, vmsCannotRun } from '../test/support/state-folder.ts';
 import { measureColdBoot } from './cold-boot.ts';
 import { measureCommand } from './command-round-trip.ts';
+import { measureEdgeProxy } from './edge-proxy.ts';
+import { startGuestServer } from './guest-server.ts';
+import { measureKeystrokes, measureProxyUnderLoad } from './keystroke-echo.ts';
 import { describeMachine } from './machine.ts';
 import type { Measure } from './measure.ts';
 import { measureNativeAgent } from './native-guest-agent.ts';
@@ -58,6 +61,14 @@ await section('guest agent', () => measureNativeAgent(rounds));
   await using server = await startServer(paths);
   const sandbox = await Sandbox.create({ ...server.connection, timeoutMs: 3_600_000 });
   await section('commands', async () => [await measureCommand(sandbox, paths, rounds)]);
+  await section('edge', async () => {
+    const guest = await startGuestServer(sandbox, paths);
+    return [
+      ...(await measureEdgeProxy(server, guest, rounds, sizeMib)),
+      await measureKeystrokes(server, sandbox, guest),
+      await measureProxyUnderLoad(),
+    ];
+  });
   await section('transfers', () => measureTransfers(sandbox, server.sandboxUrl, paths, rounds, sizeMib));
 }
 const report = formatReport(machine, measures, rounds, stages);
