@@ -10,6 +10,8 @@ import { addSandboxFork } from './commands/sandbox-fork.ts';
 import { addSandboxInfo } from './commands/sandbox-info.ts';
 import { addSandboxKill } from './commands/sandbox-kill.ts';
 import { addSandboxList } from './commands/sandbox-list.ts';
+import { addSandboxLogs } from './commands/sandbox-logs.ts';
+import { addSandboxMetrics } from './commands/sandbox-metrics.ts';
 import { addSandboxPause } from './commands/sandbox-pause.ts';
 import { addSandboxResume } from './commands/sandbox-resume.ts';
 import { addSandboxShell } from './commands/sandbox-shell.ts';
@@ -67,6 +69,8 @@ export function buildProgram(setExitCode: SetExitCode): Command {
   addSandboxResume(sandbox);
   addSandboxFork(sandbox);
   addSandboxSnapshot(sandbox);
+  addSandboxLogs(sandbox);
+  addSandboxMetrics(sandbox);
   addSandboxKill(sandbox);
 
   const snapshot = program.command('snapshot').description('sandboxes kept as they were, to make new ones from');

@@ -15,6 +15,7 @@ export const GUEST_INTERNAL_PATHS: ReadonlySet<string> = new Set([
   '/fsthaw',
   '/upgrade',
   '/activity',
+  '/logs',
   '/snapshot/prepare',
   '/memory/preload',
   '/memory/preload/cancel',

@@ -9,9 +9,11 @@ import { filesystemService } from './filesystem/service.ts';
 import { Connections } from './lifecycle/connections.ts';
 import { GUEST_HOST_ADDRESSES, HostAddresses } from './lifecycle/host-addresses.ts';
 import { Lifecycle } from './lifecycle/lifecycle.ts';
+import { LogBuffer } from './logs/log-buffer.ts';
 import { PortForwarding } from './ports/port-forwarding.ts';
 import { ChildReaper } from './process/child-reaper.ts';
 import { Launcher } from './process/launcher.ts';
+import { ProcessLog } from './process/process-log.ts';
 import { Processes } from './process/processes.ts';
 import { processService } from './process/service.ts';
 import { agentRoutes } from './routes.ts';
@@ -53,11 +55,12 @@ export function createAgent(options: AgentOptions): Agent {
   const clock = new WallClock();
   const lifecycle = new Lifecycle({ context, clock, connections, forwarding, freezer });
   const reaper = new ChildReaper({ reapsOrphans: isInit });
-  const processes = new Processes(new Launcher(cgroups), reaper);
+  const logs = new LogBuffer(() => context.state.internalEnv('E2B_SANDBOX_ID'));
+  const processes = new Processes(new Launcher(cgroups), reaper, new ProcessLog(logs));
   const server = createAgentServer(
     context,
     createRpcHandler([processService(context, processes), filesystemService(context)]),
-    agentRoutes({ context, processes, lifecycle, freezer, clock, hostAddresses, port }),
+    agentRoutes({ context, processes, lifecycle, freezer, clock, hostAddresses, logs, port }),
   );
   server.on('connection', (socket) => connections.add(socket));
   return {

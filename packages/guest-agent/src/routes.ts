@@ -8,6 +8,8 @@ import type { HostAddresses } from './lifecycle/host-addresses.ts';
 import { initRoute } from './lifecycle/init-route.ts';
 import type { Lifecycle } from './lifecycle/lifecycle.ts';
 import { prepareSnapshotRoute, rootFreezeRoute } from './lifecycle/snapshot-routes.ts';
+import type { LogBuffer } from './logs/log-buffer.ts';
+import { logsRoute } from './logs/logs-route.ts';
 import { collapseMemory } from './memory/collapse.ts';
 import { MemoryPreload } from './memory/preload.ts';
 import { MetricsSampler } from './metrics/metrics.ts';
@@ -25,12 +27,13 @@ interface Parts {
   readonly freezer: Freezer | undefined;
   readonly clock: Clock;
   readonly hostAddresses: HostAddresses;
+  readonly logs: LogBuffer;
   readonly port: number;
 }
 
 /** Every REST route of the agent; `ls` of the wire (envd-interface.md, section 5; host-system.md). */
 export function agentRoutes(parts: Parts): RestRoutes {
-  const { context, processes, lifecycle, freezer, clock, hostAddresses, port } = parts;
+  const { context, processes, lifecycle, freezer, clock, hostAddresses, logs, port } = parts;
   const metrics = new MetricsSampler();
   const preload = new MemoryPreload();
   return {
@@ -41,6 +44,7 @@ export function agentRoutes(parts: Parts): RestRoutes {
     '/init': { POST: initRoute(lifecycle, hostAddresses) },
     '/clock': { POST: clockRoute(clock, hostAddresses) },
     '/activity': { GET: activityRoute(context.activity, processes, port) },
+    '/logs': { GET: logsRoute(logs, hostAddresses) },
     '/freeze': { POST: freezeRoute(freezer) },
     '/unfreeze': { POST: unfreezeRoute(freezer) },
     '/fsfreeze': { POST: rootFreezeRoute(lifecycle, true) },

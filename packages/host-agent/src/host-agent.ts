@@ -26,6 +26,7 @@ import { hostLayout } from './storage/layout.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
 import { TemplateStore } from './storage/template-store.ts';
+import { Telemetry } from './telemetry/telemetry.ts';
 import type { VmDriver, VmmDescription } from './vmm/driver.ts';
 import { selectDriver } from './vmm/select.ts';
 
@@ -110,6 +111,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
       traffic,
+      telemetry: new Telemetry(layout, logger),
       useSnapshots: config.useSnapshots ?? true,
       limits: resolveHostLimits(config.limits),
       logger,

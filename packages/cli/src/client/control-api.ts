@@ -7,12 +7,16 @@ import {
   type SandboxActivity,
   type SandboxDetail,
   type SandboxForkResult,
+  type SandboxLogEntry,
+  type SandboxMetric,
   type SandboxTrace,
   type SnapshotInfo,
   sandboxActivityBody,
   sandboxBody,
   sandboxDetailBody,
   sandboxForkResultBody,
+  sandboxLogsV2Body,
+  sandboxMetricBody,
   sandboxTraceBody,
   snapshotInfoBody,
   type Template,
@@ -170,6 +174,46 @@ export class ControlApi {
   async getTrace(sandboxId: string, signal?: AbortSignal): Promise<SandboxTrace['operations']> {
     const { body } = await this.#api.call({ method: 'GET', path: sandboxPath(sandboxId, 'trace') }, signal);
     return this.#api.parse(sandboxTraceBody, body).operations;
+  }
+
+  /** A part of a sandbox's log, oldest first; the newest lines when it is asked for from behind. */
+  async getLogs(
+    sandboxId: string,
+    query: {
+      readonly cursorMs?: number | undefined;
+      readonly limit: number;
+      readonly backward?: boolean;
+      readonly level?: string | undefined;
+      readonly search?: string | undefined;
+    },
+    signal?: AbortSignal,
+  ): Promise<SandboxLogEntry[]> {
+    const parameters = new URLSearchParams({
+      limit: String(query.limit),
+      direction: query.backward === true ? 'backward' : 'forward',
+      ...(query.cursorMs === undefined ? {} : { cursor: String(query.cursorMs) }),
+      ...(query.level === undefined ? {} : { level: query.level }),
+      ...(query.search === undefined ? {} : { search: query.search }),
+    });
+    const path = `/v2${sandboxPath(sandboxId, 'logs')}?${parameters}`;
+    const { body } = await this.#api.call({ method: 'GET', path }, signal);
+    const { logs } = this.#api.parse(sandboxLogsV2Body, body);
+    return query.backward === true ? logs.toReversed() : logs;
+  }
+
+  /** Oldest first. Bounds in seconds since the Unix epoch. */
+  async getMetrics(
+    sandboxId: string,
+    range: { readonly start?: number; readonly end?: number },
+    signal?: AbortSignal,
+  ): Promise<SandboxMetric[]> {
+    const parameters = new URLSearchParams({
+      ...(range.start === undefined ? {} : { start: String(range.start) }),
+      ...(range.end === undefined ? {} : { end: String(range.end) }),
+    });
+    const path = `${sandboxPath(sandboxId, 'metrics')}?${parameters}`;
+    const { body } = await this.#api.call({ method: 'GET', path }, signal);
+    return this.#api.parse(z.array(sandboxMetricBody), body);
   }
 
   async getDiskUsage(signal?: AbortSignal): Promise<HostDiskUsage[]> {

@@ -7,6 +7,7 @@ export * from './sandbox.ts';
 export * from './sandbox-activity.ts';
 export * from './sandbox-fork.ts';
 export * from './sandbox-list-query.ts';
+export * from './sandbox-logs.ts';
 export * from './sandbox-metrics.ts';
 export * from './sandbox-pause.ts';
 export * from './sandbox-resume.ts';

@@ -15,7 +15,7 @@ export const sandboxMetricBody = z.object({
 });
 export type SandboxMetric = z.infer<typeof sandboxMetricBody>;
 
-const unixSeconds = z.coerce.number().int().min(0);
+const unixSeconds = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 
 /** Both in seconds since the Unix epoch. */
 export const sandboxMetricsQuery = z.object({ start: unixSeconds.optional(), end: unixSeconds.optional() });

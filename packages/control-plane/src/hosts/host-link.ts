@@ -8,9 +8,12 @@ import {
   type GetDiskUsageResponse,
   type GetHostResponse,
   type GetSandboxActivityResponse,
+  type GetSandboxLogsRequestSchema,
+  type GetSandboxLogsResponse_LogLine,
   type GetSandboxMetricsResponse,
   type GetSandboxTraceResponse,
   HostService,
+  type ListSandboxMetricsRequest,
   type PauseSandboxRequest,
   type ResumeSandboxRequest,
   type Sandbox,
@@ -174,8 +177,31 @@ export class HostLink {
     return this.#call((options) => this.#client.getDiskUsage({}, options), QUERY_TIMEOUT_MS, signal);
   }
 
-  sampleMetrics(sandboxId: string, signal?: AbortSignal): Promise<GetSandboxMetricsResponse> {
-    return this.#call((options) => this.#client.getSandboxMetrics({ sandboxId }, options), QUERY_TIMEOUT_MS, signal);
+  /** Oldest first. */
+  async listMetrics(
+    request: Request<ListSandboxMetricsRequest>,
+    signal?: AbortSignal,
+  ): Promise<GetSandboxMetricsResponse[]> {
+    return (await this.#call((options) => this.#client.listSandboxMetrics(request, options), QUERY_TIMEOUT_MS, signal))
+      .samples;
+  }
+
+  /** By sandbox id; those that do not run are missing. */
+  async latestMetrics(
+    sandboxIds: string[],
+    signal?: AbortSignal,
+  ): Promise<Readonly<Record<string, GetSandboxMetricsResponse>>> {
+    const request = { sandboxIds };
+    return (await this.#call((options) => this.#client.getLatestMetrics(request, options), QUERY_TIMEOUT_MS, signal))
+      .samples;
+  }
+
+  async getLogs(
+    request: MessageInitShape<typeof GetSandboxLogsRequestSchema>,
+    signal?: AbortSignal,
+  ): Promise<GetSandboxLogsResponse_LogLine[]> {
+    return (await this.#call((options) => this.#client.getSandboxLogs(request, options), QUERY_TIMEOUT_MS, signal))
+      .lines;
   }
 
   /** Ends with an error of the RPC, or with the signal. */

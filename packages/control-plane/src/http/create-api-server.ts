@@ -10,6 +10,7 @@ import { authenticate } from './authenticate.ts';
 import { errorResponse, toErrorResponse } from './error-response.ts';
 import { KnownPaths } from './known-paths.ts';
 import { noteCall } from './note-calls.ts';
+import { OpenApi } from './openapi.ts';
 import { connectSandboxRoute } from './routes/connect-sandbox.ts';
 import { createSandboxRoute } from './routes/create-sandbox.ts';
 import { deleteTemplateRoute } from './routes/delete-template.ts';
@@ -21,10 +22,12 @@ import { killSandboxRoute } from './routes/kill-sandbox.ts';
 import { listSandboxesRoute } from './routes/list-sandboxes.ts';
 import { listSnapshotsRoute } from './routes/list-snapshots.ts';
 import { listTemplatesRoute } from './routes/list-templates.ts';
+import { openApiRoutes } from './routes/openapi.ts';
 import { pauseSandboxRoute } from './routes/pause-sandbox.ts';
 import { refreshSandboxRoute } from './routes/refresh-sandbox.ts';
 import { resumeSandboxRoute } from './routes/resume-sandbox.ts';
 import { sandboxActivityRoute } from './routes/sandbox-activity.ts';
+import { sandboxLogsRoute } from './routes/sandbox-logs.ts';
 import { sandboxMetricsRoute } from './routes/sandbox-metrics.ts';
 import { sandboxTraceRoute } from './routes/sandbox-trace.ts';
 import { setTimeoutRoute } from './routes/set-timeout.ts';
@@ -61,7 +64,11 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiS
   parseJsonBodies(app);
 
   const knownPaths = new KnownPaths();
-  app.addHook('onRoute', (route) => knownPaths.add(route.url, route.method));
+  const openApi = new OpenApi();
+  app.addHook('onRoute', (route) => {
+    knownPaths.add(route.url, route.method);
+    openApi.add(route);
+  });
   app.setNotFoundHandler((request, reply) => {
     const methods = knownPaths.methodsOf(request.url);
     if (methods.length === 0)
@@ -84,6 +91,7 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiS
   });
 
   healthRoute(app);
+  openApiRoutes(app, openApi);
   void app.register((authenticated, _options, done) => {
     authenticated.addHook('onRequest', async (request) => authenticate(apiKeys, request));
     authenticated.addHook('onSend', async (request, reply) => noteCall(context.calls, request, reply));
@@ -101,6 +109,7 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiS
     updateNetworkRoute(routes, context);
     refreshSandboxRoute(routes, context);
     sandboxMetricsRoute(routes, context);
+    sandboxLogsRoute(routes, context);
     sandboxActivityRoute(routes, context);
     sandboxTraceRoute(routes, context);
     listSnapshotsRoute(routes, context);

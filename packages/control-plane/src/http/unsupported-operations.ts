@@ -9,8 +9,6 @@ export interface UnsupportedOperation {
 
 /** Every such operation; docs/compatibility.md is checked against this table. */
 export const UNSUPPORTED_OPERATIONS: readonly UnsupportedOperation[] = [
-  { method: 'GET', path: '/sandboxes/:sandboxID/logs', feature: 'Sandbox logs' },
-  { method: 'GET', path: '/v2/sandboxes/:sandboxID/logs', feature: 'Sandbox logs' },
   { method: 'GET', path: '/teams', feature: 'Teams' },
   { method: 'GET', path: '/teams/:teamID/metrics', feature: 'Team metrics' },
   { method: 'GET', path: '/teams/:teamID/metrics/max', feature: 'Team metrics' },

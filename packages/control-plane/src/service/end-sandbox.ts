@@ -1,3 +1,4 @@
+import { noteEnd } from '../store/ended-sandbox-repository.ts';
 import { deleteSandbox, findSandbox } from '../store/sandbox-repository.ts';
 import { markStopping, postponeStop } from '../store/sandbox-state-repository.ts';
 import type { ServiceContext } from './service-context.ts';
@@ -21,6 +22,7 @@ export function endSandbox(context: ServiceContext, sandboxId: string, reason: E
     context.routes.forget(sandboxId);
     context.endChanged();
     await context.hosts.get(record.hostId).destroySandbox(sandboxId);
+    await noteEnd(context.db, sandboxId, record.hostId, context.clock.now());
     await deleteSandbox(context.db, sandboxId);
     context.calls.forget(sandboxId);
     context.logger.info({ sandboxId, reason }, 'A sandbox ended');

@@ -1,4 +1,5 @@
 import { NestboxError, parseSandboxId } from '@nestbox/contract';
+import { findEndedSandbox } from '../store/ended-sandbox-repository.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { shownState } from '../store/sandbox-state.ts';
@@ -23,6 +24,17 @@ export async function requireKnown(context: ServiceContext, rawId: string): Prom
   const record = await findSandbox(context.db, readSandboxId(rawId));
   if (record === undefined || shownState(record.state) === undefined) throw sandboxNotFound(rawId);
   return record;
+}
+
+/** A sandbox that is there in whichever state, or has ended not long ago. Throws `sandbox_not_found`. */
+export async function requireRemembered(
+  context: ServiceContext,
+  rawId: string,
+): Promise<{ readonly id: string; readonly hostId: string }> {
+  const id = readSandboxId(rawId);
+  const known = (await findSandbox(context.db, id)) ?? (await findEndedSandbox(context.db, id));
+  if (known === undefined) throw sandboxNotFound(rawId);
+  return { id, hostId: known.hostId };
 }
 
 /** Why something that needs a running sandbox did not find one. `sandbox_not_found` for a paused one too: the wire's way. */

@@ -1,7 +1,8 @@
-import { NestboxError } from '@nestbox/contract';
+import { NestboxError, parseSandboxId } from '@nestbox/contract';
 import type { GetSandboxMetricsResponse } from '@nestbox/contract/host';
 import type { SandboxMetric } from '@nestbox/contract/http';
-import { requireKnown } from './sandbox-lookup.ts';
+import { findSandbox } from '../store/sandbox-repository.ts';
+import { requireRemembered } from './sandbox-lookup.ts';
 import type { ServiceContext } from './service-context.ts';
 
 /** Bounds in seconds since the Unix epoch, both inclusive. */
@@ -10,43 +11,63 @@ export interface MetricsRange {
   readonly end?: number | undefined;
 }
 
+/** Clients draw curves; more points than a screen has columns only cost. */
+const MAX_POINTS = 1000;
+
 /**
- * The sandbox's state now, as a list of one; empty when now lies outside the range, since no history is kept, and when it
- * does not run.
- * Throws `sandbox_not_found` and errors of the host.
+ * The samples that the host keeps, oldest first; also of a paused sandbox, and for a week of one that has ended. Throws
+ * `sandbox_not_found` and errors of the host.
  */
 export async function getSandboxMetrics(
   context: ServiceContext,
   rawId: string,
-  { start = 0, end = Number.MAX_SAFE_INTEGER }: MetricsRange,
+  { start = 0, end }: MetricsRange,
   signal?: AbortSignal,
 ): Promise<SandboxMetric[]> {
-  if (start > end)
+  if (end !== undefined && start > end)
     throw new NestboxError('invalid_request', 'The query parameter "start" must not be later than "end".');
-  const record = await requireKnown(context, rawId);
-  if (record.state !== 'running') return [];
-  const sample = await context.hosts.get(record.hostId).sampleMetrics(record.id, signal);
-  return [toMetric(sample)].filter(({ timestampUnix }) => timestampUnix >= start && timestampUnix <= end);
+  const { id, hostId } = await requireRemembered(context, rawId);
+  const request = { sandboxId: id, startMs: toMs(start), endMs: toMs(end, 999), maxPoints: MAX_POINTS };
+  return (await context.hosts.get(hostId).listMetrics(request, signal)).map(toMetric);
 }
 
-/** By sandbox id. Sandboxes that do not run, or cannot be asked now, are left out. */
+/** The latest sample by sandbox id. Sandboxes that do not run, or whose host cannot be asked now, are left out. */
 export async function getMetricsOfSandboxes(
   context: ServiceContext,
   rawIds: readonly string[],
   signal?: AbortSignal,
 ): Promise<Record<string, SandboxMetric>> {
-  const samples = await Promise.all(
-    rawIds.map(async (rawId): Promise<[string, SandboxMetric][]> => {
+  const byHost = new Map<string, { readonly rawId: string; readonly id: string }[]>();
+  for (const rawId of rawIds) {
+    const id = parseSandboxId(rawId);
+    const record = id === undefined ? undefined : await findSandbox(context.db, id);
+    if (record?.state !== 'running') continue;
+    const known = byHost.get(record.hostId) ?? [];
+    byHost.set(record.hostId, [...known, { rawId, id: record.id }]);
+  }
+  const answers = await Promise.all(
+    [...byHost].map(async ([hostId, wanted]): Promise<[string, SandboxMetric][]> => {
       try {
-        const [metric] = await getSandboxMetrics(context, rawId, {}, signal);
-        return metric === undefined ? [] : [[rawId, metric]];
+        const ids = wanted.map(({ id }) => id);
+        const samples = await context.hosts.get(hostId).latestMetrics(ids, signal);
+        return wanted.flatMap(({ rawId, id }): [string, SandboxMetric][] => {
+          const sample = samples[id];
+          return sample === undefined ? [] : [[rawId, toMetric(sample)]];
+        });
       } catch (error) {
-        context.logger.debug({ err: error, sandboxId: rawId }, 'No metrics of a sandbox');
+        context.logger.debug({ err: error, hostId }, 'No metrics of the sandboxes of a host');
         return [];
       }
     }),
   );
-  return Object.fromEntries(samples.flat());
+  return Object.fromEntries(answers.flat());
+}
+
+/** A second that no clock will reach is as good as any later one. */
+const LAST_SECOND = 9_000_000_000_000;
+
+function toMs(second: number | undefined, plusMs = 0): bigint {
+  return BigInt(Math.min(second ?? LAST_SECOND, LAST_SECOND)) * 1000n + BigInt(plusMs);
 }
 
 function toMetric(sample: GetSandboxMetricsResponse): SandboxMetric {

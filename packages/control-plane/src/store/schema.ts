@@ -7,6 +7,7 @@ import type { SandboxState } from './sandbox-state.ts';
 export interface Database {
   sandboxes: SandboxTable;
   sandbox_metadata: SandboxMetadataTable;
+  ended_sandboxes: EndedSandboxTable;
   template_usage: TemplateUsageTable;
   api_keys: ApiKeyTable;
 }
@@ -54,6 +55,13 @@ export interface SandboxMetadataTable {
   sandbox_id: string;
   key: string;
   value: string;
+}
+
+/** Where a sandbox was that has ended, while its host may still keep its log. */
+export interface EndedSandboxTable {
+  id: string;
+  host_id: string;
+  ended_at_ms: number;
 }
 
 export interface TemplateUsageTable {

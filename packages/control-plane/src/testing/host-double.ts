@@ -9,6 +9,9 @@ import { Code, ConnectError, type ConnectRouter, createRouterTransport } from '@
 import { ENVD_VERSION } from '@nestbox/contract';
 import {
   type CreateSandboxRequest,
+  type GetSandboxLogsRequest,
+  type GetSandboxLogsResponse_LogLine,
+  type GetSandboxMetricsResponse,
   GetSandboxMetricsResponseSchema,
   HostService,
   type Sandbox,
@@ -57,6 +60,12 @@ export class HostDouble {
   /** Thrown by create and destroy calls, when set. */
   createError: Error | undefined;
   destroyError: Error | undefined;
+  /** When it took samples of every sandbox. */
+  sampleTimesMs: () => readonly number[] = () => [Date.now()];
+  /** The log of every sandbox. */
+  readonly logLines: GetSandboxLogsResponse_LogLine[] = [];
+  /** Every request for logs, in order. */
+  readonly logRequests: GetSandboxLogsRequest[] = [];
   /** What pauses, resumes, forks and snapshots. */
   readonly snapshots = new HostDoubleSnapshots(this);
   /** Thrown when one sandbox is asked for, when set. */
@@ -215,18 +224,27 @@ export class HostDouble {
         this.requireOnline();
         return { templates: this.templates };
       },
+      listSandboxMetrics: (request) => {
+        this.requireOnline();
+        if (!this.sandboxes.has(request.sandboxId)) return { samples: [] };
+        const samples = this.sampleTimesMs()
+          .map(sampleAt)
+          .filter(({ timestampMs }) => timestampMs >= request.startMs && timestampMs <= request.endMs);
+        return { samples };
+      },
+      getLatestMetrics: ({ sandboxIds }) => {
+        this.requireOnline();
+        const running = sandboxIds.filter((id) => this.sandboxes.get(id)?.state === SandboxState.RUNNING);
+        return { samples: Object.fromEntries(running.map((id) => [id, sampleAt(Date.now())])) };
+      },
+      getSandboxLogs: (request) => {
+        this.requireOnline();
+        this.logRequests.push(request);
+        return { lines: this.logLines };
+      },
       getSandboxMetrics: ({ sandboxId }) => {
         this.require(sandboxId);
-        return create(GetSandboxMetricsResponseSchema, {
-          timestampMs: BigInt(Date.now()),
-          cpuCount: 2,
-          cpuUsedPct: 12.5,
-          memUsedBytes: 100n,
-          memTotalBytes: 200n,
-          memCacheBytes: 50n,
-          diskUsedBytes: 1000n,
-          diskTotalBytes: 4000n,
-        });
+        return sampleAt(Date.now());
       },
     });
   }
@@ -292,6 +310,19 @@ export class HostDouble {
   requireOnline(): void {
     if (this.#offline) throw new ConnectError('connect ECONNREFUSED', Code.Unavailable);
   }
+}
+
+function sampleAt(timestampMs: number): GetSandboxMetricsResponse {
+  return create(GetSandboxMetricsResponseSchema, {
+    timestampMs: BigInt(timestampMs),
+    cpuCount: 2,
+    cpuUsedPct: 12.5,
+    memUsedBytes: 100n,
+    memTotalBytes: 200n,
+    memCacheBytes: 50n,
+    diskUsedBytes: 1000n,
+    diskTotalBytes: 4000n,
+  });
 }
 
 function aborted(signal: AbortSignal): Promise<never> {

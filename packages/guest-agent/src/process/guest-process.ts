@@ -2,7 +2,7 @@ import type { EventQueue } from '../rpc/event-queue.ts';
 import type { PseudoTerminals, TerminalSize } from '../system/pseudo-terminal.ts';
 import type { ExitStatus } from '../system/wait.ts';
 import { type EndEvent, endEvent } from './exit-status.ts';
-import { endMessage, type ProcessMessage, startMessage } from './process-event.ts';
+import { endMessage, type OutputStream, type ProcessMessage, startMessage } from './process-event.ts';
 import type { ProcessInput } from './process-input.ts';
 import type { ProcessOutput } from './process-output.ts';
 
@@ -67,6 +67,11 @@ export class GuestProcess {
     queue.whenDrained(() => this.#output.flow());
     // Not left to the stream's reader: one that is stuck in a write would stop the process for ever.
     signal.addEventListener('abort', () => this.#detach(queue), { once: true });
+  }
+
+  /** Calls back with the size of each piece of output. */
+  onOutput(listener: (stream: OutputStream, bytes: number) => void): void {
+    this.#output.onChunk(listener);
   }
 
   /** Begins to read the output; call it when the first subscriber is there. */

@@ -35,6 +35,7 @@ export class ProcessOutput {
   readonly #subscribers = new Set<EventQueue<ProcessMessage>>();
   #finish: { readonly linger: boolean; readonly done: () => void; readonly endsAtMs: number } | undefined;
   #quiet: NodeJS.Timeout | undefined;
+  #onChunk: ((stream: OutputStream, bytes: number) => void) | undefined;
 
   constructor(sources: readonly OutputSource[]) {
     this.#readers = sources.map((source) => ({ ...source, owedBytes: 0 }));
@@ -44,6 +45,11 @@ export class ProcessOutput {
       reader.socket.on('error', () => reader.socket.destroy());
       reader.socket.once('close', () => this.#checkFinished());
     }
+  }
+
+  /** Calls back with the size of each piece that is read, also when nobody is attached. */
+  onChunk(listener: (stream: OutputStream, bytes: number) => void): void {
+    this.#onChunk = listener;
   }
 
   subscribe(queue: EventQueue<ProcessMessage>): void {
@@ -95,6 +101,7 @@ export class ProcessOutput {
   }
 
   #deliver(reader: Reader, chunk: Buffer<ArrayBuffer>): void {
+    this.#onChunk?.(reader.stream, chunk.length);
     if (this.#subscribers.size > 0) {
       const limit = CHUNK_BYTES[reader.stream];
       for (let start = 0; start < chunk.length; start += limit) {

@@ -3,6 +3,7 @@ import type { ChildReaper } from './child-reaper.ts';
 import { endEvent } from './exit-status.ts';
 import { CommandFailure, type Launcher, type LaunchRequest } from './launcher.ts';
 import { dataMessage, endMessage, type ProcessMessage, startMessage } from './process-event.ts';
+import type { ProcessLog } from './process-log.ts';
 import { ProcessTable } from './process-table.ts';
 
 /** Larger than any pid of the kernel (PID_MAX_LIMIT), for commands that never became a process. */
@@ -14,11 +15,13 @@ export class Processes {
   readonly table = new ProcessTable();
   readonly #launcher: Launcher;
   readonly #reaper: ChildReaper;
+  readonly #log: ProcessLog | undefined;
   #nextUnrealPid = FIRST_UNREAL_PID;
 
-  constructor(launcher: Launcher, reaper: ChildReaper) {
+  constructor(launcher: Launcher, reaper: ChildReaper, log?: ProcessLog) {
     this.#launcher = launcher;
     this.#reaper = reaper;
+    this.#log = log;
   }
 
   /**
@@ -35,9 +38,11 @@ export class Processes {
     try {
       const process = this.#launcher.launch(request);
       this.table.add(process);
+      const ended = this.#log?.begin(process, timeoutMs);
       this.#reaper.watch(process.pid, (status) => {
         process.exited(status).then(
           (end) => {
+            ended?.(end);
             this.table.remove(process);
             this.table.retain({ pid: process.pid, tag: process.description.tag, end });
           },
@@ -49,11 +54,16 @@ export class Processes {
       process.flow();
     } catch (error) {
       if (!(error instanceof CommandFailure)) throw error;
-      this.#pretend(error, request, queue);
+      this.#pretend(error, request, timeoutMs, queue);
     }
   }
 
-  #pretend(failure: CommandFailure, request: LaunchRequest, queue: EventQueue<ProcessMessage>): void {
+  #pretend(
+    failure: CommandFailure,
+    request: LaunchRequest,
+    timeoutMs: number | undefined,
+    queue: EventQueue<ProcessMessage>,
+  ): void {
     const pid = this.#nextUnrealPid;
     this.#nextUnrealPid = pid === LAST_UNREAL_PID ? FIRST_UNREAL_PID : pid + 1;
     const end = endEvent({ kind: 'exited', code: failure.exitCode });
@@ -64,5 +74,6 @@ export class Processes {
     queue.push(endMessage(end));
     queue.end();
     this.table.retain({ pid, tag: request.description.tag, end });
+    this.#log?.failed(pid, request.description, timeoutMs, end);
   }
 }

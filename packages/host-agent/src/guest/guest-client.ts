@@ -4,6 +4,7 @@ import type { PoolOptions } from './connection-pool.ts';
 import * as files from './files.ts';
 import { GuestConnection, type GuestEndpoint } from './guest-connection.ts';
 import { type GuestInit, initGuest } from './init.ts';
+import { fetchLogs, type GuestLogs } from './logs.ts';
 import * as preload from './memory-preload.ts';
 import { type GuestActivity, type GuestMetrics, prepareSnapshot, readActivity, readMetrics } from './metrics.ts';
 import type { GuestProcessEvent } from './process-events.ts';
@@ -47,6 +48,12 @@ export interface GuestClient {
 
   metrics(signal?: AbortSignal): Promise<GuestMetrics>;
   activity(signal?: AbortSignal): Promise<GuestActivity>;
+  /** The sandbox's own lines behind a position; undefined when this guest's agent is from before there were any. */
+  logs(
+    sandboxId: string,
+    position: { readonly buffer: string; readonly seq: number } | undefined,
+    signal?: AbortSignal,
+  ): Promise<GuestLogs | undefined>;
   prepareSnapshot(signal?: AbortSignal): Promise<void>;
   startMemoryPreload(signal?: AbortSignal): Promise<void>;
   memoryPreloadStatus(signal?: AbortSignal): Promise<preload.MemoryPreloadStatus>;
@@ -85,6 +92,7 @@ export function createGuestClient(endpoint: GuestEndpoint, options: PoolOptions 
 
     metrics: (signal) => readMetrics(guest, signal),
     activity: (signal) => readActivity(guest, signal),
+    logs: (sandboxId, position, signal) => fetchLogs(guest, sandboxId, position, signal),
     prepareSnapshot: (signal) => prepareSnapshot(guest, signal),
     startMemoryPreload: (signal) => preload.startMemoryPreload(guest, signal),
     memoryPreloadStatus: (signal) => preload.memoryPreloadStatus(guest, signal),

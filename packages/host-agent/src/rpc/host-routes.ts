@@ -1,17 +1,26 @@
 import { create } from '@bufbuild/protobuf';
 import type { ConnectRouter, HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { ENVD_VERSION } from '@nestbox/contract';
-import { HostService, SandboxSchema, SandboxState as WireState } from '@nestbox/contract/host';
+import {
+  GetSandboxMetricsResponseSchema,
+  HostService,
+  SandboxSchema,
+  LogLevel as WireLevel,
+  SandboxState as WireState,
+} from '@nestbox/contract/host';
 import { toRpcError } from '@nestbox/kit';
 import type { HostAgent } from '../host-agent.ts';
 import type { ForkOutcome, SandboxInfo, SandboxState } from '../sandbox/sandbox.ts';
 import type { Traced } from '../sandbox/trace.ts';
 import type { DiskItem } from '../storage/disk-usage.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
+import type { LogLevel } from '../telemetry/log-entry.ts';
+import type { MetricSample } from '../telemetry/metric-history.ts';
 import {
   parseCreateRequest,
   parseEgress,
   parseForkCopies,
+  parseLogQuery,
   parseSandboxIdField,
   parseSnapshotSpec,
 } from './parse-request.ts';
@@ -24,6 +33,13 @@ const WIRE_STATES: Record<SandboxState, WireState> = {
   pausing: WireState.PAUSING,
   paused: WireState.PAUSED,
   resuming: WireState.RESUMING,
+};
+
+const WIRE_LEVELS: Record<LogLevel, WireLevel> = {
+  debug: WireLevel.DEBUG,
+  info: WireLevel.INFO,
+  warn: WireLevel.WARN,
+  error: WireLevel.ERROR,
 };
 
 /** host.v1 on top of the sandbox manager. Every error leaves through toRpcError, so the stable code survives the wire. */
@@ -89,16 +105,30 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
     })),
     deleteTemplate: answering(async (request) => ({ deleted: await manager.deleteTemplate(request.templateId) })),
     getSandboxMetrics: answering(async (request, context) => {
-      const sample = await manager.metrics(parseSandboxIdField(request), context.signal);
+      return sampleToWire(await manager.metrics(parseSandboxIdField(request), context.signal));
+    }),
+    listSandboxMetrics: answering(async (request) => {
+      const samples = await manager.metricHistory(parseSandboxIdField(request), {
+        startMs: Number(request.startMs),
+        endMs: Number(request.endMs),
+        maxPoints: request.maxPoints,
+      });
+      return { samples: samples.map(sampleToWire) };
+    }),
+    getLatestMetrics: answering(async ({ sandboxIds }) => {
+      const ids = sandboxIds.map((sandboxId) => parseSandboxIdField({ sandboxId }));
+      const samples = await manager.latestMetrics(ids);
+      return { samples: Object.fromEntries([...samples].map(([id, sample]) => [id, sampleToWire(sample)])) };
+    }),
+    getSandboxLogs: answering(async (request) => {
+      const lines = await manager.logs(parseSandboxIdField(request), parseLogQuery(request));
       return {
-        timestampMs: BigInt(sample.timestampMs),
-        cpuCount: sample.cpuCount,
-        cpuUsedPct: sample.cpuUsedPct,
-        memUsedBytes: BigInt(sample.memUsedBytes),
-        memTotalBytes: BigInt(sample.memTotalBytes),
-        memCacheBytes: BigInt(sample.memCacheBytes),
-        diskUsedBytes: BigInt(sample.diskUsedBytes),
-        diskTotalBytes: BigInt(sample.diskTotalBytes),
+        lines: lines.map(({ timeMs, level, message, fields }) => ({
+          timeMs: BigInt(timeMs),
+          level: WIRE_LEVELS[level],
+          message,
+          fields: { ...fields },
+        })),
       };
     }),
     getSandboxActivity: answering(async (request, context) => {
@@ -146,6 +176,19 @@ function toWire(sandbox: SandboxInfo) {
     envdVersion: sandbox.envdVersion,
     reason: sandbox.reason ?? '',
     pausedMemory: sandbox.pausedMemory,
+  });
+}
+
+function sampleToWire(sample: MetricSample) {
+  return create(GetSandboxMetricsResponseSchema, {
+    timestampMs: BigInt(sample.timestampMs),
+    cpuCount: sample.cpuCount,
+    cpuUsedPct: sample.cpuUsedPct,
+    memUsedBytes: BigInt(sample.memUsedBytes),
+    memTotalBytes: BigInt(sample.memTotalBytes),
+    memCacheBytes: BigInt(sample.memCacheBytes),
+    diskUsedBytes: BigInt(sample.diskUsedBytes),
+    diskTotalBytes: BigInt(sample.diskTotalBytes),
   });
 }
 

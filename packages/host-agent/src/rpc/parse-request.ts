@@ -1,7 +1,15 @@
 import { type EgressSettings, NestboxError, parseEgressRules, parseSandboxId } from '@nestbox/contract';
-import type { CreateSandboxRequest, ForkSandboxRequest, SnapshotSandboxRequest } from '@nestbox/contract/host';
+import type {
+  CreateSandboxRequest,
+  ForkSandboxRequest,
+  GetSandboxLogsRequest,
+  SnapshotSandboxRequest,
+} from '@nestbox/contract/host';
+import { LogLevel as WireLevel } from '@nestbox/contract/host';
 import { z } from 'zod';
 import type { ForkCopy, SandboxSpec, SnapshotSpec } from '../sandbox/sandbox.ts';
+import type { LogLevel } from '../telemetry/log-entry.ts';
+import type { LogQuery } from '../telemetry/sandbox-logs.ts';
 
 /** Travels as an HTTP header. */
 const accessToken = z
@@ -70,6 +78,26 @@ export function parseForkCopies({ copies }: ForkSandboxRequest): ForkCopy[] {
 /** Throws invalid_request. */
 export function parseSnapshotSpec(request: SnapshotSandboxRequest): SnapshotSpec {
   return parse(snapshotFields, request);
+}
+
+const MAX_LOG_LINES = 1000;
+
+const LEVELS: Readonly<Record<WireLevel, LogLevel | undefined>> = {
+  [WireLevel.UNSPECIFIED]: undefined,
+  [WireLevel.DEBUG]: 'debug',
+  [WireLevel.INFO]: 'info',
+  [WireLevel.WARN]: 'warn',
+  [WireLevel.ERROR]: 'error',
+};
+
+export function parseLogQuery(request: GetSandboxLogsRequest): LogQuery {
+  return {
+    cursorMs: request.cursorMs === undefined ? undefined : Number(request.cursorMs),
+    limit: Math.min(request.limit, MAX_LOG_LINES),
+    backward: request.backward,
+    minLevel: LEVELS[request.minLevel],
+    search: request.search,
+  };
 }
 
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {

@@ -16,6 +16,8 @@ export async function endSandbox(host: HostState, sandbox: LiveSandbox, reason: 
     const remains = 'vm' in lifecycle ? lifecycle.vm : undefined;
     vms.unwatch(sandbox.id);
     sandbox.transition({ state: 'stopping', reason, remains });
+    // The log outlives the folder and the VM.
+    await host.collector.last(sandbox, remains);
     remains?.guest.close();
     await recordStopping(context, sandbox);
   }

@@ -4,6 +4,7 @@ import type { DiskTidier } from './disk-tidier.ts';
 import type { RunningVms } from './running-vms.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxTable } from './sandbox-table.ts';
+import type { TelemetryCollector } from './telemetry-collector.ts';
 import type { TemplateSnapshots } from './template-snapshots.ts';
 import type { WarmPool } from './warm-pool.ts';
 
@@ -18,6 +19,7 @@ export interface HostState {
   readonly tidier: DiskTidier;
   readonly snapshots: TemplateSnapshots;
   readonly warm: WarmPool;
+  readonly collector: TelemetryCollector;
   /** Aborted when the host agent stops. */
   readonly stopping: AbortSignal;
 }

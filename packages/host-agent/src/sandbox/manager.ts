@@ -3,6 +3,9 @@ import { type EgressSettings, NestboxError } from '@nestbox/contract';
 import { KeyedMutex, type NestboxPaths } from '@nestbox/kit';
 import type { DiskUsage } from '../storage/disk-usage.ts';
 import type { Template } from '../storage/template-store.ts';
+import type { LogEntry } from '../telemetry/log-entry.ts';
+import type { MetricSample } from '../telemetry/metric-history.ts';
+import type { LogQuery } from '../telemetry/sandbox-logs.ts';
 import { BootGate } from './boot-gate.ts';
 import { diskUsageOf } from './disk-items.ts';
 import { DiskTidier } from './disk-tidier.ts';
@@ -19,6 +22,7 @@ import { RunningVms } from './running-vms.ts';
 import type {
   ForkCopy,
   ForkOutcome,
+  MetricRange,
   SandboxActivity,
   SandboxEvent,
   SandboxInfo,
@@ -36,6 +40,7 @@ import { setEgress } from './set-egress.ts';
 import { snapshotSandbox, templateKey } from './snapshot-sandbox.ts';
 import { watchForStalls } from './stall-watch.ts';
 import { startCopy, startSandbox } from './start-sandbox.ts';
+import { TelemetryCollector } from './telemetry-collector.ts';
 import { TemplateSnapshots } from './template-snapshots.ts';
 import { TraceBook, type Traced, type TracedOperation } from './trace.ts';
 import { type WarmOrder, WarmPool } from './warm-pool.ts';
@@ -51,6 +56,9 @@ export async function createSandboxManager(
   for (const sandbox of recovered) manager.adopt(sandbox);
   return manager;
 }
+
+/** A sample that is younger is as good as one of now. */
+const FRESH_SAMPLE_MS = 2500;
 
 class HostSandboxes implements SandboxManager {
   readonly #context: SandboxContext;
@@ -68,6 +76,8 @@ class HostSandboxes implements SandboxManager {
     this.#context = context;
     const gate = new BootGate(context.limits.maxConcurrentBoots);
     const stopping = this.#stopping.signal;
+    const collector = new TelemetryCollector(context, () => this.#table.values());
+    this.#table.events.onChange((info) => collector.noteChange(info));
     const snapshots = new TemplateSnapshots(context, gate, stopping);
     this.#host = {
       context,
@@ -78,6 +88,7 @@ class HostSandboxes implements SandboxManager {
       tidier: new DiskTidier(context),
       snapshots,
       warm: new WarmPool({ context, gate, snapshots, orders: warm, present: () => this.#table.list(), stopping }),
+      collector,
       stopping,
     };
     this.#table.events.onChange(({ state }) => {
@@ -252,6 +263,42 @@ class HostSandboxes implements SandboxManager {
     }
   }
 
+  async metricHistory(sandboxId: string, range: MetricRange): Promise<readonly MetricSample[]> {
+    const { metrics } = this.#context.telemetry;
+    await this.#requireTelemetry(sandboxId);
+    const sandbox = this.#table.get(sandboxId);
+    const newest = sandbox && (await metrics.latest(sandboxId));
+    if (sandbox !== undefined && (newest === undefined || Date.now() - newest.timestampMs > FRESH_SAMPLE_MS))
+      await this.#host.collector.refresh(sandbox);
+    return metrics.read(sandboxId, range);
+  }
+
+  async latestMetrics(sandboxIds: readonly string[]): Promise<ReadonlyMap<string, MetricSample>> {
+    const found = new Map<string, MetricSample>();
+    for (const sandboxId of sandboxIds) {
+      const sandbox = this.#table.get(sandboxId);
+      if (sandbox?.lifecycle.state !== 'running') continue;
+      const { metrics } = this.#context.telemetry;
+      if ((await metrics.latest(sandboxId)) === undefined) await this.#host.collector.refresh(sandbox);
+      const sample = await metrics.latest(sandboxId);
+      if (sample !== undefined) found.set(sandboxId, sample);
+    }
+    return found;
+  }
+
+  async logs(sandboxId: string, query: LogQuery): Promise<readonly LogEntry[]> {
+    await this.#requireTelemetry(sandboxId);
+    const sandbox = this.#table.get(sandboxId);
+    if (sandbox !== undefined) await this.#host.collector.refresh(sandbox);
+    return this.#context.telemetry.logs.read(sandboxId, query);
+  }
+
+  /** Throws sandbox_not_found for one that is not here and has left nothing. */
+  async #requireTelemetry(sandboxId: string): Promise<void> {
+    if (this.#table.get(sandboxId) === undefined && !(await this.#context.telemetry.has(sandboxId)))
+      this.#table.require(sandboxId);
+  }
+
   async activity(sandboxId: string, signal?: AbortSignal): Promise<SandboxActivity> {
     const sandbox = this.#table.require(sandboxId);
     const { lifecycle, lastActivityMs } = sandbox;
@@ -313,6 +360,7 @@ class HostSandboxes implements SandboxManager {
     await Promise.all([...this.#table.values()].map(({ id }) => this.#serial.run(id, async () => {})));
     await Promise.allSettled(this.#underWay);
     if (destroySandboxes) await this.#destroyRunning();
+    await this.#host.collector.close();
     vms.close();
     for (const { lifecycle } of this.#table.values()) if (lifecycle.state === 'running') lifecycle.vm.guest.close();
     this.#table.events.close();

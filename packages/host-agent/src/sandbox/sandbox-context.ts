@@ -6,6 +6,7 @@ import type { CurrentImages } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
 import type { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import type { TemplateStore } from '../storage/template-store.ts';
+import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { VmDriver } from '../vmm/driver.ts';
 import type { HostLimits } from './host-limits.ts';
 import type { ImageGuard } from './image-guard.ts';
@@ -24,6 +25,7 @@ export interface SandboxContext {
   readonly currentImages: () => Promise<CurrentImages>;
   readonly guestClient: GuestClientFactory;
   readonly traffic: SandboxTraffic;
+  readonly telemetry: Telemetry;
   readonly limits: HostLimits;
   /** False: every create boots. */
   readonly useSnapshots: boolean;

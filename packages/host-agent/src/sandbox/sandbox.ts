@@ -1,6 +1,9 @@
 import type { EgressSettings, NestboxError } from '@nestbox/contract';
 import type { DiskUsage } from '../storage/disk-usage.ts';
 import type { Template } from '../storage/template-store.ts';
+import type { LogEntry } from '../telemetry/log-entry.ts';
+import type { MetricSample } from '../telemetry/metric-history.ts';
+import type { LogQuery } from '../telemetry/sandbox-logs.ts';
 import type { Traced, TracedOperation } from './trace.ts';
 
 /** What a create asks for. Two creates with one id must ask for the same, else the second is a conflict. */
@@ -67,6 +70,13 @@ export interface SandboxMetrics {
   readonly memCacheBytes: number;
   readonly diskUsedBytes: number;
   readonly diskTotalBytes: number;
+}
+
+/** Milliseconds since the epoch, both inclusive. More samples than `maxPoints` are averaged. */
+export interface MetricRange {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly maxPoints: number;
 }
 
 /** Where the proxy sends a sandbox's traffic. */
@@ -137,6 +147,14 @@ export interface SandboxManager {
   /** Calls back at once for each change, for what lives in this process; returns the undo. The listener must not throw. */
   onChange(listener: (sandbox: SandboxInfo) => void): () => void;
   metrics(sandboxId: string, signal?: AbortSignal): Promise<SandboxMetrics>;
+  /**
+   * The kept samples, oldest first; also of a paused sandbox, and for a while of one that has ended. Throws sandbox_not_found.
+   */
+  metricHistory(sandboxId: string, range: MetricRange): Promise<readonly MetricSample[]>;
+  /** The newest kept sample of each of these that runs. */
+  latestMetrics(sandboxIds: readonly string[]): Promise<ReadonlyMap<string, MetricSample>>;
+  /** A part of a sandbox's log; also of a paused sandbox, and for a while of one that has ended. Throws sandbox_not_found. */
+  logs(sandboxId: string, query: LogQuery): Promise<readonly LogEntry[]>;
   /** What tells an idle sandbox from a busy one. Of one that does not run: its last activity. */
   activity(sandboxId: string, signal?: AbortSignal): Promise<SandboxActivity>;
   /** Where the time of a sandbox's latest operations went, newest first. */

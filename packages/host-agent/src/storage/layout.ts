@@ -31,6 +31,14 @@ export function hostLayout(paths: NestboxPaths) {
     /** Such a state while it is written. */
     sandboxPauseDraft: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'pause.new'),
     sandboxConsole: (sandboxId: string) => join(stateDir, 'sandboxes', sandboxId, 'console.log'),
+    telemetriesDir: join(stateDir, 'telemetry'),
+    /** Log and samples of a sandbox; stays for a while when the sandbox has ended. */
+    telemetryDir: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId),
+    sandboxLog: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId, 'log.ndjson'),
+    sandboxOldLog: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId, 'log.1.ndjson'),
+    sandboxMetrics: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId, 'metrics.bin'),
+    /** When the sandbox ended. */
+    telemetryEnd: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId, 'ended'),
     sandboxRunDir: (sandboxId: string) => join(runDir, sandboxId),
     cacheDir: join(stateDir, 'cache'),
     /** Held (flock) by the one set-up that may run. Never removed. */

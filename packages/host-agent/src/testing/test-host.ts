@@ -19,6 +19,7 @@ import type { TemplateFile } from '../storage/images-file.ts';
 import { type HostLayout, hostLayout } from '../storage/layout.ts';
 import { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import { TemplateStore } from '../storage/template-store.ts';
+import { Telemetry } from '../telemetry/telemetry.ts';
 import type { VmDriver, VmFeatures, VmMachine } from '../vmm/driver.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
 import type { FakeFailures, FakeVmCommand } from '../vmm/fake/fake-options.ts';
@@ -111,6 +112,7 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
       imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
       traffic: { drain: async () => {}, admit: () => {} },
+      telemetry: new Telemetry(layout, TEST_LOGGER),
       useSnapshots: true,
       limits: resolveHostLimits(),
       logger: TEST_LOGGER,

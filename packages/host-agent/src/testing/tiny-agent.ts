@@ -53,6 +53,12 @@ const server = createServer(async (request, response) => {
       response.end(JSON.stringify({ received_ns: now, sent_ns: now }));
       return;
     }
+    case 'GET /logs': {
+      const logLine = { time_ms: 1_700_000_000_000, level: 'info', message: 'the guest says this once', fields: {} };
+      const told = searchParams.get('buffer') === 'tiny';
+      response.end(JSON.stringify({ buffer: 'tiny', next: 1, lines: told ? [] : [logLine] }));
+      return;
+    }
     case 'GET /activity':
       response.end(
         JSON.stringify({ last_request_at_ms: 1_700_000_000_000, running_processes: 3, open_connections: 2 }),

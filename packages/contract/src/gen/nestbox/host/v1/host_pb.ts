@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file nestbox/host/v1/host.proto.
  */
 export const file_nestbox_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIo8CChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIEhEKCWFsbG93X291dBgGIAMoCRIQCghkZW55X291dBgHIAMoCRouCgxFbnZWYXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxChdTZXRTYW5kYm94RWdyZXNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgCIAEoCBIRCglhbGxvd19vdXQYAyADKAkSEAoIZGVueV9vdXQYBCADKAkiGgoYU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIjkKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSI6ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCCJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKcAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRo0CghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi3gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCL+AQoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEGoEBCgRJdGVtEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglvd25fYnl0ZXMYBCABKAQSFAoMc2hhcmVkX2J5dGVzGAUgASgEEhQKDG1lbW9yeV9ieXRlcxgGIAEoBBISCgpkaXNrX2J5dGVzGAcgASgEKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcygQ0KC0hvc3RTZXJ2aWNlEkwKB0dldEhvc3QSHy5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlcXVlc3QaIC5uZXN0Ym94Lmhvc3QudjEuR2V0SG9zdFJlc3BvbnNlEl4KDUNyZWF0ZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlc3BvbnNlElsKDFBhdXNlU2FuZGJveBIkLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLlBhdXNlU2FuZGJveFJlc3BvbnNlEl4KDVJlc3VtZVNhbmRib3gSJS5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuUmVzdW1lU2FuZGJveFJlc3BvbnNlElgKC0ZvcmtTYW5kYm94EiMubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdBokLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlEmQKD1NuYXBzaG90U2FuZGJveBInLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLlNuYXBzaG90U2FuZGJveFJlc3BvbnNlEmcKEFNldFNhbmRib3hFZ3Jlc3MSKC5uZXN0Ym94Lmhvc3QudjEuU2V0U2FuZGJveEVncmVzc1JlcXVlc3QaKS5uZXN0Ym94Lmhvc3QudjEuU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlElUKCkdldFNhbmRib3gSIi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlcXVlc3QaIy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFJlc3BvbnNlEl4KDUxpc3RTYW5kYm94ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hlc1Jlc3BvbnNlEmEKDkRlc3Ryb3lTYW5kYm94EiYubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlc3BvbnNlEmMKDldhdGNoU2FuZGJveGVzEiYubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlMAESXgoNTGlzdFRlbXBsYXRlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0VGVtcGxhdGVzUmVzcG9uc2USYQoORGVsZXRlVGVtcGxhdGUSJi5uZXN0Ym94Lmhvc3QudjEuRGVsZXRlVGVtcGxhdGVSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USagoRR2V0U2FuZGJveE1ldHJpY3MSKS5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USbQoSR2V0U2FuZGJveEFjdGl2aXR5EioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlcXVlc3QaKy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveEFjdGl2aXR5UmVzcG9uc2USZAoPR2V0U2FuZGJveFRyYWNlEicubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlcXVlc3QaKC5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USWwoMR2V0RGlza1VzYWdlEiQubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlcXVlc3QaJS5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIo8CChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIEhEKCWFsbG93X291dBgGIAMoCRIQCghkZW55X291dBgHIAMoCRouCgxFbnZWYXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxChdTZXRTYW5kYm94RWdyZXNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgCIAEoCBIRCglhbGxvd19vdXQYAyADKAkSEAoIZGVueV9vdXQYBCADKAkiGgoYU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIjkKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSI6ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCCJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKcAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRo0CghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi3gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiZQoZTGlzdFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhAKCHN0YXJ0X21zGAIgASgDEg4KBmVuZF9tcxgDIAEoAxISCgptYXhfcG9pbnRzGAQgASgNIlkKGkxpc3RTYW5kYm94TWV0cmljc1Jlc3BvbnNlEjsKB3NhbXBsZXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZSIuChdHZXRMYXRlc3RNZXRyaWNzUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCSK/AQoYR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlEkcKB3NhbXBsZXMYASADKAsyNi5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlLlNhbXBsZXNFbnRyeRpaCgxTYW1wbGVzRW50cnkSCwoDa2V5GAEgASgJEjkKBXZhbHVlGAIgASgLMioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2U6AjgBIrABChVHZXRTYW5kYm94TG9nc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIWCgljdXJzb3JfbXMYAiABKANIAIgBARINCgVsaW1pdBgDIAEoDRIQCghiYWNrd2FyZBgEIAEoCBIsCgltaW5fbGV2ZWwYBSABKA4yGS5uZXN0Ym94Lmhvc3QudjEuTG9nTGV2ZWwSDgoGc2VhcmNoGAYgASgJQgwKCl9jdXJzb3JfbXMirAIKFkdldFNhbmRib3hMb2dzUmVzcG9uc2USPgoFbGluZXMYASADKAsyLy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZS5Mb2dMaW5lGtEBCgdMb2dMaW5lEg8KB3RpbWVfbXMYASABKAMSKAoFbGV2ZWwYAiABKA4yGS5uZXN0Ym94Lmhvc3QudjEuTG9nTGV2ZWwSDwoHbWVzc2FnZRgDIAEoCRJLCgZmaWVsZHMYBCADKAsyOy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZS5Mb2dMaW5lLkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCL+AQoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEGoEBCgRJdGVtEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglvd25fYnl0ZXMYBCABKAQSFAoMc2hhcmVkX2J5dGVzGAUgASgEEhQKDG1lbW9yeV9ieXRlcxgGIAEoBBISCgpkaXNrX2J5dGVzGAcgASgEKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcqdwoITG9nTGV2ZWwSGQoVTE9HX0xFVkVMX1VOU1BFQ0lGSUVEEAASEwoPTE9HX0xFVkVMX0RFQlVHEAESEgoOTE9HX0xFVkVMX0lORk8QAhISCg5MT0dfTEVWRUxfV0FSThADEhMKD0xPR19MRVZFTF9FUlJPUhAEMrwPCgtIb3N0U2VydmljZRJMCgdHZXRIb3N0Eh8ubmVzdGJveC5ob3N0LnYxLkdldEhvc3RSZXF1ZXN0GiAubmVzdGJveC5ob3N0LnYxLkdldEhvc3RSZXNwb25zZRJeCg1DcmVhdGVTYW5kYm94EiUubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXNwb25zZRJbCgxQYXVzZVNhbmRib3gSJC5uZXN0Ym94Lmhvc3QudjEuUGF1c2VTYW5kYm94UmVxdWVzdBolLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJeCg1SZXN1bWVTYW5kYm94EiUubmVzdGJveC5ob3N0LnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLlJlc3VtZVNhbmRib3hSZXNwb25zZRJYCgtGb3JrU2FuZGJveBIjLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlcXVlc3QaJC5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXNwb25zZRJkCg9TbmFwc2hvdFNhbmRib3gSJy5uZXN0Ym94Lmhvc3QudjEuU25hcHNob3RTYW5kYm94UmVxdWVzdBooLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXNwb25zZRJnChBTZXRTYW5kYm94RWdyZXNzEigubmVzdGJveC5ob3N0LnYxLlNldFNhbmRib3hFZ3Jlc3NSZXF1ZXN0GikubmVzdGJveC5ob3N0LnYxLlNldFNhbmRib3hFZ3Jlc3NSZXNwb25zZRJVCgpHZXRTYW5kYm94EiIubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hSZXF1ZXN0GiMubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hSZXNwb25zZRJeCg1MaXN0U2FuZGJveGVzEiUubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94ZXNSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJhCg5EZXN0cm95U2FuZGJveBImLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuRGVzdHJveVNhbmRib3hSZXNwb25zZRJjCg5XYXRjaFNhbmRib3hlcxImLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1JlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZTABEl4KDUxpc3RUZW1wbGF0ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFRlbXBsYXRlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFRlbXBsYXRlc1Jlc3BvbnNlEmEKDkRlbGV0ZVRlbXBsYXRlEiYubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZWxldGVUZW1wbGF0ZVJlc3BvbnNlEmoKEUdldFNhbmRib3hNZXRyaWNzEikubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBoqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEm0KEkxpc3RTYW5kYm94TWV0cmljcxIqLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GisubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94TWV0cmljc1Jlc3BvbnNlEmcKEEdldExhdGVzdE1ldHJpY3MSKC5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1JlcXVlc3QaKS5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlEmEKDkdldFNhbmRib3hMb2dzEiYubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TG9nc1Jlc3BvbnNlEm0KEkdldFNhbmRib3hBY3Rpdml0eRIqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94QWN0aXZpdHlSZXF1ZXN0GisubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEmQKD0dldFNhbmRib3hUcmFjZRInLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlc3BvbnNlElsKDEdldERpc2tVc2FnZRIkLm5lc3Rib3guaG9zdC52MS5HZXREaXNrVXNhZ2VSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * Carried as a detail of every error, so that the stable code survives the wire.
@@ -972,6 +972,192 @@ export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsRespon
   messageDesc(file_nestbox_host_v1_host, 31);
 
 /**
+ * @generated from message nestbox.host.v1.ListSandboxMetricsRequest
+ */
+export type ListSandboxMetricsRequest = Message<"nestbox.host.v1.ListSandboxMetricsRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * Milliseconds since the Unix epoch, both inclusive.
+   *
+   * @generated from field: int64 start_ms = 2;
+   */
+  startMs: bigint;
+
+  /**
+   * @generated from field: int64 end_ms = 3;
+   */
+  endMs: bigint;
+
+  /**
+   * More samples than this are averaged.
+   *
+   * @generated from field: uint32 max_points = 4;
+   */
+  maxPoints: number;
+};
+
+/**
+ * Describes the message nestbox.host.v1.ListSandboxMetricsRequest.
+ * Use `create(ListSandboxMetricsRequestSchema)` to create a new message.
+ */
+export const ListSandboxMetricsRequestSchema: GenMessage<ListSandboxMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 32);
+
+/**
+ * @generated from message nestbox.host.v1.ListSandboxMetricsResponse
+ */
+export type ListSandboxMetricsResponse = Message<"nestbox.host.v1.ListSandboxMetricsResponse"> & {
+  /**
+   * @generated from field: repeated nestbox.host.v1.GetSandboxMetricsResponse samples = 1;
+   */
+  samples: GetSandboxMetricsResponse[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.ListSandboxMetricsResponse.
+ * Use `create(ListSandboxMetricsResponseSchema)` to create a new message.
+ */
+export const ListSandboxMetricsResponseSchema: GenMessage<ListSandboxMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 33);
+
+/**
+ * @generated from message nestbox.host.v1.GetLatestMetricsRequest
+ */
+export type GetLatestMetricsRequest = Message<"nestbox.host.v1.GetLatestMetricsRequest"> & {
+  /**
+   * @generated from field: repeated string sandbox_ids = 1;
+   */
+  sandboxIds: string[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetLatestMetricsRequest.
+ * Use `create(GetLatestMetricsRequestSchema)` to create a new message.
+ */
+export const GetLatestMetricsRequestSchema: GenMessage<GetLatestMetricsRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 34);
+
+/**
+ * @generated from message nestbox.host.v1.GetLatestMetricsResponse
+ */
+export type GetLatestMetricsResponse = Message<"nestbox.host.v1.GetLatestMetricsResponse"> & {
+  /**
+   * @generated from field: map<string, nestbox.host.v1.GetSandboxMetricsResponse> samples = 1;
+   */
+  samples: { [key: string]: GetSandboxMetricsResponse };
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetLatestMetricsResponse.
+ * Use `create(GetLatestMetricsResponseSchema)` to create a new message.
+ */
+export const GetLatestMetricsResponseSchema: GenMessage<GetLatestMetricsResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 35);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxLogsRequest
+ */
+export type GetSandboxLogsRequest = Message<"nestbox.host.v1.GetSandboxLogsRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * Milliseconds since the Unix epoch. Forward: the earliest; backward: the latest. Missing: from the begin, or from the end.
+   *
+   * @generated from field: optional int64 cursor_ms = 2;
+   */
+  cursorMs?: bigint | undefined;
+
+  /**
+   * @generated from field: uint32 limit = 3;
+   */
+  limit: number;
+
+  /**
+   * Newest first.
+   *
+   * @generated from field: bool backward = 4;
+   */
+  backward: boolean;
+
+  /**
+   * Lines below it are left out.
+   *
+   * @generated from field: nestbox.host.v1.LogLevel min_level = 5;
+   */
+  minLevel: LogLevel;
+
+  /**
+   * Lines without this text in their message are left out.
+   *
+   * @generated from field: string search = 6;
+   */
+  search: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxLogsRequest.
+ * Use `create(GetSandboxLogsRequestSchema)` to create a new message.
+ */
+export const GetSandboxLogsRequestSchema: GenMessage<GetSandboxLogsRequest> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 36);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxLogsResponse
+ */
+export type GetSandboxLogsResponse = Message<"nestbox.host.v1.GetSandboxLogsResponse"> & {
+  /**
+   * @generated from field: repeated nestbox.host.v1.GetSandboxLogsResponse.LogLine lines = 1;
+   */
+  lines: GetSandboxLogsResponse_LogLine[];
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxLogsResponse.
+ * Use `create(GetSandboxLogsResponseSchema)` to create a new message.
+ */
+export const GetSandboxLogsResponseSchema: GenMessage<GetSandboxLogsResponse> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 37);
+
+/**
+ * @generated from message nestbox.host.v1.GetSandboxLogsResponse.LogLine
+ */
+export type GetSandboxLogsResponse_LogLine = Message<"nestbox.host.v1.GetSandboxLogsResponse.LogLine"> & {
+  /**
+   * @generated from field: int64 time_ms = 1;
+   */
+  timeMs: bigint;
+
+  /**
+   * @generated from field: nestbox.host.v1.LogLevel level = 2;
+   */
+  level: LogLevel;
+
+  /**
+   * @generated from field: string message = 3;
+   */
+  message: string;
+
+  /**
+   * @generated from field: map<string, string> fields = 4;
+   */
+  fields: { [key: string]: string };
+};
+
+/**
+ * Describes the message nestbox.host.v1.GetSandboxLogsResponse.LogLine.
+ * Use `create(GetSandboxLogsResponse_LogLineSchema)` to create a new message.
+ */
+export const GetSandboxLogsResponse_LogLineSchema: GenMessage<GetSandboxLogsResponse_LogLine> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 37, 0);
+
+/**
  * @generated from message nestbox.host.v1.GetSandboxActivityRequest
  */
 export type GetSandboxActivityRequest = Message<"nestbox.host.v1.GetSandboxActivityRequest"> & {
@@ -986,7 +1172,7 @@ export type GetSandboxActivityRequest = Message<"nestbox.host.v1.GetSandboxActiv
  * Use `create(GetSandboxActivityRequestSchema)` to create a new message.
  */
 export const GetSandboxActivityRequestSchema: GenMessage<GetSandboxActivityRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 32);
+  messageDesc(file_nestbox_host_v1_host, 38);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityResponse
@@ -1015,7 +1201,7 @@ export type GetSandboxActivityResponse = Message<"nestbox.host.v1.GetSandboxActi
  * Use `create(GetSandboxActivityResponseSchema)` to create a new message.
  */
 export const GetSandboxActivityResponseSchema: GenMessage<GetSandboxActivityResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 33);
+  messageDesc(file_nestbox_host_v1_host, 39);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceRequest
@@ -1032,7 +1218,7 @@ export type GetSandboxTraceRequest = Message<"nestbox.host.v1.GetSandboxTraceReq
  * Use `create(GetSandboxTraceRequestSchema)` to create a new message.
  */
 export const GetSandboxTraceRequestSchema: GenMessage<GetSandboxTraceRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 34);
+  messageDesc(file_nestbox_host_v1_host, 40);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse
@@ -1051,7 +1237,7 @@ export type GetSandboxTraceResponse = Message<"nestbox.host.v1.GetSandboxTraceRe
  * Use `create(GetSandboxTraceResponseSchema)` to create a new message.
  */
 export const GetSandboxTraceResponseSchema: GenMessage<GetSandboxTraceResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 35);
+  messageDesc(file_nestbox_host_v1_host, 41);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse.Operation
@@ -1087,7 +1273,7 @@ export type GetSandboxTraceResponse_Operation = Message<"nestbox.host.v1.GetSand
  * Use `create(GetSandboxTraceResponse_OperationSchema)` to create a new message.
  */
 export const GetSandboxTraceResponse_OperationSchema: GenMessage<GetSandboxTraceResponse_Operation> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 35, 0);
+  messageDesc(file_nestbox_host_v1_host, 41, 0);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageRequest
@@ -1100,7 +1286,7 @@ export type GetDiskUsageRequest = Message<"nestbox.host.v1.GetDiskUsageRequest">
  * Use `create(GetDiskUsageRequestSchema)` to create a new message.
  */
 export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 36);
+  messageDesc(file_nestbox_host_v1_host, 42);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse
@@ -1127,7 +1313,7 @@ export type GetDiskUsageResponse = Message<"nestbox.host.v1.GetDiskUsageResponse
  * Use `create(GetDiskUsageResponseSchema)` to create a new message.
  */
 export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 37);
+  messageDesc(file_nestbox_host_v1_host, 43);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse.Item
@@ -1180,7 +1366,7 @@ export type GetDiskUsageResponse_Item = Message<"nestbox.host.v1.GetDiskUsageRes
  * Use `create(GetDiskUsageResponse_ItemSchema)` to create a new message.
  */
 export const GetDiskUsageResponse_ItemSchema: GenMessage<GetDiskUsageResponse_Item> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 37, 0);
+  messageDesc(file_nestbox_host_v1_host, 43, 0);
 
 /**
  * @generated from enum nestbox.host.v1.SandboxState
@@ -1237,6 +1423,47 @@ export type SandboxState = (typeof SandboxState)[keyof typeof SandboxState] | Un
  */
 export const SandboxStateSchema: GenEnum<SandboxState> = /*@__PURE__*/
   enumDesc(file_nestbox_host_v1_host, 0);
+
+/**
+ * @generated from enum nestbox.host.v1.LogLevel
+ */
+export const LogLevel = {
+  /**
+   * @generated from enum value: LOG_LEVEL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * @generated from enum value: LOG_LEVEL_DEBUG = 1;
+   */
+  DEBUG: 1,
+
+  /**
+   * @generated from enum value: LOG_LEVEL_INFO = 2;
+   */
+  INFO: 2,
+
+  /**
+   * @generated from enum value: LOG_LEVEL_WARN = 3;
+   */
+  WARN: 3,
+
+  /**
+   * @generated from enum value: LOG_LEVEL_ERROR = 4;
+   */
+  ERROR: 4,
+} as const;
+
+/**
+ * @generated from enum nestbox.host.v1.LogLevel
+ */
+export type LogLevel = (typeof LogLevel)[keyof typeof LogLevel] | UnknownEnum;
+
+/**
+ * Describes the enum nestbox.host.v1.LogLevel.
+ */
+export const LogLevelSchema: GenEnum<LogLevel> = /*@__PURE__*/
+  enumDesc(file_nestbox_host_v1_host, 1);
 
 /**
  * @generated from service nestbox.host.v1.HostService
@@ -1375,6 +1602,36 @@ export const HostService: GenService<{
     methodKind: "unary";
     input: typeof GetSandboxMetricsRequestSchema;
     output: typeof GetSandboxMetricsResponseSchema;
+  },
+  /**
+   * The kept samples of one sandbox, oldest first; also of a paused one, and for a while of one that has ended.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.ListSandboxMetrics
+   */
+  listSandboxMetrics: {
+    methodKind: "unary";
+    input: typeof ListSandboxMetricsRequestSchema;
+    output: typeof ListSandboxMetricsResponseSchema;
+  },
+  /**
+   * The newest kept sample of each sandbox that runs; no guest is asked.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.GetLatestMetrics
+   */
+  getLatestMetrics: {
+    methodKind: "unary";
+    input: typeof GetLatestMetricsRequestSchema;
+    output: typeof GetLatestMetricsResponseSchema;
+  },
+  /**
+   * A part of one sandbox's log; also of a paused one, and for a while of one that has ended.
+   *
+   * @generated from rpc nestbox.host.v1.HostService.GetSandboxLogs
+   */
+  getSandboxLogs: {
+    methodKind: "unary";
+    input: typeof GetSandboxLogsRequestSchema;
+    output: typeof GetSandboxLogsResponseSchema;
   },
   /**
    * What tells an idle sandbox from a busy one.
