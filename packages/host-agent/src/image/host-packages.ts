@@ -19,6 +19,7 @@ export const requiredPackages: readonly RequiredPackage[] = [
   { name: 'qemu-system-x86', needs: ['qemu-system-x86_64'], why: 'run the virtual machines', use: 'run' },
   { name: 'qemu-utils', needs: ['qemu-img'], why: "make each sandbox's disk on top of its template's", use: 'run' },
   { name: 'nftables', needs: ['nft'], why: "translate and filter the sandboxes' network traffic", use: 'run' },
+  { name: 'bubblewrap', needs: ['bwrap'], why: 'shut each VM manager into a jail', use: 'run' },
   { name: 'iproute2', needs: ['ip'], why: 'make network namespaces and interfaces', use: 'run' },
   {
     name: 'util-linux',

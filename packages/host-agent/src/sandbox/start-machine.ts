@@ -1,6 +1,7 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { isOpen, parseEgressRules } from '@nestbox/contract';
 import type { NetworkSlot } from '../network/network.ts';
+import { tapOwnerUid } from '../network/slot.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import type { VmHandle, VmMachine, VmState } from '../vmm/driver.ts';
@@ -105,9 +106,15 @@ function startVm(
     vmId: sandboxId,
     vcpuCount: identity.vcpuCount,
     memoryMib: identity.memoryMib,
+    userId: tapOwnerUid(slot),
     memoryPath: start.memoryPath ?? files.memory,
     disks: [
-      { path: files.layer(layers[0] ?? ''), format: 'qcow2', readOnly: false },
+      {
+        path: files.layer(layers[0] ?? ''),
+        format: 'qcow2',
+        readOnly: false,
+        below: [...layers.slice(1).map(files.layer), files.rootfs],
+      },
       { path: start.agentDiskPath ?? files.agentDisk, format: 'raw', readOnly: true },
     ],
     network: { netnsName: slot.netnsName, tapName: slot.tapName, guestMac: slot.guestMac },

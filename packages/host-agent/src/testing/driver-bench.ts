@@ -64,6 +64,7 @@ export async function createDriverBench() {
         vmId,
         vcpuCount: 1,
         memoryMib: MEMORY_MIB,
+        userId: 1_879_048_192,
         memoryPath,
         kernelPath,
         initrdPath,

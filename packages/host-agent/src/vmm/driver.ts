@@ -53,8 +53,8 @@ export interface VmDriver {
   save(handle: VmHandle, memoryPath: string, state: VmState, signal?: AbortSignal): Promise<SavedState>;
 
   /**
-   * From now on the paused guest writes to another qcow2 file, made by the caller with the present one below it; nobody
-   * writes to the present one any more.
+   * From now on the paused guest writes to another qcow2 file, made by the caller in the same folder with the present one below
+   * it; nobody can write to the present one any more.
    */
   switchDisk(handle: VmHandle, newPath: string, signal?: AbortSignal): Promise<void>;
 
@@ -125,6 +125,8 @@ export interface VmMachine {
   readonly vmId: string;
   readonly vcpuCount: number;
   readonly memoryMib: number;
+  /** The unprivileged user that the VMM runs as, like no other VMM of this machine; also the owner of the TAP. */
+  readonly userId: number;
   /** Memory image of that size, mapped privately: never written to, and the same for as long as a VM is on it. */
   readonly memoryPath: string;
   /** In guest order: the first is /dev/vda (root), the second /dev/vdb (agent disk). */
@@ -160,6 +162,8 @@ export interface VmDisk {
   readonly path: string;
   readonly format: 'raw' | 'qcow2';
   readonly readOnly: boolean;
+  /** Files below it that are read through it. None of them is written to. Default: none. */
+  readonly below?: readonly string[];
 }
 
 export interface VmNetwork {

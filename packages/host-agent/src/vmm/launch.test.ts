@@ -3,6 +3,8 @@ import { mkdtemp, readFile, readlink, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { NestboxError } from '@nestbox/contract';
 import { isProcessAlive, readProcessIdentity } from '@nestbox/kit';
 import { endProcess } from './end-process.ts';
 import { type Launch, launchDetached } from './launch.ts';
@@ -14,8 +16,9 @@ async function launch(t: TestContext, overrides: Partial<Launch>) {
   const env = { PATH: process.env.PATH ?? '' };
   const launched = await launchDetached({
     command: ['true'],
-    cgroupProcsFiles: [],
+    cgroup: undefined,
     netnsName: undefined,
+    jail: undefined,
     logPath,
     env,
     ...overrides,
@@ -57,31 +60,36 @@ test('the pid is that of the program, which leads a session, sits in / and has o
   );
 });
 
-test('the process writes itself into each cgroup before the program begins', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'nestbox-procs-'));
-  t.after(() => rm(folder, { recursive: true }));
-  const files = [join(folder, 'memory procs'), join(folder, 'cpu$(id)')];
-  const { identity, exited, logPath } = await launch(t, {
-    command: ['cat', ...files],
-    cgroupProcsFiles: files,
-  });
-  await exitOf(exited);
-  assert.equal(await readFile(logPath, 'utf8'), `${identity.pid}\n${identity.pid}\n`);
+test('the process is in its cgroup when the launch is done', async (t) => {
+  const admitted: number[] = [];
+  const cgroup = {
+    async admit(pid: number) {
+      await delay(20);
+      admitted.push(pid);
+    },
+  };
+  const { identity } = await launch(t, { command: ['sleep', '1000'], cgroup });
+  assert.deepEqual(admitted, [identity.pid]);
 });
 
-test('a cgroup that cannot be entered keeps the program from running at all', async (t) => {
-  const { exited, logPath } = await launch(t, {
-    command: ['echo', 'unbounded'],
-    cgroupProcsFiles: ['/nonexistent/cgroup.procs'],
-  });
-  assert.deepEqual(await exitOf(exited), { exitCode: 125, signal: undefined });
-  assert.doesNotMatch(await readFile(logPath, 'utf8'), /^unbounded/m);
+test('a cgroup that cannot be entered ends the program', async (t) => {
+  let pid = 0;
+  const cgroup = {
+    async admit(child: number) {
+      pid = child;
+      throw new NestboxError('internal', 'no room');
+    },
+  };
+  await assert.rejects(launch(t, { command: ['sleep', '1000'], cgroup }), /no room/);
+  assert.equal(readProcessIdentity(pid), undefined);
 });
 
-test('a program that is not there says so in the log', async (t) => {
-  const { exited, logPath } = await launch(t, { command: ['nestbox-no-such-program'] });
-  assert.deepEqual(await exitOf(exited), { exitCode: 127, signal: undefined });
-  assert.match(await readFile(logPath, 'utf8'), /not found/);
+test('a program that is not there is said so', async (t) => {
+  await assert.rejects(
+    launch(t, { command: ['nestbox-no-such-program'] }),
+    (error) =>
+      error instanceof NestboxError && error.code === 'not_set_up' && /nestbox-no-such-program/.test(error.message),
+  );
 });
 
 test('ending a process: SIGTERM first, SIGKILL after the grace, and nothing for a pid that is somebody else’s', async (t) => {

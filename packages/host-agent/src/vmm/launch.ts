@@ -1,15 +1,23 @@
-import { spawn } from 'node:child_process';
-import { open } from 'node:fs/promises';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { type FileHandle, open } from 'node:fs/promises';
+import { constants as osConstants } from 'node:os';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { NestboxError } from '@nestbox/contract';
 import { type ProcessIdentity, readProcessIdentity } from '@nestbox/kit';
+import { endProcess } from './end-process.ts';
+import { lastLines, readFileTail } from './file-tail.ts';
+import { type Jail, jailCommand } from './jail/jail.ts';
 
 export interface Launch {
   /** Program and arguments. */
   readonly command: readonly [string, ...string[]];
-  /** `cgroup.procs` files; the process writes itself into each before it becomes the program, so nothing escapes the limits. */
-  readonly cgroupProcsFiles: readonly string[];
+  /** What bounds the process; it is inside when the launch is done. */
+  readonly cgroup: ProcessGroup | undefined;
   /** Name under /run/netns to run in. */
   readonly netnsName: string | undefined;
+  /** Undefined: it runs as we do, and sees what we see. */
+  readonly jail: Jail | undefined;
   /** Standard output and error are appended here. */
   readonly logPath: string;
   readonly env: Readonly<Record<string, string>>;
@@ -17,7 +25,14 @@ export interface Launch {
   readonly inheritedFile?: number;
 }
 
+/** A cgroup, as far as a launch needs it. */
+export interface ProcessGroup {
+  /** Moves a process with all its threads inside. */
+  admit(pid: number): Promise<void>;
+}
+
 export interface LaunchedProcess {
+  /** Of the program itself, also when it is in a jail. */
   readonly identity: ProcessIdentity;
   /** Resolves when the process is gone; never rejects. */
   readonly exited: Promise<ProcessExit>;
@@ -28,49 +43,103 @@ export interface ProcessExit {
   readonly signal: NodeJS.Signals | undefined;
 }
 
-/** Everything comes in as arguments, so nothing needs quoting; each step is an exec, so the pid stays the same. */
-const ENTER_AND_EXEC = `
-umask 077
-while [ "$1" != -- ]; do
-  echo $$ >"$1" || exit 125
-  shift
-done
-shift
-exec "$@"
-`;
-
 /**
  * Starts a process in a session of its own that outlives us: no pipe to us, no controlling terminal, working folder `/`.
- * The event loop does not wait for it. Throws `internal` when it cannot be started at all.
+ * The event loop does not wait for it. Each step on the way (nsenter, bubblewrap, setpriv) is an exec, and arguments need no
+ * quoting.
+ *
+ * The move into the cgroup goes on while the program begins, since the kernel takes some milliseconds for it; nothing of a
+ * guest has run by then. When it fails the process is ended.
+ *
+ * Throws not_set_up when a program is missing, `internal` when it cannot be started in its place, with the reason.
  */
 export async function launchDetached(launch: Launch): Promise<LaunchedProcess> {
-  const enterNetwork = launch.netnsName === undefined ? [] : ['nsenter', `--net=/run/netns/${launch.netnsName}`, '--'];
-  const log = await open(launch.logPath, 'a', 0o600);
+  await using log = await open(launch.logPath, 'a', 0o600);
+  const child = await spawnChain(launch, log);
+  const exited = exitOf(child, launch.jail !== undefined);
+  const outer = identityOf(child.pid);
   try {
-    const child = spawn(
-      '/bin/sh',
-      ['-c', ENTER_AND_EXEC, 'nestbox-vm', ...launch.cgroupProcsFiles, '--', ...enterNetwork, ...launch.command],
-      {
-        detached: true,
-        stdio: ['ignore', log.fd, log.fd, ...(launch.inheritedFile === undefined ? [] : [launch.inheritedFile])],
-        cwd: '/',
-        env: launch.env,
-      },
-    );
-    const exited = new Promise<ProcessExit>((resolve) => {
-      child.once('exit', (exitCode, signal) =>
-        resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined }),
-      );
-    });
-    const failed = new Promise<Error>((resolve) => child.once('error', resolve));
-    // A spawn that fails has no pid, and says why in an event on the next turn.
-    if (child.pid === undefined)
-      throw new NestboxError('internal', 'The VM manager could not be started.', { cause: await failed });
-    child.unref();
-    // The start time is that of the fork: it stays through every exec of the chain.
-    const identity = readProcessIdentity(child.pid) ?? { pid: child.pid, startTicks: 0 };
+    const [identity] = await Promise.all([
+      launch.jail === undefined ? outer : jailedProcess(child, launch),
+      launch.cgroup?.admit(outer.pid),
+    ]);
+    // One that had been forked when its parent moved did not move along.
+    if (identity.pid !== outer.pid) await launch.cgroup?.admit(identity.pid);
     return { identity, exited };
-  } finally {
-    await log.close();
+  } catch (error) {
+    await endProcess(outer, { graceMs: 0 });
+    throw error;
   }
+}
+
+async function spawnChain(launch: Launch, log: FileHandle): Promise<ChildProcess & { readonly pid: number }> {
+  const { netnsName, jail, env, inheritedFile } = launch;
+  const inherited = inheritedFile === undefined ? [] : [inheritedFile];
+  const infoDescriptor = 3 + inherited.length;
+  const program = jail === undefined ? launch.command : jailCommand(jail, infoDescriptor, env, launch.command);
+  const enterNetwork = netnsName === undefined ? [] : ['nsenter', `--net=/run/netns/${netnsName}`, '--'];
+  const [file = '', ...args] = [...enterNetwork, ...program];
+  const child = spawn(file, args, {
+    detached: true,
+    stdio: ['ignore', log.fd, log.fd, ...inherited, ...(jail === undefined ? [] : ['pipe' as const])],
+    cwd: '/',
+    // bubblewrap finds the way to it in ours; what it starts gets `env`.
+    env: jail === undefined ? env : { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
+  });
+  const failed = new Promise<NodeJS.ErrnoException>((resolve) => child.once('error', resolve));
+  child.unref();
+  if (hasPid(child)) return child;
+  // A spawn that fails has no pid, and says why in an event on the next turn.
+  const cause = await failed;
+  if (cause.code === 'ENOENT')
+    throw new NestboxError('not_set_up', `The command ${file} is missing. Run: nestbox setup`, { cause });
+  throw new NestboxError('internal', 'The VM manager could not be started.', { cause });
+}
+
+function hasPid(child: ChildProcess): child is ChildProcess & { readonly pid: number } {
+  return child.pid !== undefined;
+}
+
+/** The start time is that of the fork: it stays through every exec of the chain. */
+function identityOf(pid: number): ProcessIdentity {
+  return readProcessIdentity(pid) ?? { pid, startTicks: 0 };
+}
+
+const { signals } = osConstants;
+/** How shells and bubblewrap say that a signal ended a program. */
+const FIRST_SIGNAL_STATUS = 128;
+
+function exitOf(child: ChildProcess, jailed: boolean): Promise<ProcessExit> {
+  return new Promise((resolve) => {
+    child.once('exit', (exitCode, signal) => {
+      const number = jailed && exitCode !== null ? exitCode - FIRST_SIGNAL_STATUS : 0;
+      if (number > 0) resolve({ exitCode: undefined, signal: signalOf(number) });
+      else resolve({ exitCode: exitCode ?? undefined, signal: signal ?? undefined });
+    });
+  });
+}
+
+function signalOf(number: number): NodeJS.Signals | undefined {
+  const names = Object.entries(signals).flatMap(([name, value]) => (value === number && isSignal(name) ? [name] : []));
+  return names[0];
+}
+
+function isSignal(name: string): name is NodeJS.Signals {
+  return Object.hasOwn(signals, name);
+}
+
+const LAST_WORDS_BYTES = 2048;
+
+/** What bubblewrap has started. Its pipe ends without a word when it could not; it is read to its end, since bubblewrap writes on. */
+async function jailedProcess(child: ChildProcess, launch: Launch): Promise<ProcessIdentity> {
+  const pid = /"child-pid":\s*(\d+)/.exec(await text(infoOf(child)))?.[1];
+  if (pid !== undefined) return identityOf(Number(pid));
+  const words = lastLines(await readFileTail(launch.logPath, LAST_WORDS_BYTES).catch(() => ''), 3);
+  throw new NestboxError('internal', `The VM manager's jail could not be made: ${words}`);
+}
+
+function infoOf(child: ChildProcess): Readable {
+  const info = child.stdio.at(-1);
+  if (info === null || info === undefined || !('read' in info)) throw new TypeError('No pipe from bubblewrap.');
+  return info;
 }

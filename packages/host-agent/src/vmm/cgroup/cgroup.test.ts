@@ -130,8 +130,9 @@ test('a process that wants more memory than its limit is ended, and that can be 
   await chmod(folder, 0o700);
   const { identity, exited } = await launchDetached({
     command: [process.execPath, '-e', 'for (const held = []; ; ) held.push(Buffer.alloc(1 << 20, 1))'],
-    cgroupProcsFiles: cgroup.procsFiles,
+    cgroup,
     netnsName: undefined,
+    jail: undefined,
     logPath: join(folder, 'log'),
     env: {},
   });

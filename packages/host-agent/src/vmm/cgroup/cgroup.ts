@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rmdir } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join, normalize } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
@@ -100,6 +100,20 @@ export class VmCgroup {
   /** A process that writes itself into all of these is inside. */
   get procsFiles(): string[] {
     return this.#folders.map((folder) => join(folder, 'cgroup.procs'));
+  }
+
+  /**
+   * Moves a process with all its threads inside. One folder after the other: the kernel waits some milliseconds before the first
+   * move, not before those that follow at once. Throws `internal`.
+   */
+  async admit(pid: number): Promise<void> {
+    try {
+      for (const file of this.procsFiles) await writeFile(file, String(pid));
+    } catch (cause) {
+      // It has ended meanwhile, which its parent hears of.
+      if (hasErrorCode(cause, 'ESRCH')) return;
+      throw new NestboxError('internal', `The process ${pid} cannot be moved into the cgroup ${this.path}.`, { cause });
+    }
   }
 
   async pids(): Promise<number[]> {

@@ -175,8 +175,9 @@ class FakeDriver implements VmDriver {
     const { command, env } = this.#options.command?.(spec) ?? { command: ['sleep', '1000000'] };
     const { identity, exited } = await launchDetached({
       command: ['/bin/sh', '-c', BOOT_SCRIPT, 'fake-vm', this.#bootMood(), ...command],
-      cgroupProcsFiles: [],
+      cgroup: undefined,
       netnsName: undefined,
+      jail: undefined,
       logPath: spec.consolePath,
       env: { PATH: process.env.PATH ?? '', HOME: process.env.HOME ?? '/', ...env, [MARK]: spec.runDir },
     });

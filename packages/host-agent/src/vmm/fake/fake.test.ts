@@ -27,6 +27,7 @@ describeDriverConformance('fake', async () => {
       vmId,
       vcpuCount: 1,
       memoryMib: MEMORY_MIB,
+      userId: 1_879_048_192,
       memoryPath,
       kernelPath: '/nonexistent',
       initrdPath: '/nonexistent',

@@ -45,7 +45,12 @@ export async function bootOnce(boot: QemuBoot, signal?: AbortSignal): Promise<Qe
   await using undo = new AsyncDisposableStack();
   const { vm, consoleStart, exited } = await launchQemu(
     boot,
-    { machine: spec, arguments: bootArguments(spec, accelerator), consoleNote: '[nestbox: boot]' },
+    {
+      machine: spec,
+      arguments: bootArguments(spec, accelerator),
+      consoleNote: '[nestbox: boot]',
+      moreFiles: [spec.kernelPath, spec.initrdPath],
+    },
     undo,
   );
   const outcome = await watchBoot({ consolePath, consoleStart, exited, limitMs }, signal);

@@ -12,6 +12,7 @@ const SPEC: VmSpec = {
   vmId: 'iabc',
   vcpuCount: 2,
   memoryMib: 512,
+  userId: 1_879_048_192,
   memoryPath: '/state/sandboxes/i1/memory',
   kernelPath: '/k/vmlinux',
   initrdPath: '/k/initrd',

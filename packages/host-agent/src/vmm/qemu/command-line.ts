@@ -1,3 +1,4 @@
+import { basename } from 'node:path';
 import type { VmDisk, VmMachine, VmSpec } from '../driver.ts';
 import type { QemuAccelerator } from './accelerator.ts';
 import { qemuRunFiles, runDirOfSocket } from './run-files.ts';
@@ -46,7 +47,6 @@ export function restoreArguments(machine: VmMachine, accelerator: QemuAccelerato
  * tick that never comes).
  */
 function machineArguments(spec: VmMachine, accelerator: QemuAccelerator): string[] {
-  const files = qemuRunFiles(spec.runDir);
   const bus = accelerator.kind === 'tcg' ? 'pci' : 'device';
   return [
     '-name',
@@ -78,7 +78,7 @@ function machineArguments(spec: VmMachine, accelerator: QemuAccelerator): string
     'migration.send-configuration=off',
     ...qmpMonitor(spec.runDir),
     '-chardev',
-    `file,id=console,path=${escapeCommas(files.console)},append=on`,
+    `file,id=console,path=${escapeCommas(spec.consolePath)},append=on`,
     '-serial',
     'chardev:console',
     ...spec.disks.flatMap((disk, index) => blockDevice(disk, index, bus)),
@@ -109,10 +109,11 @@ function qmpMonitor(runDir: string): string[] {
 }
 
 /**
- * The run folder of the VM that a command line belongs to; undefined when it is none of ours. Also tells the shell and
- * nsenter that are about to become QEMU, since they carry the same words.
+ * The run folder of the VM that a command line belongs to; undefined when it is none of ours. Also tells the nsenter and setpriv
+ * that are about to become QEMU, since they carry the same words; but not the bubblewrap that is QEMU's parent and ends with it.
  */
 export function runDirOfCommandLine(words: readonly string[]): string | undefined {
+  if (basename(words[0] ?? '') === 'bwrap') return undefined;
   for (const [index, word] of words.entries()) {
     if (!word.startsWith(QMP_CHARDEV) || words[index - 1] !== '-chardev') continue;
     return runDirOfSocket(word.slice(QMP_CHARDEV.length).replaceAll(',,', ','));

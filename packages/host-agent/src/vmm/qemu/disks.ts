@@ -1,6 +1,7 @@
 import { basename } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
+import { giveFile, keepFile } from './qemu-jail.ts';
 import type { QemuVm } from './qemu-vm.ts';
 
 const SWITCH_DEADLINE_MS = 30_000;
@@ -43,7 +44,8 @@ function plainPath(file: string): string {
 
 /** Sees to it that the file that was written to so far is never written to again. */
 export async function switchDisk(vm: QemuVm, newPath: string, signal?: AbortSignal): Promise<void> {
-  const { nodeName } = await rootDisk(vm, signal);
+  const { nodeName, path } = await rootDisk(vm, signal);
+  await giveFile(newPath, vm.userId);
   await vm.execute(
     'blockdev-snapshot-sync',
     {
@@ -57,6 +59,7 @@ export async function switchDisk(vm: QemuVm, newPath: string, signal?: AbortSign
     SWITCH_DEADLINE_MS,
     signal,
   );
+  await keepFile(path);
 }
 
 /** Copies what lies between into the top file, then writes the lowest one's name into its header. */

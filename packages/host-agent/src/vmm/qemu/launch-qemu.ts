@@ -3,6 +3,7 @@ import type { VmMachine } from '../driver.ts';
 import { endProcess } from '../end-process.ts';
 import { launchDetached, type ProcessExit } from '../launch.ts';
 import type { QemuAccelerator } from './accelerator.ts';
+import { handOverFiles, qemuJail } from './qemu-jail.ts';
 import { QemuVm } from './qemu-vm.ts';
 import { linkConsole, qemuRunFiles, removeRunFiles } from './run-files.ts';
 
@@ -10,7 +11,10 @@ import { linkConsole, qemuRunFiles, removeRunFiles } from './run-files.ts';
 export interface QemuHost {
   readonly accelerator: QemuAccelerator;
   readonly cgroups: CgroupTree;
+  /** Absolute path. */
   readonly qemuBinary: string;
+  /** Path of the library of read-only-open.ts. */
+  readonly readOnlyOpen: string;
 }
 
 export interface QemuLaunch {
@@ -18,6 +22,8 @@ export interface QemuLaunch {
   readonly arguments: readonly string[];
   /** First line of this start in the console log. */
   readonly consoleNote: string;
+  /** Files that it reads besides the machine's own. */
+  readonly moreFiles: readonly string[];
   /** Open file that QEMU gets as descriptor 3. The caller closes its own. */
   readonly inheritedFile?: number;
 }
@@ -45,26 +51,31 @@ function vmLimits({ vcpuCount, memoryMib }: VmMachine, accelerator: QemuAccelera
   };
 }
 
-/** Starts QEMU in its cgroup and network namespace. `undo` gets what ends it again and leaves nothing. */
+/** Starts QEMU in its jail, cgroup and network namespace. `undo` gets what ends it again and leaves nothing. */
 export async function launchQemu(
-  { accelerator, cgroups, qemuBinary }: QemuHost,
+  { accelerator, cgroups, qemuBinary, readOnlyOpen }: QemuHost,
   launch: QemuLaunch,
   undo: AsyncDisposableStack,
 ): Promise<LaunchedQemu> {
-  const { machine } = launch;
+  const { machine, moreFiles } = launch;
   const { runDir, vmId } = machine;
   await removeRunFiles(runDir);
   undo.defer(() => removeRunFiles(runDir));
   const consoleStart = await linkConsole(runDir, machine.consolePath, launch.consoleNote);
-  const cgroup = await cgroups.create(vmId, vmLimits(machine, accelerator));
+  const [cgroup, jail] = await Promise.all([
+    cgroups.create(vmId, vmLimits(machine, accelerator)),
+    qemuJail({ machine, accelerator, programs: [qemuBinary, readOnlyOpen], moreFiles }),
+    handOverFiles(machine, moreFiles),
+  ]);
   undo.defer(async () => cgroup?.remove());
   const { identity, exited } = await launchDetached({
     command: [qemuBinary, ...launch.arguments],
-    cgroupProcsFiles: cgroup?.procsFiles ?? [],
+    cgroup,
+    jail,
     netnsName: machine.network.netnsName,
     logPath: qemuRunFiles(runDir).log,
     // Nothing of our environment: it may hold secrets, and QEMU needs none of it.
-    env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin' },
+    env: { LD_PRELOAD: readOnlyOpen },
     ...(launch.inheritedFile === undefined ? {} : { inheritedFile: launch.inheritedFile }),
   });
   undo.defer(() => endProcess(identity, { graceMs: 0 }));

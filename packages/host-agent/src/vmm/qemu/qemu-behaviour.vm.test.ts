@@ -161,22 +161,64 @@ describe('QEMU, beyond what all drivers do', { skip: (await whyNoVm()) ?? false 
     await using undo = new AsyncDisposableStack();
     await runCommand('ip', ['netns', 'add', netns]);
     undo.defer(async () => void (await runCommand('ip', ['netns', 'delete', netns])));
-    await runCommand('ip', ['-n', netns, 'tuntap', 'add', 'tap0', 'mode', 'tap']);
+    const spec = await bench.createSpec('idle', {
+      network: { netnsName: netns, tapName: 'tap0', guestMac: '02:fc:00:00:00:05' },
+    });
+    await runCommand('ip', ['-n', netns, 'tuntap', 'add', 'tap0', 'mode', 'tap', 'user', String(spec.userId)]);
     const driver = makeDriver();
     undo.defer(() => driver.close());
-    const network = { netnsName: netns, tapName: 'tap0', guestMac: '02:fc:00:00:00:05' };
-    const vm = await startVm(driver, await bench.createSpec('idle', { network }));
+    const vm = await startVm(driver, spec);
     undo.use(vm);
     const { stdout: inside } = await runCommand('ip', ['netns', 'exec', netns, 'readlink', '/proc/self/ns/net']);
     assert.equal(await readlink(`/proc/${vm.handle.process.pid}/ns/net`), inside.trim());
     assert.notEqual(inside.trim(), await readlink('/proc/self/ns/net'));
   });
 
+  test('QEMU is in its jail: no privilege, a filter on its system calls, nothing of the host but its own files', async () => {
+    await using driver = makeDriver();
+    const spec = await bench.createSpec('idle');
+    await using vm = await startVm(driver, spec);
+    const { pid } = vm.handle.process;
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    assert.match(status, new RegExp(`^Uid:\\t${spec.userId}\\t${spec.userId}\\t`, 'm'));
+    assert.match(status, /^CapEff:\t0+$/m);
+    assert.match(status, /^NoNewPrivs:\t1$/m);
+    assert.match(status, /^Seccomp:\t2$/m);
+    for (const namespace of ['mnt', 'pid', 'ipc', 'uts', 'cgroup'])
+      assert.notEqual(await readlink(`/proc/${pid}/ns/${namespace}`), await readlink(`/proc/self/ns/${namespace}`));
+    const places = new Set(
+      [spec.memoryPath, spec.runDir, spec.kernelPath, bench.cacheDir].map((path) => path.split('/')[1]),
+    );
+    assert.deepEqual(
+      (await readdir(`/proc/${pid}/root`)).sort(),
+      [...new Set(['dev', 'lib', 'lib64', 'usr', ...places])].sort((a = '', b = '') => (a < b ? -1 : 1)),
+    );
+    assert.deepEqual((await readdir(`/proc/${pid}/root/dev`)).sort(), ['null', 'urandom']);
+    assert.deepEqual((await readdir(`/proc/${pid}/root/usr/bin`)).sort(), ['qemu-system-x86_64', 'setpriv']);
+  });
+
+  test('no descriptor of QEMU lets it write to the memory image, which others share', async () => {
+    await using driver = makeDriver();
+    const spec = await bench.createSpec('idle');
+    await using vm = await startVm(driver, spec);
+    const { pid } = vm.handle.process;
+    const modes: string[] = [];
+    for (const descriptor of await readdir(`/proc/${pid}/fd`)) {
+      if ((await readlink(`/proc/${pid}/fd/${descriptor}`)) !== spec.memoryPath) continue;
+      const flags = /^flags:\t(\d+)$/m.exec(await readFile(`/proc/${pid}/fdinfo/${descriptor}`, 'utf8'))?.[1] ?? '';
+      modes.push(flags.at(-1) ?? '');
+    }
+    // O_RDONLY
+    assert.deepEqual(modes, ['0']);
+    const { uid, mode } = await stat(spec.memoryPath);
+    assert.deepEqual([uid, mode & 0o777], [0, 0o444]);
+  });
+
   test('a missing namespace is a clear error', async () => {
     await using driver = makeDriver();
     const network = { netnsName: `nbt-${bench.instance}-none`, tapName: 'tap0', guestMac: '02:fc:00:00:00:05' };
     await assert.rejects(driver.start(await bench.createSpec('idle', { network })), {
-      code: 'vm_died',
+      code: 'internal',
       message: /No such file or directory/,
     });
   });
@@ -222,10 +264,12 @@ describe('QEMU, beyond what all drivers do', { skip: (await whyNoVm()) ?? false 
     const args = bootArguments(spec, { kind: 'kvm', cpuModel: 'max' }).map((word) => (word === 'kvm' ? 'tcg' : word));
     assert.ok(args.includes('tcg'));
     const files = qemuRunFiles(spec.runDir);
+    await mkdir(files.controlDir);
     const { identity, exited } = await launchDetached({
       command: ['qemu-system-x86_64', ...args, '-S'],
-      cgroupProcsFiles: [],
+      cgroup: undefined,
       netnsName: undefined,
+      jail: undefined,
       logPath: files.log,
       env: { PATH: process.env.PATH ?? '' },
     });

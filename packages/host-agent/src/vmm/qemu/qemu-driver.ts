@@ -20,6 +20,7 @@ import { toDriverError } from '../errors.ts';
 import { ExitNotices } from '../exit-notices.ts';
 import { handleKey, isRunDirBelow } from '../handle-identity.ts';
 import { readProcessWords } from '../processes.ts';
+import { programPath } from '../program-path.ts';
 import { describeAccelerator, type QemuAccelerator, type WantedAccelerator } from './accelerator.ts';
 import { bootOnce, checkMachine, vmmUnreachable } from './boot.ts';
 import { QEMU_BINARY, runDirOfCommandLine } from './command-line.ts';
@@ -28,6 +29,7 @@ import type { QemuHost } from './launch-qemu.ts';
 import { type ProbeResult, probe } from './probe.ts';
 import { QemuVm } from './qemu-vm.ts';
 import { QmpUnavailableError } from './qmp-client.ts';
+import { installReadOnlyOpen } from './read-only-open.ts';
 import { restoreVm } from './restore.ts';
 import { qemuRunFiles, removeRunFiles } from './run-files.ts';
 import { describeSnapshotMachine, saveState } from './save-state.ts';
@@ -84,6 +86,7 @@ class QemuDriver implements VmDriver {
   readonly #consoleTimer: NodeJS.Timeout;
   #probe: Promise<ProbeResult> | undefined;
   #cgroups: Promise<CgroupTree> | undefined;
+  #programs: Promise<Pick<QemuHost, 'qemuBinary' | 'readOnlyOpen'>> | undefined;
   #bootRetries = 0;
 
   constructor(options: QemuDriverOptions) {
@@ -302,8 +305,23 @@ class QemuDriver implements VmDriver {
   }
 
   async #host(): Promise<QemuHost> {
-    const [accelerator, cgroups] = await Promise.all([this.#accelerator(), this.#cgroupTree()]);
-    return { accelerator, cgroups, qemuBinary: this.#options.qemuBinary ?? QEMU_BINARY };
+    const [accelerator, cgroups, programs] = await Promise.all([
+      this.#accelerator(),
+      this.#cgroupTree(),
+      this.#findPrograms(),
+    ]);
+    return { accelerator, cgroups, ...programs };
+  }
+
+  #findPrograms(): Promise<Pick<QemuHost, 'qemuBinary' | 'readOnlyOpen'>> {
+    const { cacheDir, qemuBinary } = this.#options;
+    this.#programs ??= Promise.all([programPath(qemuBinary ?? QEMU_BINARY), installReadOnlyOpen(cacheDir)]).then(
+      ([path, readOnlyOpen]) => ({ qemuBinary: path, readOnlyOpen }),
+    );
+    this.#programs.catch(() => {
+      this.#programs = undefined;
+    });
+    return this.#programs;
   }
 
   #cgroupTree(): Promise<CgroupTree> {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isProcessAlive } from '@nestbox/kit';
 import { z } from 'zod';
@@ -50,6 +50,11 @@ export class QemuVm {
   /** Started by this process, so its driver knows it even when nobody has written its handle down yet. */
   get isOwn(): boolean {
     return this.#exited !== undefined;
+  }
+
+  /** Who QEMU runs as. Throws what the system says when it is gone. */
+  get userId(): number {
+    return statSync(`/proc/${this.handle.process.pid}`).uid;
   }
 
   get isAlive(): boolean {

@@ -41,6 +41,7 @@ export async function restoreVm(restore: QemuRestore, signal?: AbortSignal): Pro
       machine,
       arguments: restoreArguments(machine, accelerator),
       consoleNote: '[nestbox: restore]',
+      moreFiles: [],
       inheritedFile: devices.fd,
     },
     undo,

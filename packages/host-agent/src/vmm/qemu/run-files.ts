@@ -4,7 +4,9 @@ import { join } from 'node:path';
 /** Files that QEMU and the driver share in a VM's run folder. */
 export function qemuRunFiles(runDir: string) {
   return {
-    qmpSocket: join(runDir, QMP_SOCKET),
+    /** QEMU's own folder, the only one it can make files in. Nothing in it is read by us, the socket excepted. */
+    controlDir: join(runDir, CONTROL_DIR),
+    qmpSocket: join(runDir, CONTROL_DIR, QMP_SOCKET),
     /** QEMU's own standard output and error. */
     log: join(runDir, 'qemu.log'),
     /** Symbolic link to the sandbox's console log, so that it is found again from the run folder. */
@@ -12,17 +14,19 @@ export function qemuRunFiles(runDir: string) {
   } as const;
 }
 
+const CONTROL_DIR = 'control';
 const QMP_SOCKET = 'qmp.sock';
 
 /** The run folder that a control socket is in; undefined when the path is no control socket. */
 export function runDirOfSocket(socketPath: string): string | undefined {
-  return socketPath.endsWith(`/${QMP_SOCKET}`) ? socketPath.slice(0, -QMP_SOCKET.length - 1) : undefined;
+  const end = `/${CONTROL_DIR}/${QMP_SOCKET}`;
+  return socketPath.endsWith(end) ? socketPath.slice(0, -end.length) : undefined;
 }
 
 /** Removes the files above, and nothing else. What is gone is fine. */
 export async function removeRunFiles(runDir: string): Promise<void> {
   for (const path of Object.values(qemuRunFiles(runDir))) {
-    await rm(path, { force: true }).catch((error: unknown) => {
+    await rm(path, { recursive: true, force: true }).catch((error: unknown) => {
       // The "run folder" is a file.
       if (!(error instanceof Error && 'code' in error && error.code === 'ENOTDIR')) throw error;
     });

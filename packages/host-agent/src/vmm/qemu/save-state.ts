@@ -1,16 +1,21 @@
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, statfsSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { readFileSync, statfsSync, statSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { writePageFile } from '../../memory/page-file.ts';
 import { ProcessMemory } from '../../memory/process-memory.ts';
 import type { SavedState, VmState } from '../driver.ts';
 import type { QemuAccelerator } from './accelerator.ts';
+import { rootDisk } from './disks.ts';
+import { giveFile, keepFile } from './qemu-jail.ts';
 import type { QemuVm } from './qemu-vm.ts';
 import { QmpCommandError } from './qmp-client.ts';
 
 /** Takes milliseconds; a disk with much to do gets time. */
 const SAVE_DEADLINE_MS = 60_000;
+/** Beside the root disk, for some milliseconds. */
+const DEVICES_DRAFT = 'devices.saving';
 /** Count up when the machine in command-line.ts changes in a way that a saved state notices. */
 const MACHINE_REVISION = 1;
 
@@ -25,18 +30,37 @@ export async function saveState(
   { devicesPath, pagesPath }: VmState,
   signal?: AbortSignal,
 ): Promise<SavedState> {
-  await vm
-    .execute('xen-save-devices-state', { filename: devicesPath, live: false }, SAVE_DEADLINE_MS, signal)
-    .catch((error: unknown) => {
-      // QEMU says no more than that writing failed.
-      throw error instanceof QmpCommandError && isFull(dirname(devicesPath)) ? diskFull(devicesPath, error) : error;
-    });
-  if (!existsSync(devicesPath))
-    throw new NestboxError('internal', `QEMU says that it has written ${devicesPath}, but the file is not there.`);
+  await saveDevices(vm, devicesPath, signal);
   if (pagesPath === undefined) return { changedPages: 0 };
   using memory = ProcessMemory.open(vm.handle.process.pid, memoryPath, 'r');
   const { pageCount } = await writePageFile(pagesPath, memory, signal);
   return { changedPages: pageCount };
+}
+
+/**
+ * QEMU gets an empty file in the one folder of ours that it sees, which goes to its place when it is complete: no path of QEMU's
+ * making is ever followed.
+ */
+async function saveDevices(vm: QemuVm, devicesPath: string, signal: AbortSignal | undefined): Promise<void> {
+  const draft = join(dirname((await rootDisk(vm, signal)).path), DEVICES_DRAFT);
+  await rm(draft, { force: true });
+  try {
+    await (await open(draft, 'wx')).close();
+    await giveFile(draft, vm.userId);
+    await vm
+      .execute('xen-save-devices-state', { filename: draft, live: false }, SAVE_DEADLINE_MS, signal)
+      .catch((error: unknown) => {
+        // QEMU says no more than that writing failed.
+        throw error instanceof QmpCommandError && isFull(dirname(draft)) ? diskFull(draft, error) : error;
+      });
+    await keepFile(draft);
+    if (statSync(draft).size === 0)
+      throw new NestboxError('internal', `QEMU says that it has written ${draft}, but nothing is in it.`);
+    await rename(draft, devicesPath);
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw error;
+  }
 }
 
 /** So little is free that nothing fits any more. */
