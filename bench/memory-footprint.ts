@@ -30,7 +30,7 @@ export async function measureFootprint(server: TestServer, paths: NestboxPaths):
         floor: undefined,
         judged: alone.median,
         limit: { unit: 'MB' },
-        method: `PSS of its QEMU after ${IDLE_MS / 1000} s; QEMU's own code and the pages of the template's memory image count in full, since nobody else has them.`,
+        method: `PSS of its QEMU and the jail around it after ${IDLE_MS / 1000} s; QEMU's own code and the pages of the template's memory image count in full, since nobody else has them.`,
       },
       {
         title: `Memory of an idle restored sandbox, one of ${SIBLINGS}`,
@@ -48,9 +48,16 @@ export async function measureFootprint(server: TestServer, paths: NestboxPaths):
 
 async function pssOfVms(paths: NestboxPaths): Promise<Series> {
   const series = new Series();
-  for (const { pid } of vmProcesses(paths)) {
-    const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
-    series.add((Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1]) * 1024) / 1e6);
+  for (const { pid, commandLine } of vmProcesses(paths)) {
+    // The jail's bubblewrap, which stays as QEMU's parent, is counted with it.
+    if (commandLine.startsWith('bwrap ')) continue;
+    const status = await readFile(`/proc/${pid}/status`, 'utf8');
+    series.add((await pss(pid)) + (await pss(Number(/^PPid:\t(\d+)$/m.exec(status)?.[1]))));
   }
   return series;
+}
+
+async function pss(pid: number): Promise<number> {
+  const rollup = await readFile(`/proc/${pid}/smaps_rollup`, 'utf8');
+  return (Number(/^Pss:\s+(\d+) kB$/m.exec(rollup)?.[1]) * 1024) / 1e6;
 }

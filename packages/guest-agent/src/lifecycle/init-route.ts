@@ -4,7 +4,7 @@ import type { AgentContext } from '../context.ts';
 import { RestError, type RestHandler, readBody, sendEmpty } from '../rest.ts';
 import type { HostAddresses } from './host-addresses.ts';
 import { parseInitRequest } from './init-request.ts';
-import type { Lifecycle } from './lifecycle.ts';
+import type { Lifecycle, TakenInit } from './lifecycle.ts';
 
 /** A CA bundle and a thousand variables fit many times. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
@@ -16,12 +16,12 @@ const MAX_BODY_BYTES = 4 * 1024 * 1024;
 export function initRoute(lifecycle: Pick<Lifecycle, 'init'>, hostAddresses: HostAddresses): RestHandler {
   return async (request, response, _url, context) => {
     const versionHeader = { 'X-Envd-Version': ENVD_VERSION };
-    let afterAnswer: () => void;
+    let taken: TakenInit;
     try {
       const init = parseInitRequest(await readBody(request, MAX_BODY_BYTES));
       const isHost = hostAddresses.includes(request.socket.remoteAddress);
       if (!isHost) authorize(init.accessToken, context);
-      afterAnswer = await lifecycle.init(init, { connection: request.socket, isHost });
+      taken = await lifecycle.init(init, { connection: request.socket, isHost });
     } catch (error) {
       if (!(error instanceof RestError)) throw error;
       // This one route answers its errors as plain text.
@@ -33,9 +33,9 @@ export function initRoute(lifecycle: Pick<Lifecycle, 'init'>, hostAddresses: Hos
     sendEmpty(response, 204, {
       ...versionHeader,
       // On the way here the time of the request has grown old; the host corrects what this shows.
-      ...(context.isInit ? { 'X-Nestbox-Clock-Ms': String(Date.now()) } : {}),
+      ...(taken.clockNs === undefined ? {} : { 'X-Nestbox-Clock-Ms': String(taken.clockNs / 1_000_000n) }),
     });
-    afterAnswer();
+    taken.finish();
   };
 }
 

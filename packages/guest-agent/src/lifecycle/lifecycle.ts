@@ -35,6 +35,14 @@ export interface InitSender {
   readonly isHost: boolean;
 }
 
+/** An /init whose answer may go out. */
+export interface TakenInit {
+  /** What the clock is set to when it is carried out, in nanoseconds of Unix time. Undefined: it stays. */
+  readonly clockNs: bigint | undefined;
+  /** Carries it out. */
+  readonly finish: () => void;
+}
+
 /** What happens to the agent when its machine is booted, paused and restored. */
 export class Lifecycle {
   readonly rootFreeze = new RootFreeze();
@@ -51,25 +59,27 @@ export class Lifecycle {
   }
 
   /**
-   * Applies an authorised /init. Call the returned function right after the answer, in the same turn of the event loop: it
-   * does the rest before any other request can be looked at, so the first command of the user finds all of it done.
+   * Takes an authorised /init. Call `finish` right after the answer, in the same turn of the event loop: it carries it out
+   * before any other request can be looked at, so the first command of the user finds all of it done.
    *
    * On an emulated processor each instruction after a restore is slow once, and the user waits for the answer, so nothing
    * is done before it that can be done in that turn, and nothing is handed to another thread. A new lifecycle id says that
    * the machine was just booted or restored. Throws RestError for a CA bundle or a volume that cannot be had.
    */
-  async init(request: InitRequest, sender: InitSender): Promise<() => void> {
+  async init(request: InitRequest, sender: InitSender): Promise<TakenInit> {
     const { state, isInit } = this.#parts.context;
     // First of all: who writes to a frozen file system waits for ever.
     if (this.rootFreeze.isFrozen) await this.#thawRoot();
     const isNewLife = request.lifecycleId !== undefined && request.lifecycleId !== state.lifecycleId;
-    if (request.timestampNs !== undefined) {
+    const { timestampNs } = request;
+    let clockNs: bigint | undefined;
+    if (timestampNs !== undefined) {
       // The clock of another host may be behind the one that the last /init before the snapshot came from.
-      if (request.timestampNs <= state.lastInitAtNs && !isNewLife) return () => this.#thawProcesses();
-      state.lastInitAtNs = request.timestampNs;
-      if (isInit) this.#setClock(request.timestampNs, isNewLife);
+      if (timestampNs <= state.lastInitAtNs && !isNewLife) return { clockNs, finish: () => this.#thawProcesses() };
+      state.lastInitAtNs = timestampNs;
+      // A restored clock shows the moment of the snapshot, however little that is off.
+      if (isInit && (isNewLife || mustSetClock(this.#parts.clock.nowNs(), timestampNs))) clockNs = timestampNs;
     }
-    if (isNewLife && isInit) attempt('reseeding the random pool', () => this.#randomPool.reseed(request.entropy));
     state.accessToken = request.accessToken;
     if (request.envVars !== undefined) state.replaceUserEnv(request.envVars);
     if (request.defaultUser !== undefined) state.defaultUser = request.defaultUser;
@@ -77,18 +87,20 @@ export class Lifecycle {
     const writeIdentity = this.identity.tell(request);
     if (isNewLife) state.lifecycleId = request.lifecycleId;
     const finish = () => {
+      if (clockNs !== undefined) this.#setClock(clockNs);
+      if (isNewLife && isInit) attempt('reseeding the random pool', () => this.#randomPool.reseed(request.entropy));
       writeIdentity();
       if (isNewLife) this.#beginNewLife(sender);
       // Last: what was frozen goes on in a machine where everything is right again.
       this.#thawProcesses();
     };
-    if (request.caBundle === undefined && request.volumeMounts.length === 0) return finish;
+    if (request.caBundle === undefined && request.volumeMounts.length === 0) return { clockNs, finish };
     // These take longer than all else, and other requests may be looked at meanwhile; the connections of new mounts must
     // not be taken for old ones.
     finish();
     if (request.caBundle !== undefined) await this.#trustStore.add(request.caBundle);
     if (request.volumeMounts.length > 0) await this.#volumes.mount(request.volumeMounts, isNewLife);
-    return () => undefined;
+    return { clockNs, finish: () => undefined };
   }
 
   /** Gets ready to be copied: nothing of ours is in the middle of anything, and the disks hold what was written. */
@@ -118,12 +130,8 @@ export class Lifecycle {
     forwarding?.start();
   }
 
-  /** A restored clock shows the moment of the snapshot, however little that is off. */
-  #setClock(hostNs: bigint, always: boolean): void {
-    const { clock } = this.#parts;
-    attempt('setting the clock', () => {
-      if (always || mustSetClock(clock.nowNs(), hostNs)) clock.set(hostNs);
-    });
+  #setClock(hostNs: bigint): void {
+    attempt('setting the clock', () => this.#parts.clock.set(hostNs));
   }
 
   async #thawRoot(): Promise<void> {

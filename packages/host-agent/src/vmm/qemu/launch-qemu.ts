@@ -74,8 +74,8 @@ export async function launchQemu(
     jail,
     netnsName: machine.network.netnsName,
     logPath: qemuRunFiles(runDir).log,
-    // Nothing of our environment: it may hold secrets, and QEMU needs none of it.
-    env: { LD_PRELOAD: readOnlyOpen },
+    // Nothing of our environment: it may hold secrets, and QEMU needs none of it. One heap for all threads takes less memory.
+    env: { LD_PRELOAD: readOnlyOpen, MALLOC_ARENA_MAX: '1' },
     ...(launch.inheritedFile === undefined ? {} : { inheritedFile: launch.inheritedFile }),
   });
   undo.defer(() => endProcess(identity, { graceMs: 0 }));
