@@ -78,7 +78,7 @@ export interface HostAgent {
   stop(options?: StopOptions): Promise<void>;
 }
 
-const DEFAULT_NETWORK_POOL_SIZE = 4;
+const DEFAULT_NETWORK_POOL_SIZE = 8;
 
 /**
  * Takes the state folder's lock, finds again what runs, and listens for proxy traffic. Neither pool nor probe is waited

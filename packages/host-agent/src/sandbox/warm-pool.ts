@@ -45,6 +45,7 @@ const LAST_RETRY_MS = 60_000;
 /** Work of users has been over for so long before a VM is made ahead. */
 const QUIET_MS = 150;
 const FIRST_COMMAND_TIMEOUT_MS = 60_000;
+const CLAIM_REHEARSALS = 2;
 const CLAIM_TIMEOUT_MS = 30_000;
 
 /**
@@ -119,11 +120,12 @@ export class WarmPool {
     undo.defer(() => this.#end(warm));
     if (!isOpen(egress))
       await trace.measure('egress', () => context.networks.setEgress(warm.vm.slot, sandboxId, egress));
-    warm.vm.guest.close();
     const guest = context.guestClient({ address: warm.vm.slot.hostReachableAddress, accessToken });
     undo.defer(() => guest.close());
     const limit = AbortSignal.timeout(CLAIM_TIMEOUT_MS);
     await trace.measure('init', () => initialise(identity, guest, limit));
+    // Not before: the guest would have the ends of these connections to deal with first.
+    warm.vm.guest.close();
     const vm = { ...warm.vm, guest };
     await trace.measure('record', () => recordRunning(context, identity, vm));
     undo.move();
@@ -153,6 +155,16 @@ export class WarmPool {
   async close(): Promise<void> {
     await this.#filling;
     await Promise.all([...this.#ready.keys()].map(() => this.evict()));
+  }
+
+  /** What a claim does, so that the guest has done it before. */
+  async #rehearseClaim(identity: SandboxIdentity, vm: RunningVm, limit: AbortSignal): Promise<void> {
+    const guest = this.#context.guestClient({ address: vm.slot.hostReachableAddress, accessToken: undefined });
+    try {
+      await initialise(identity, guest, limit);
+    } finally {
+      guest.close();
+    }
   }
 
   #take(sandboxId: string): WarmVm | undefined {
@@ -235,6 +247,7 @@ export class WarmPool {
       // An emulator has nothing translated yet after a restore: the first command goes ten times the way of later ones.
       const limit = AbortSignal.any([signal, AbortSignal.timeout(FIRST_COMMAND_TIMEOUT_MS)]);
       await vm.guest.warmUp({ rounds: 1, logger: context.logger }, limit);
+      for (let round = 0; round < CLAIM_REHEARSALS; round++) await this.#rehearseClaim(identity, vm, limit);
     } catch (error) {
       await this.#end(warm);
       throw error;
