@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
 import { NESTBOX_VERSION, NestboxError } from '@nestbox/contract';
 import type { Logger, NestboxPaths } from '@nestbox/kit';
+import { describeDenial } from './egress/describe-denial.ts';
 import { GuardedNetworks } from './egress/guarded-networks.ts';
 import { createGuestClient } from './guest/guest-client.ts';
 import { parseOpenedRanges } from './network/closed-ranges.ts';
@@ -96,7 +97,8 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
 
   const driver = config.driver ?? makeDriver(config, layout.cacheDir);
   undo.defer(() => driver.close());
-  const networks = config.networks ?? (await makeNetworks(config));
+  const telemetry = new Telemetry(layout, logger);
+  const networks = config.networks ?? (await makeNetworks(config, telemetry));
   undo.defer(() => networks.close());
   const traffic = new LateTraffic();
   const manager = await createSandboxManager(
@@ -111,7 +113,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
       traffic,
-      telemetry: new Telemetry(layout, logger),
+      telemetry,
       useSnapshots: config.useSnapshots ?? true,
       limits: resolveHostLimits(config.limits),
       logger,
@@ -200,18 +202,18 @@ function makeDriver({ paths, logger, vmm, accelerator }: HostAgentConfig, cacheD
   });
 }
 
-async function makeNetworks({
-  paths,
-  logger,
-  networkPoolSize,
-  allowPrivate,
-}: HostAgentConfig): Promise<SandboxNetworks> {
+async function makeNetworks(
+  { paths, logger, networkPoolSize, allowPrivate }: HostAgentConfig,
+  telemetry: Telemetry,
+): Promise<SandboxNetworks> {
   const poolSize = networkPoolSize ?? DEFAULT_NETWORK_POOL_SIZE;
   const openedRanges = parseOpenedRanges(allowPrivate ?? []);
-  return new GuardedNetworks(
+  const networks = new GuardedNetworks(
     await createSandboxNetworks({ instance: paths.instance, poolSize, logger, openedRanges }),
     logger,
   );
+  networks.onDenied((denial) => void telemetry.note(denial.sandboxId, 'warn', ...describeDenial(denial)));
+  return networks;
 }
 
 /** Asks the driver now what it can, so that the first create need not wait for the probe. Returns what ends it. */
