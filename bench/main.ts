@@ -15,6 +15,7 @@ import { makeStateFolder, vmsCannotRun } from '../test/support/state-folder.ts';
 import { measureColdBoot } from './cold-boot.ts';
 import { measureCommand } from './command-round-trip.ts';
 import { measureEdgeProxy } from './edge-proxy.ts';
+import { measureEgressRules } from './egress-rules.ts';
 import { startGuestServer } from './guest-server.ts';
 import { measureKeystrokes, measureProxyUnderLoad } from './keystroke-echo.ts';
 import { describeMachine } from './machine.ts';
@@ -69,6 +70,7 @@ await section('guest agent', () => measureNativeAgent(rounds));
       await measureProxyUnderLoad(),
     ];
   });
+  await section('egress rules', async () => [await measureEgressRules(sandbox, rounds)]);
   await section('transfers', () => measureTransfers(sandbox, server.sandboxUrl, paths, rounds, sizeMib));
 }
 const report = formatReport(machine, measures, rounds, stages);

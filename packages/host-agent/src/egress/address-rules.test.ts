@@ -81,6 +81,12 @@ if (insidePrivateHost(import.meta.filename))
       assert.equal(await guest.traffic.askTcp(GUEST_NETWORK.gateway, 53, 'dns?'), REFUSED);
     });
 
+    test('everything allowed is open, DNS included, whatever is denied', async () => {
+      await say({ denyOut: ['0.0.0.0/0'], allowOut: ['0.0.0.0/0', 'a.example'] });
+      assert.equal(await guest.traffic.askTcp(PUBLIC_SERVER, 80, 'open'), 'open');
+      assert.equal(await guest.traffic.askUdp(GUEST_NETWORK.gateway, 53, 'question'), 'question');
+    });
+
     test('private ranges, the host and the metadata service stay closed whatever is allowed', async () => {
       await say({ allowOut: ['0.0.0.0/0', PRIVATE_SERVER, METADATA_SERVER, HOST_PUBLIC] });
       await host.listenTcp(HOST_PUBLIC, 80);

@@ -52,8 +52,11 @@ export class GuardedNetworks implements SandboxNetworks {
   async release(slot: NetworkSlot): Promise<void> {
     const gate = this.#gates.get(slot.index);
     this.#gates.delete(slot.index);
-    await gate?.close();
-    await this.#networks.release(slot);
+    try {
+      await gate?.close();
+    } finally {
+      await this.#networks.release(slot);
+    }
   }
 
   async setEgress(slot: NetworkSlot, sandboxId: string, rules: EgressRules): Promise<void> {

@@ -1,5 +1,6 @@
 import { closeSync } from 'node:fs';
 import {
+  coversEverything,
   DomainPatterns,
   type EgressRules,
   GUEST_NETWORK,
@@ -76,14 +77,15 @@ export class SlotGate implements DnsGate {
     return this.#next(async () => {
       const { networks, slot } = this.#parts;
       const denied = subtractRanges(rules.denied, rules.allowed);
-      const relays = rules.domains.length > 0;
+      const dns = denied.length === 0 ? 'host' : dnsOf(rules);
+      const relays = dns === 'relay';
       const patterns = new DomainPatterns(rules.domains);
       const had = this.#listeners !== undefined;
       this.#startLog();
       if (relays) this.#listen();
       const kept = [...this.#answered].filter(([, { name }]) => relays && patterns.matches(name));
       try {
-        await networks.setRules(slot, { denied, dns: dnsOf(rules), answered: this.#stillOpen(kept) });
+        await networks.setRules(slot, { denied, dns, answered: this.#stillOpen(kept) });
       } catch (error) {
         if (!had) await this.#stopListening();
         throw error;
@@ -286,6 +288,5 @@ export class SlotGate implements DnsGate {
 /** Where everything is denied, DNS would be a way out: only names of rules are answered, and without such none. */
 function dnsOf({ denied, domains }: EgressRules): SlotRules['dns'] {
   if (domains.length > 0) return 'relay';
-  const [only] = denied;
-  return denied.length === 1 && only?.first === 0 && only.last === 2 ** 32 - 1 ? 'nobody' : 'host';
+  return coversEverything(denied) ? 'nobody' : 'host';
 }

@@ -1,0 +1,53 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { runCommand } from '@nestbox/kit';
+
+/** Of a documentation range (RFC 5737), so that nothing real is behind it. */
+const HOST = '192.0.2.1';
+
+export interface OutsideServer extends AsyncDisposable {
+  /** Both say "hello" on port 80 and echo what they get. */
+  readonly addresses: readonly [string, string];
+}
+
+const SERVER = `
+const { createServer } = require('node:net');
+createServer((socket) => { socket.on('error', () => {}); socket.write('hello\\n'); socket.pipe(socket); })
+  .listen(80, '0.0.0.0', 1024, () => console.log('listening'));
+process.stdin.resume().on('end', () => process.exit());
+`;
+
+/** A server that is outside of this machine as far as sandboxes can tell: in a network namespace of its own. */
+export async function startOutsideServer(): Promise<OutsideServer> {
+  const addresses = ['192.0.2.10', '192.0.2.11'] as const;
+  const name = `world${process.pid}`;
+  await using undo = new AsyncDisposableStack();
+  await runCommand('ip', ['netns', 'add', name]);
+  undo.defer(async () => {
+    await runCommand('ip', ['netns', 'del', name]);
+  });
+  await runCommand('ip', ['-batch', '-'], {
+    input: `link add ${name} type veth peer name eth0 netns ${name}
+addr add ${HOST}/24 dev ${name}
+link set ${name} up
+`,
+  });
+  await runCommand('ip', ['-n', name, '-batch', '-'], {
+    input: [
+      'link set lo up',
+      ...addresses.map((address) => `addr add ${address}/24 dev eth0`),
+      'link set eth0 up',
+      '',
+    ].join('\n'),
+  });
+  const server = spawn('nsenter', [`--net=/run/netns/${name}`, '--', process.execPath, '-e', SERVER], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  undo.defer(async () => {
+    server.stdin.end();
+    await once(server, 'exit');
+  });
+  await once(server.stdout, 'data');
+  const everything = undo.move();
+  return { addresses, [Symbol.asyncDispose]: () => everything.disposeAsync() };
+}
