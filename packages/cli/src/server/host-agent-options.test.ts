@@ -11,4 +11,6 @@ test('words of the command line become options of the host agent, and what is no
     warm,
     limits: { maxSnapshots: 0, maxSnapshotBytes: 1_610_612_736 },
   });
+  const { allowPrivate } = hostAgentOptions({ vmm: 'auto', snapshots: true, allowPrivate: ['10.1.2.0/24'] });
+  assert.deepEqual(allowPrivate, ['10.1.2.0/24']);
 });
