@@ -29,6 +29,8 @@ export class DnsServer {
     this.#gate = gate;
     const onError = (err: Error) => logger.warn({ err }, 'the resolver of a sandbox has trouble');
     this.#udp = createSocket('udp4', (message, from) => {
+      // Nobody can be answered there; guests can send from it all the same.
+      if (from.port === 0) return;
       void this.#answer(message, 'udp').then((answer) => {
         // A guest that does not listen any more is its own matter.
         if (answer !== undefined && !this.#isClosed) this.#udp.send(answer, from.port, from.address, () => undefined);

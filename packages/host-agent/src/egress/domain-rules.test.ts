@@ -337,6 +337,23 @@ if (insidePrivateHost(import.meta.filename))
       await say({ allowOut: ['good.example', '*.good.example'] });
     });
 
+    test('a question from port 0, which nobody can answer, ends nothing', async (t) => {
+      const python = await runCommand('sh', ['-c', 'command -v python3 || true']);
+      if (python.stdout === '') return t.skip('python3 is not installed');
+      const header = Buffer.alloc(8);
+      header.writeUInt16BE(53, 2);
+      const script = `import socket,sys
+s=socket.socket(socket.AF_INET,socket.SOCK_RAW,socket.IPPROTO_UDP)
+s.sendto(bytes.fromhex(sys.argv[1]),(sys.argv[2],0))`;
+      const query = packet.encode({ type: 'query', id: 7, questions: [{ type: 'A', name: 'evil.example' }] });
+      const whole = Buffer.concat([header, query]);
+      whole.writeUInt16BE(whole.length, 4);
+      const inGuest = `--net=/run/netns/${guest.netnsName}`;
+      await runCommand('nsenter', [inGuest, 'python3', '-c', script, whole.toString('hex'), GUEST_NETWORK.gateway]);
+      assert.deepEqual((await question('good.example')).data, [GOOD]);
+      return undefined;
+    });
+
     test('garbage to the resolver ends nothing', async () => {
       for (const bytes of [
         [],

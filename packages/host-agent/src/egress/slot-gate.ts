@@ -22,7 +22,7 @@ import { logSubscription, NETLINK_NETFILTER, readDeniedPackets } from './denied-
 import type { DnsGate } from './dns-answer.ts';
 import { DnsServer } from './dns-server.ts';
 import { type Addresses, MAX_TTL_SEC, type NameLookup } from './name-lookup.ts';
-import { type NamespaceSockets, onReadable } from './namespace-sockets.ts';
+import { type NamespaceSockets, onReadable, type SocketAddress } from './namespace-sockets.ts';
 import { RelayConnection } from './relay-connection.ts';
 
 export interface SlotGateParts {
@@ -208,7 +208,11 @@ export class SlotGate implements DnsGate {
           this.#tell({ protocol: 'tcp', reason: `more than ${MAX_CONNECTIONS} connections to names at once` });
           continue;
         }
-        const destination = sockets.originalDestination(fd);
+        const destination = this.#destinationOf(fd);
+        if (destination === undefined) {
+          closeSync(fd);
+          continue;
+        }
         const connection = new RelayConnection(fd, destination, {
           sockets,
           lookup,
@@ -223,6 +227,15 @@ export class SlotGate implements DnsGate {
     } catch (err) {
       logger.warn({ err }, 'a connection of a sandbox could not be accepted');
       return false;
+    }
+  }
+
+  /** Undefined when the kernel has forgotten it: the connection is over already. */
+  #destinationOf(fd: number): SocketAddress | undefined {
+    try {
+      return this.#parts.sockets.originalDestination(fd);
+    } catch {
+      return undefined;
     }
   }
 
