@@ -31,6 +31,8 @@ const COMMANDS = [
   ['sandbox', 'resume'],
   ['sandbox', 'fork'],
   ['sandbox', 'snapshot'],
+  ['sandbox', 'logs'],
+  ['sandbox', 'metrics'],
   ['snapshot'],
   ['snapshot', 'list'],
   ['snapshot', 'delete'],

@@ -1,5 +1,6 @@
 import type { Transport } from '@connectrpc/connect';
 import type { ExchangeHandler, Logger } from '@nestbox/kit';
+import type { Registry } from '@nestbox/kit/metrics';
 import type { CertificateSource } from './tls/certificate-source.ts';
 
 /** Where a listener is to be opened. Port 0 lets the kernel choose. */
@@ -42,6 +43,8 @@ export interface ControlPlaneConfig {
   readonly front?: { readonly address: ListenAddress; readonly certificate: CertificateSource };
   readonly hosts: readonly HostConnection[];
   readonly logger: Logger;
+  /** Where numbers for Prometheus go. None are kept when it is not given. */
+  readonly metrics?: Registry;
   /** Longest time-out that a client may ask for. 24 hours when not given. */
   readonly maxTimeoutSec?: number;
 }

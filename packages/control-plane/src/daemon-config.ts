@@ -21,6 +21,8 @@ const daemonConfig = z
     tokenSeed: z.string().min(32),
     api: listenAddress.default({ host: '127.0.0.1', port: 3000 }),
     edge: listenAddress.default({ host: '127.0.0.1', port: 3001 }),
+    /** Where Prometheus may read; whoever reaches it can. */
+    metrics: listenAddress.optional(),
     domain: z.hostname().toLowerCase().optional(),
     /** API and sandboxes on one port over TLS, under `domain`. */
     tls: listenAddress.extend({ certPath: z.string().min(1), keyPath: z.string().min(1) }).optional(),

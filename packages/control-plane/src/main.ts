@@ -5,6 +5,7 @@ import type { Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { NestboxError } from '@nestbox/contract';
 import { createLogger, tuneForStreams } from '@nestbox/kit';
+import { createMetrics, serveMetrics } from '@nestbox/kit/metrics';
 import { type DaemonConfig, type RemoteHost, readDaemonConfig } from './daemon-config.ts';
 import { startControlPlane } from './start-control-plane.ts';
 import { certificateFiles } from './tls/certificate-source.ts';
@@ -13,12 +14,20 @@ import { certificateFiles } from './tls/certificate-source.ts';
 async function main(): Promise<void> {
   const [path] = process.argv.slice(2);
   if (path === undefined) throw new NestboxError('invalid_request', 'Usage: node main.ts CONFIG.json');
-  const { hosts, logLevel, tls, ...config } = await readDaemonConfig(path);
+  const { hosts, logLevel, tls, metrics: metricsAddress, ...config } = await readDaemonConfig(path);
   tuneForStreams();
   const logger = createLogger({ level: logLevel, name: 'control-plane' });
+  await using running = new AsyncDisposableStack();
+  const metrics = createMetrics();
+  if (metricsAddress !== undefined) {
+    const listener = await serveMetrics(metrics, metricsAddress);
+    running.defer(() => listener.close());
+    logger.info({ url: listener.url }, 'Metrics');
+  }
   const plane = await startControlPlane({
     ...withoutUndefined(config),
     logger,
+    ...(metricsAddress === undefined ? {} : { metrics }),
     ...(tls === undefined ? {} : { front: { address: tls, certificate: certificateFiles(tls.certPath, tls.keyPath) } }),
     hosts: hosts.map((host) => ({
       id: host.id,
@@ -49,7 +58,11 @@ function remoteTransport({ url, token }: RemoteHost): Transport {
 }
 
 /** Optional fields that are not there, instead of there and undefined. */
-function withoutUndefined({ domain, maxTimeoutSec, ...rest }: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls'>) {
+function withoutUndefined({
+  domain,
+  maxTimeoutSec,
+  ...rest
+}: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics'>) {
   return {
     ...rest,
     ...(domain === undefined ? {} : { domain }),

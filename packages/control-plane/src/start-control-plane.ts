@@ -18,6 +18,7 @@ import { watchHost } from './reconcile/watch-host.ts';
 import { AccessTokens } from './service/access-tokens.ts';
 import { ApiKeys } from './service/api-keys.ts';
 import { LastCalls } from './service/last-calls.ts';
+import { observeState } from './service/observe-state.ts';
 import { SandboxRoutes } from './service/sandbox-routes.ts';
 import { SandboxTransitions } from './service/sandbox-transitions.ts';
 import type { ServiceContext } from './service/service-context.ts';
@@ -90,7 +91,8 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   );
   const edge = await listen('sandbox edge', config.edge, () => openEdge(config.edge, edgeHandler));
   stack.defer(() => edge.close());
-  const api = createApiServer(context, apiKeys);
+  if (config.metrics !== undefined) observeState(context, config.metrics);
+  const api = createApiServer(context, apiKeys, config.metrics);
   stack.defer(() => api.close());
   await listen('control API', config.api, () => api.listen({ host: config.api.host, port: config.api.port }));
   if (config.domain !== undefined && config.domainLeadsToEdge === true)

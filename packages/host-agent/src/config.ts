@@ -18,12 +18,14 @@ export interface DaemonConfig {
   readonly limits: Partial<HostLimits>;
   readonly useSnapshots: boolean;
   readonly allowPrivate: readonly string[];
+  /** Where Prometheus may read; undefined: nowhere. */
+  readonly metrics: { readonly host: string; readonly port: number } | undefined;
 }
 
 export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--token-file FILE] [--vmm NAME]
                   [--accelerator auto|kvm|tcg] [--log-level LEVEL] [--warm TEMPLATE=N …]
                   [--max-snapshots N] [--max-snapshot-gib N] [--no-snapshots]
-                  [--allow-private ADDRESS|CIDR …]
+                  [--allow-private ADDRESS|CIDR …] [--metrics HOST:PORT]
 Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
 Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
 
@@ -46,6 +48,7 @@ const flags = z.object({
   'no-snapshots': z.boolean().default(false),
   'allow-private': z.array(z.string()).default([]),
   listen: z.string().optional(),
+  metrics: z.string().optional(),
   'token-file': z.string().optional(),
   vmm: z.string().default('auto'),
   accelerator: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
@@ -76,6 +79,7 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
     },
     useSnapshots: !values['no-snapshots'],
     allowPrivate: values['allow-private'],
+    metrics: values.metrics === undefined ? undefined : parseMetricsAddress(values.metrics),
   };
 }
 
@@ -85,6 +89,7 @@ function parseFlags(args: readonly string[]): z.infer<typeof flags> {
       args: [...args],
       options: {
         listen: { type: 'string' },
+        metrics: { type: 'string' },
         'token-file': { type: 'string' },
         vmm: { type: 'string' },
         accelerator: { type: 'string' },
@@ -100,6 +105,12 @@ function parseFlags(args: readonly string[]): z.infer<typeof flags> {
   } catch (error) {
     throw usage(error instanceof z.ZodError ? z.prettifyError(error) : String(error), error);
   }
+}
+
+function parseMetricsAddress(text: string): { readonly host: string; readonly port: number } {
+  const address = parseListen(text);
+  if ('port' in address) return address;
+  throw usage(`"${text}" is not HOST:PORT.`);
 }
 
 function parseListen(text: string): ListenAddress {

@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
 import { NESTBOX_VERSION, NestboxError } from '@nestbox/contract';
 import type { Logger, NestboxPaths } from '@nestbox/kit';
+import type { Registry } from '@nestbox/kit/metrics';
 import { describeDenial } from './egress/describe-denial.ts';
 import { GuardedNetworks } from './egress/guarded-networks.ts';
 import { createGuestClient } from './guest/guest-client.ts';
 import { parseOpenedRanges } from './network/closed-ranges.ts';
 import type { SandboxNetworks } from './network/network.ts';
 import { createSandboxNetworks } from './network/sandbox-networks.ts';
+import { observeHost } from './observe-host.ts';
 import { createHostProxy, type HostProxy } from './proxy/host-proxy.ts';
 import { listenForProxyTraffic } from './proxy/proxy-server.ts';
 import { hostRoutes } from './rpc/host-routes.ts';
@@ -45,6 +47,8 @@ export interface HostAgentConfig {
   readonly useSnapshots?: boolean;
   /** False: snapshots that templates lack are made at the first create or by `manager.prepareTemplates`. Default true. */
   readonly prepareAtStart?: boolean;
+  /** Where numbers for Prometheus go. None are kept when it is not given. */
+  readonly metrics?: Registry;
   /** Prepared network slots to keep. Default 4. */
   readonly networkPoolSize?: number;
   /** Private addresses and CIDR blocks that sandboxes may reach. Default none. */
@@ -122,6 +126,8 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
     config.warm,
   );
   undo.defer(() => manager.stop({ destroySandboxes: false }));
+
+  if (config.metrics !== undefined) observeHost({ manager, driver, stateDir: paths.stateDir }, config.metrics);
 
   const proxy = createHostProxy({ sandboxes: manager, logger });
   undo.defer(() => proxy.close());

@@ -1,5 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
 import { createLogger, tuneForStreams } from '@nestbox/kit';
+import { createMetrics, serveMetrics } from '@nestbox/kit/metrics';
 import { readDaemonConfig } from './config.ts';
 import { startHostAgent } from './host-agent.ts';
 import { listenForControlPlane } from './rpc/host-server.ts';
@@ -10,6 +11,12 @@ async function main(): Promise<void> {
   tuneForStreams();
   const logger = createLogger({ level: config.logLevel, name: 'host-agent' });
   await using running = new AsyncDisposableStack();
+  const metrics = createMetrics();
+  if (config.metrics !== undefined) {
+    const metricsListener = await serveMetrics(metrics, config.metrics);
+    running.defer(() => metricsListener.close());
+    logger.info({ url: metricsListener.url }, 'metrics');
+  }
   const host = await startHostAgent({
     paths: config.paths,
     logger,
@@ -19,6 +26,7 @@ async function main(): Promise<void> {
     limits: config.limits,
     useSnapshots: config.useSnapshots,
     allowPrivate: config.allowPrivate,
+    ...(config.metrics === undefined ? {} : { metrics }),
   });
   // Sandboxes go on; the next start finds them.
   running.defer(() => host.stop({ destroySandboxes: false }));

@@ -18,6 +18,7 @@ export interface UpOptions extends HostAgentWords {
   readonly domain?: string;
   readonly tls: TlsWish;
   readonly tlsPort: number;
+  readonly metricsPort?: number;
   readonly logLevel: LogLevel;
   readonly keepSandboxes?: boolean;
   readonly setup?: boolean;
@@ -46,6 +47,11 @@ export function addUp(program: Command): void {
         .default({ kind: 'off' }, 'off'),
     )
     .option('--tls-port <port>', 'that port (0: any free one)', parseListenPort, 443)
+    .option(
+      '--metrics-port <port>',
+      'port on 127.0.0.1 where Prometheus finds /metrics (0: any free one)',
+      parseListenPort,
+    )
     .option('--vmm <name>', 'VM manager to run sandboxes on (auto: the best that runs here)', 'auto')
     .option('--warm <TEMPLATE=N>', 'keep N sandboxes of a template ready to be handed out (repeatable)', collectWarm)
     .option('--max-snapshots <n>', 'most paused sandboxes and snapshots to keep', wholeNumber(0, MOST_SNAPSHOTS))
@@ -92,11 +98,12 @@ async function up(options: UpOptions): Promise<void> {
     api: { host, port: options.port },
     edge: { host, port: options.sandboxPort },
     hostAgent: hostAgentOptions(options),
+    ...(options.metricsPort === undefined ? {} : { metrics: { host: '127.0.0.1', port: options.metricsPort } }),
     ...(domain === undefined ? {} : { domain }),
     ...(tls === undefined ? {} : { tls: tls.listener }),
   });
   cleanup.defer(() => server.stop({ destroySandboxes: !options.keepSandboxes }));
-  const { apiUrl, sandboxUrl, apiKey } = server;
+  const { apiUrl, sandboxUrl, apiKey, metricsUrl } = server;
   const endpoints: Endpoints = {
     apiUrl,
     sandboxUrl,
@@ -112,7 +119,14 @@ async function up(options: UpOptions): Promise<void> {
 
   if (options.json)
     console.log(
-      JSON.stringify({ apiUrl, sandboxUrl, apiKey, pid: process.pid, ...(endpoints.tls && { tls: endpoints.tls }) }),
+      JSON.stringify({
+        apiUrl,
+        sandboxUrl,
+        apiKey,
+        pid: process.pid,
+        ...(endpoints.tls && { tls: endpoints.tls }),
+        ...(metricsUrl && { metricsUrl }),
+      }),
     );
   else console.log(banner(paths, endpoints, performance.now() - begunMs));
   const advice = tls === undefined ? undefined : await nameAdvice(domain ?? LOCAL_DOMAIN);

@@ -5,6 +5,7 @@ import { type ListenAddress, startControlPlane } from '@nestbox/control-plane';
 import type { CertificateSource } from '@nestbox/control-plane/tls';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
 import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
+import { createMetrics, type Registry, serveMetrics } from '@nestbox/kit/metrics';
 import type { HostAgentOptions } from './host-agent-options.ts';
 import { readOrMakeSecrets } from './secrets.ts';
 
@@ -25,6 +26,8 @@ export interface AllInOneOptions {
   /** Everything on one port over TLS, beside the two listeners above. */
   readonly tls?: TlsListener;
   readonly hostAgent?: HostAgentOptions;
+  /** Where Prometheus may read. Undefined: nowhere. */
+  readonly metrics?: ListenAddress;
 }
 
 export interface TlsListener {
@@ -37,6 +40,7 @@ export interface AllInOneServer {
   readonly sandboxUrl: string;
   /** What clients take for their E2B_DOMAIN. */
   readonly domain: string | undefined;
+  readonly metricsUrl: string | undefined;
   readonly apiKey: string;
   /** What runs the VMs here and why; the first call on a machine may probe for seconds. */
   describeHost(signal?: AbortSignal): Promise<HostDescription>;
@@ -55,13 +59,25 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
   const secrets = await readOrMakeSecrets(paths);
 
   await using undo = new AsyncDisposableStack();
+  let metricsUrl: string | undefined;
+  let metrics: { readonly metrics?: Registry } = {};
+  const metricsListening = new AsyncDisposableStack();
+  undo.use(metricsListening);
+  if (options.metrics !== undefined) {
+    const registry = createMetrics();
+    const listener = await serveMetrics(registry, options.metrics);
+    metricsListening.defer(() => listener.close());
+    metricsUrl = listener.url;
+    metrics = { metrics: registry };
+  }
   // First the host agent: it takes the lock of the state folder.
-  const hostAgent = await startHostAgent({ ...options.hostAgent, paths, logger });
+  const hostAgent = await startHostAgent({ ...options.hostAgent, ...metrics, paths, logger });
   undo.defer(() => hostAgent.stop({ destroySandboxes: false }));
   // Once on a machine this takes the seconds of a probe; without it the first creates would be refused meanwhile. A host
   // that cannot run VMs at all starts nevertheless: its creates say why.
   await hostAgent.describe().catch((error: unknown) => logger.warn({ err: error }, 'no VM can be run here yet'));
   const controlPlane = await startControlPlane({
+    ...metrics,
     databasePath: join(paths.stateDir, 'nestbox.db'),
     apiKey: secrets.apiKey,
     tokenSeed: secrets.tokenSeed,
@@ -85,11 +101,13 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     apiUrl: controlPlane.apiUrl,
     sandboxUrl: controlPlane.edgeUrl,
     domain: controlPlane.domain,
+    metricsUrl,
     apiKey: secrets.apiKey,
     describeHost: (signal) => hostAgent.describe(signal),
     async stop(stopOptions) {
       // New requests are refused first, so that none meets a host agent that is going.
       try {
+        await metricsListening.disposeAsync();
         await controlPlane.stop();
       } finally {
         await hostAgent.stop(stopOptions);

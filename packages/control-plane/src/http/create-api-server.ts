@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { NestboxError } from '@nestbox/contract';
+import type { Registry } from '@nestbox/kit/metrics';
 import fastify, { type FastifyReply } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
@@ -10,6 +11,7 @@ import { authenticate } from './authenticate.ts';
 import { errorResponse, toErrorResponse } from './error-response.ts';
 import { KnownPaths } from './known-paths.ts';
 import { noteCall } from './note-calls.ts';
+import { observeRequests } from './observe-requests.ts';
 import { OpenApi } from './openapi.ts';
 import { connectSandboxRoute } from './routes/connect-sandbox.ts';
 import { createSandboxRoute } from './routes/create-sandbox.ts';
@@ -44,7 +46,7 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_MS = 620_000;
 
 /** The control API, not listening yet. */
-export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiServer {
+export function createApiServer(context: ServiceContext, apiKeys: ApiKeys, metrics?: Registry): ApiServer {
   const app = fastify({
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -62,6 +64,7 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys): ApiS
   });
   app.setSerializerCompiler(serializerCompiler);
   parseJsonBodies(app);
+  if (metrics !== undefined) observeRequests(app, metrics);
 
   const knownPaths = new KnownPaths();
   const openApi = new OpenApi();

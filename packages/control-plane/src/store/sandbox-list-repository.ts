@@ -57,6 +57,16 @@ export async function countSandboxes(db: Db, filter: SandboxFilter): Promise<num
   return Number(row.total);
 }
 
+/** Of all sandboxes; states that no sandbox is in are missing. */
+export async function countByState(db: Db): Promise<ReadonlyMap<SandboxState, number>> {
+  const rows = await db
+    .selectFrom('sandboxes')
+    .select((eb) => ['state', eb.fn.countAll().as('total')])
+    .groupBy('state')
+    .execute();
+  return new Map(rows.map(({ state, total }) => [state, Number(total)]));
+}
+
 function matching<O>(
   query: SelectQueryBuilder<Database, 'sandboxes', O>,
   filter: SandboxFilter,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
+import { createMetrics } from '@nestbox/kit/metrics';
 import { makeTestHost, testSpec } from '../testing/test-host.ts';
 
 const query = { limit: 1000, backward: false };
@@ -39,4 +40,19 @@ test('a sandbox that nobody knows has no log', async (t) => {
   const { manager } = await testHost.start();
   for (const asking of [manager.logs('inobody', query), manager.metricHistory('inobody', everything)])
     await assert.rejects(asking, (error) => error instanceof NestboxError && error.code === 'sandbox_not_found');
+});
+
+test('Prometheus is told what the host has', async (t) => {
+  const testHost = await makeTestHost(t);
+  const metrics = createMetrics();
+  const { manager } = await testHost.start({ metrics });
+  await manager.create(testSpec());
+  const text = await metrics.metrics();
+  for (const line of [
+    /^nestbox_host_sandboxes\{state="running"\} 1$/m,
+    /^nestbox_host_guest_memory_bytes 536870912$/m,
+    /^nestbox_host_boot_retries 0$/m,
+    /^nestbox_host_disk_bytes\{kind="free"\} [1-9]/m,
+  ])
+    assert.match(text, line);
 });
