@@ -1,0 +1,26 @@
+import { NestboxError } from '@nestbox/contract';
+
+/** The first release whose `/snapshot/load` knows `track_dirty_pages`, which took the place of `enable_diff_snapshots`. */
+const FIRST_MINOR = 13;
+
+export interface FirecrackerVersion {
+  /** E.g. `1.16.0`. */
+  readonly text: string;
+  readonly minor: number;
+}
+
+/** Reads what `firecracker --version` prints. Throws not_supported for another program or a version that is not known to work. */
+export function parseFirecrackerVersion(output: string): FirecrackerVersion {
+  const [, text, major, minor] = /^Firecracker v((\d+)\.(\d+)\.\d+)/m.exec(output) ?? [];
+  if (text === undefined)
+    throw new NestboxError(
+      'not_supported',
+      `This is no Firecracker; it says of itself: ${output.slice(0, 100).trim()}`,
+    );
+  if (Number(major) !== 1 || Number(minor) < FIRST_MINOR)
+    throw new NestboxError(
+      'not_supported',
+      `Firecracker ${text} is not supported; versions 1.${FIRST_MINOR} and later of 1.x are.`,
+    );
+  return { text, minor: Number(minor) };
+}
