@@ -6,6 +6,8 @@ const CLIENT_HELLO = 1;
 const RECORD_HEADER_BYTES = 5;
 /** A record's own limit. Source: RFC 8446, 5.1. */
 const MAX_RECORD_BYTES = 2 ** 14;
+/** Clients use one, or a few; guests may try to keep us busy. */
+const MAX_RECORDS = 64;
 /** With post-quantum keys and long tickets a hello has a few KiB. */
 export const MAX_HELLO_BYTES = 2 ** 16;
 
@@ -45,6 +47,7 @@ function collectMessage(data: Buffer): Buffer | Sniffed {
     const end = at + RECORD_HEADER_BYTES + length;
     const fragment = data.subarray(at + RECORD_HEADER_BYTES, end);
     fragments.push(fragment);
+    if (fragments.length > MAX_RECORDS) return { kind: 'refused', why: 'its TLS hello is in too many pieces' };
     collected += fragment.length;
     const start = Buffer.concat(fragments, Math.min(collected, 4));
     if (start.length >= 1 && start[0] !== CLIENT_HELLO) return { kind: 'refused', why: 'it begins with no TLS hello' };

@@ -16,7 +16,7 @@ const RCODE = { ok: 0, formatError: 1, serverFailure: 2, noSuchName: 3, notImple
 const PLAIN_UDP_BYTES = 512;
 /** More would be fragmented on some ways. */
 const MAX_UDP_BYTES = 1232;
-export const MAX_TCP_BYTES = 65_535;
+const MAX_TCP_BYTES = 65_535;
 
 /**
  * Answers a question of a guest. Only names that rules allow are asked for at all, so that DNS itself is no way out. IPv4

@@ -1,13 +1,15 @@
 import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Logger } from '@nestbox/kit';
-import { answerQuestion, type DnsGate, MAX_TCP_BYTES } from './dns-answer.ts';
+import { answerQuestion, type DnsGate } from './dns-answer.ts';
 import type { NameLookup } from './name-lookup.ts';
 
 /** Questions under way of one sandbox; more are not heard, and asked again by their askers. */
 const MAX_PENDING = 256;
 const MAX_TCP_CONNECTIONS = 32;
 const TCP_IDLE_MS = 10_000;
+/** A question with everything that one can have has some hundred. */
+const MAX_QUESTION_BYTES = 4096;
 
 /** A sandbox's resolver, over UDP and TCP, on sockets that are there already. */
 export class DnsServer {
@@ -74,7 +76,6 @@ export class DnsServer {
     let received: Buffer = Buffer.alloc(0);
     socket.on('data', (data: Buffer) => {
       received = Buffer.concat([received, data]);
-      if (received.length > MAX_TCP_BYTES + 2) socket.destroy();
       while (received.length >= 2 && received.length >= 2 + received.readUInt16BE(0)) {
         const end = 2 + received.readUInt16BE(0);
         const message = received.subarray(2, end);
@@ -84,6 +85,7 @@ export class DnsServer {
           else if (!socket.destroyed) socket.write(withLength(answer));
         });
       }
+      if (received.length > MAX_QUESTION_BYTES) socket.destroy();
     });
   }
 }

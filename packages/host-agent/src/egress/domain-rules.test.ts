@@ -354,6 +354,20 @@ s.sendto(bytes.fromhex(sys.argv[1]),(sys.argv[2],0))`;
       return undefined;
     });
 
+    test('a client that says where it goes a byte at a time is refused before it keeps us busy', async () => {
+      await question('good.example');
+      const socket = await dial(GOOD, PORTS.http);
+      socket.setNoDelay(true);
+      const answer = text(socket);
+      for (const byte of 'GET / HTTP/1.1\r\nX: '.padEnd(2000, 'x')) {
+        if (socket.destroyed || socket.readableEnded) break;
+        socket.write(byte);
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      assert.match(await answer, /^HTTP\/1.1 403/);
+      await told({ name: 'good.example', reason: 'it says where it goes in too many pieces' });
+    });
+
     test('garbage to the resolver ends nothing', async () => {
       for (const bytes of [
         [],

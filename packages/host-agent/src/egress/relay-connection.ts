@@ -17,6 +17,8 @@ export interface RelayParts {
 
 /** A client says where it wants to go within so long; protocols in which the server speaks first cannot be relayed. */
 const HEAD_TIMEOUT_MS = 15_000;
+/** Each is looked at together with all before it; a long head comes in some fifty. */
+const MAX_PIECES = 256;
 const CONNECT_TIMEOUT_MS = 15_000;
 /** So long a refused client may take to read why. */
 const FAREWELL_MS = 2000;
@@ -155,10 +157,13 @@ function readFirst(socket: Socket): Promise<{ readonly data: Buffer; readonly re
       socket.pause();
       resolve(result && { data, result });
     };
+    let pieces = 0;
     const onData = (more: Buffer) => {
+      pieces += 1;
       data = data.length === 0 ? more : Buffer.concat([data, more]);
       const result = sniff(data);
       if (result.kind !== 'incomplete') finish(result);
+      else if (pieces >= MAX_PIECES) finish({ kind: 'refused', why: 'it says where it goes in too many pieces' });
     };
     const onEnd = () => finish({ kind: 'refused', why: 'it ends before it says where it goes' });
     const onClose = () => finish(undefined);
