@@ -24,7 +24,7 @@ const MEMORY_MIB = 128;
 
 /** A stand-in, and a microVM for it whose files are there. */
 function stage(t: TestContext, plan: Partial<StandInPlan> = {}) {
-  const standIn = makeStandIn('1.16.0');
+  const standIn = makeStandIn('firecracker', '1.16.0');
   t.after(() => standIn[Symbol.dispose]());
   standIn.plan(plan);
   const file = (name: string, content = '') => {

@@ -18,6 +18,7 @@ export type PlannedFailure = z.infer<typeof failure>;
 
 /** What a stand-in shall do. Read anew for each request, so a test can change it as it goes. */
 export const standInPlan = z.object({
+  vmm: z.enum(['firecracker', 'cloud-hypervisor']),
   version: z.string(),
   /** The VMM's own description of its API; requests that are not as it says are refused. */
   descriptionPath: z.string().optional(),
@@ -30,6 +31,8 @@ export const standInPlan = z.object({
   /** The socket never appears. */
   noSocket: z.boolean().optional(),
   failures: z.array(failure).optional(),
+  /** Of a VM restored on demand: the guest has read all of its memory. */
+  preloaded: z.boolean().optional(),
 });
 
 export type StandInPlan = z.infer<typeof standInPlan>;

@@ -1,5 +1,5 @@
 /**
- * Stands in for a Firecracker that is not installed: a process of its own with the command line, the socket and the API of the real
+ * Stands in for a VMM that is not installed: a process of its own with the command line, the socket and the API of the real
  * one, holding every request against the VMM's own description of its API.
  * Arguments: the plan's path, then those that the VMM would get.
  */
@@ -8,6 +8,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import { parseArgs } from 'node:util';
 import { BOOT_SIGN_OF_LIFE } from '../../driver.ts';
 import { type ApiDescription, readApiDescription } from './api-description.ts';
+import { CloudHypervisorModel } from './cloud-hypervisor-model.ts';
 import { FirecrackerModel } from './firecracker-model.ts';
 import { ModelFault, type Reply, type VmmModel } from './model.ts';
 import { type JournalEntry, type PlannedFailure, readPlan } from './plan.ts';
@@ -16,7 +17,11 @@ const [planPath = '', ...args] = process.argv.slice(2);
 const plan = readPlan(planPath);
 
 if (args.includes('--version')) {
-  process.stdout.write(`Firecracker v${plan.version}\n\nSupported snapshot data format versions: v8.0.0\n`);
+  process.stdout.write(
+    plan.vmm === 'firecracker'
+      ? `Firecracker v${plan.version}\n\nSupported snapshot data format versions: v8.0.0\n`
+      : `cloud-hypervisor v${plan.version}\n`,
+  );
   process.exit(0);
 }
 if (plan.doomed === true) {
@@ -28,6 +33,7 @@ const { values } = parseArgs({
   args,
   options: {
     'api-sock': { type: 'string' },
+    'api-socket': { type: 'string' },
     id: { type: 'string' },
     'log-path': { type: 'string' },
     level: { type: 'string' },
@@ -35,11 +41,14 @@ const { values } = parseArgs({
   },
 });
 
-const socketPath = values['api-sock'] ?? '';
+const socketPath = values['api-sock'] ?? values['api-socket']?.replace(/^path=/, '') ?? '';
 const say = (what: string) => {
   if (what === 'boot' && readPlan(planPath).silent !== true) process.stdout.write(`${BOOT_SIGN_OF_LIFE}\n`);
 };
-const model: VmmModel = new FirecrackerModel(plan.version, say, values['metrics-path']);
+const model: VmmModel =
+  plan.vmm === 'firecracker'
+    ? new FirecrackerModel(plan.version, say, values['metrics-path'])
+    : new CloudHypervisorModel(say, () => readPlan(planPath).preloaded === true);
 const description: ApiDescription | undefined =
   plan.descriptionPath === undefined ? undefined : readApiDescription(plan.descriptionPath);
 
