@@ -12,6 +12,7 @@ import { prepareHost } from '../scripts/support/prepare-host.ts';
 import { ROOT } from '../scripts/support/repository.ts';
 import { startServer } from '../test/support/server.ts';
 import { makeStateFolder, vmsCannotRun } from '../test/support/state-folder.ts';
+import { measureApi } from './api-rate.ts';
 import { measureColdBoot } from './cold-boot.ts';
 import { measureCommand } from './command-round-trip.ts';
 import { measureEdgeProxy } from './edge-proxy.ts';
@@ -46,6 +47,7 @@ if (reason !== false) throw new Error(`nothing can be measured: ${reason}`);
 const machine = await describeMachine(resolvePaths());
 const measures: Measure[] = [];
 let stages: readonly StageFigure[] = [];
+await section('control API', measureApi);
 await section('guest agent', () => measureNativeAgent(rounds));
 {
   await using paths = await makeStateFolder();

@@ -213,7 +213,6 @@ describe('a create request', () => {
     [{ autoPause: 'yes' }, 'invalid_request', 'autoPause'],
     [{ autoPauseMemory: false }, 'invalid_request', 'autoPauseMemory'],
     [{ autoPause: true, autoPauseMemory: false, autoResume: { enabled: true } }, 'invalid_request', 'autoPauseMemory'],
-    [{ mcp: { github: {} } }, 'not_supported', 'mcp'],
     [{ iam: { tokens: { a: { audience: 'x', tokenType: 'y' } } } }, 'not_supported', 'iam'],
     [{ volumeMounts: [{ name: 'v', path: '/v' }] }, 'not_supported', 'volumeMounts'],
     [{ network: { allowOut: ['1.1.1.1/33'] } }, 'invalid_request', 'allowOut'],

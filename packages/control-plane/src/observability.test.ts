@@ -152,3 +152,15 @@ describe('the use of disks', () => {
     assert.equal((await fetch(`${server.apiUrl}/disk`)).status, 401);
   });
 });
+
+test('a create that asks for MCP servers is carried out, and says that it left them out', async () => {
+  await using host = await new HostDouble().open();
+  await using server = await startTestServer([host]);
+  const ignored = async (fields: object) => {
+    const answer = await server.send('POST', '/sandboxes', { templateID: 'base', ...fields });
+    assert.equal(answer.status, 201);
+    return answer.headers.get('x-nestbox-ignored');
+  };
+  assert.equal(await ignored({ mcp: { github: {} } }), 'mcp');
+  assert.equal(await ignored({ mcp: null }), null);
+});

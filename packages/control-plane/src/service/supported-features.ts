@@ -23,7 +23,6 @@ export function checkSupported(request: NewSandbox): void {
       'invalid_request',
       'The field "autoResume" may only be enabled when "autoPause" is true: without it the time-out ends the sandbox.',
     );
-  refuse(request.mcp !== undefined && request.mcp !== null, 'mcp');
   refuse(!isEmpty(request.iam?.tokens), 'iam');
   refuse(!isEmpty(request.volumeMounts), 'volumeMounts');
   if (request.network !== undefined) checkNetwork(request.network, request.secure);

@@ -36,11 +36,23 @@ function isBusy(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
 }
 
+/** Preparing takes longer than most statements do; lists with filters come in many shapes, hence a bound. */
+const MAX_PREPARED = 200;
+
 /** Shapes `node:sqlite` like the part of better-sqlite3 that Kysely's dialect uses. */
 function adaptDatabase(database: DatabaseSync): SqliteDatabase {
+  const prepared = new Map<string, SqliteStatement>();
   return {
     close: () => database.close(),
-    prepare: (sql) => adaptStatement(database.prepare(sql)),
+    prepare(sql) {
+      const known = prepared.get(sql);
+      if (known !== undefined) return known;
+      const statement = adaptStatement(database.prepare(sql));
+      prepared.set(sql, statement);
+      const [oldest] = prepared.keys();
+      if (prepared.size > MAX_PREPARED && oldest !== undefined) prepared.delete(oldest);
+      return statement;
+    },
   };
 }
 

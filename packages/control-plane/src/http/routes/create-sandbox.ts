@@ -16,6 +16,8 @@ export function createSandboxRoute(app: ApiServer, context: ServiceContext): voi
     const timings = new Timings();
     const record = await createSandbox(context, body, timings, requestSignal(reply));
     sendTimings(reply, timings);
+    // What the client would have started in the sandbox is up to the client and the template.
+    if (body.mcp !== undefined && body.mcp !== null) reply.header('X-Nestbox-Ignored', 'mcp');
     reply.code(201);
     return viewSandbox(context, record);
   };
