@@ -27,7 +27,7 @@ const once = () => new Promise((resolve, reject) => {
 export async function measureEgressRules(sandbox: Sandbox, rounds: number): Promise<Measure> {
   await using outside = await startOutsideServer();
   const [address] = outside.addresses;
-  const others = Array.from({ length: RULES - 2 }, (_, index) => `198.51.${100 + (index >> 7)}.${(index & 127) * 2}`);
+  const others = Array.from({ length: RULES - 2 }, (_, index) => `203.0.${100 + (index >> 7)}.${(index & 127) * 2}`);
   await sandbox.files.write('/tmp/connect.cjs', CLIENT);
   const connect = async () => {
     const { stdout } = await sandbox.commands.run(`node /tmp/connect.cjs ${address} ${CONNECTIONS_A_ROUND}`);

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { runCommand } from '@nestbox/kit';
 
 /** Of a documentation range (RFC 5737), so that nothing real is behind it. */
-const HOST = '192.0.2.1';
+const HOST = '198.51.100.241';
 
 export interface OutsideServer extends AsyncDisposable {
   /** Both say "hello" on port 80 and echo what they get. */
@@ -19,7 +19,7 @@ process.stdin.resume().on('end', () => process.exit());
 
 /** A server that is outside of this machine as far as sandboxes can tell: in a network namespace of its own. */
 export async function startOutsideServer(): Promise<OutsideServer> {
-  const addresses = ['192.0.2.10', '192.0.2.11'] as const;
+  const addresses = ['198.51.100.242', '198.51.100.243'] as const;
   const name = `world${process.pid}`;
   await using undo = new AsyncDisposableStack();
   await runCommand('ip', ['netns', 'add', name]);
@@ -28,14 +28,14 @@ export async function startOutsideServer(): Promise<OutsideServer> {
   });
   await runCommand('ip', ['-batch', '-'], {
     input: `link add ${name} type veth peer name eth0 netns ${name}
-addr add ${HOST}/24 dev ${name}
+addr add ${HOST}/28 dev ${name}
 link set ${name} up
 `,
   });
   await runCommand('ip', ['-n', name, '-batch', '-'], {
     input: [
       'link set lo up',
-      ...addresses.map((address) => `addr add ${address}/24 dev eth0`),
+      ...addresses.map((address) => `addr add ${address}/28 dev eth0`),
       'link set eth0 up',
       '',
     ].join('\n'),
