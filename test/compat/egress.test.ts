@@ -34,7 +34,7 @@ describe('where a sandbox may connect to', { skip: vmsCannotRun() }, () => {
     assert.equal(await reached(sandbox), second);
     await sandbox.updateNetwork({ denyOut: ({ allTraffic }) => [allTraffic], allowOut: [first] });
     assert.equal(await reached(sandbox), first);
-    assert.deepEqual((await sandbox.getInfo()).network, { denyOut: ['0.0.0.0/0'], allowOut: [first] });
+    assert.partialDeepStrictEqual((await sandbox.getInfo()).network, { denyOut: ['0.0.0.0/0'], allowOut: [first] });
     await sandbox.updateNetwork({});
     assert.equal(await reached(sandbox), `${first} ${second}`);
   });

@@ -32,6 +32,10 @@ addr add ${HOST}/28 dev ${name}
 link set ${name} up
 `,
   });
+  // A connection that a guest has left in the middle keeps the namespace for minutes; nobody sees it without its link.
+  undo.defer(async () => {
+    await runCommand('ip', ['link', 'del', name]);
+  });
   await runCommand('ip', ['-n', name, '-batch', '-'], {
     input: [
       'link set lo up',
