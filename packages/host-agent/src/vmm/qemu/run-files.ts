@@ -17,10 +17,12 @@ export function qemuRunFiles(runDir: string) {
 const CONTROL_DIR = 'control';
 const QMP_SOCKET = 'qmp.sock';
 
-/** The run folder that a control socket is in; undefined when the path is no control socket. */
+/** The run folder that a control socket belongs to; undefined when the path is no control socket. */
 export function runDirOfSocket(socketPath: string): string | undefined {
-  const end = `/${CONTROL_DIR}/${QMP_SOCKET}`;
-  return socketPath.endsWith(end) ? socketPath.slice(0, -end.length) : undefined;
+  // VMs from before there was a jail had it right in the run folder; they are still to be found and ended.
+  for (const end of [`/${CONTROL_DIR}/${QMP_SOCKET}`, `/${QMP_SOCKET}`])
+    if (socketPath.endsWith(end)) return socketPath.slice(0, -end.length);
+  return undefined;
 }
 
 /** Removes the files above, and nothing else. What is gone is fine. */
