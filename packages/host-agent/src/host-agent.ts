@@ -113,7 +113,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       records: new SandboxRecordStore(layout, sandboxRecord),
       templates: new TemplateStore(layout),
       currentImages: () => readCurrentImages(layout),
-      diskLayers: new DiskLayers(),
+      diskLayers: new DiskLayers(layout.layerWorkDir),
       imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
       traffic,

@@ -9,7 +9,7 @@ import type { HostState } from './host-state.ts';
 import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
-import { requireRunningVm } from './require-state.ts';
+import { confirmLayers } from './present-layers.ts';
 import { saveInto } from './save-state.ts';
 import type { Trace } from './trace.ts';
 import { recordRunning } from './write-record.ts';
@@ -30,7 +30,7 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   const { layout } = context;
   const sandbox = table.require(sandboxId);
   await tidier.stop(sandboxId);
-  const vm = requireRunningVm(sandbox);
+  const vm = await confirmLayers(context, sandbox);
   const { machine } = vm;
   const source = layout.sandboxDir(sandboxId);
   const folder = join(layout.transitDir, `${sandboxId}-${randomBytes(4).toString('hex')}`);

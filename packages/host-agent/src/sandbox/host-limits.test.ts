@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { NestboxError } from '@nestbox/contract';
 import { folderUsage } from '../storage/disk-usage.ts';
 import { gate, until, withCode } from '../testing/sandbox-checks.ts';
 import { makeTestHost, testSpec } from '../testing/test-host.ts';
@@ -44,14 +45,16 @@ describe('the capacity of a host', () => {
     assert.ok(maxConcurrentBoots >= 2);
   });
 
-  test('is not exceeded by creates that come at once: the first get it', async (t) => {
+  test('is not exceeded by creates that come at once', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start({ limits: { maxSandboxes: 2 } });
     const creates = await Promise.allSettled([1, 2, 3, 4].map(() => manager.create(testSpec())));
-    assert.deepEqual(
-      creates.map((create) => (create.status === 'rejected' ? create.reason.code : 'created')),
-      ['created', 'created', 'host_capacity', 'host_capacity'],
-    );
+    assert.deepEqual(creates.map((create) => (create.status === 'rejected' ? create.reason.code : 'created')).sort(), [
+      'created',
+      'created',
+      'host_capacity',
+      'host_capacity',
+    ]);
   });
 });
 
@@ -78,6 +81,28 @@ describe('the number of snapshots of a host', () => {
     assert.equal((await manager.pause(second, WITH_MEMORY)).result.state, 'paused');
   });
 
+  test('is not exceeded by two that come at once', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ limits: { maxSnapshots: 2 } });
+    const ids = await Promise.all([1, 2, 3].map(async () => (await manager.create(testSpec())).result.sandboxId));
+    const [first = '', ...others] = ids;
+    const asked = await Promise.allSettled([
+      manager.snapshot(first, { templateId: 'one', names: [] }),
+      manager.snapshot(first, { templateId: 'two', names: [] }),
+      ...others.map((sandboxId) => manager.pause(sandboxId, WITH_MEMORY)),
+    ]);
+    const refused = asked.flatMap((result) => (result.status === 'rejected' ? [result.reason.code] : []));
+    assert.deepEqual(refused, ['snapshot_limit', 'snapshot_limit']);
+    // What did not come about takes no room.
+    for (const name of ['one', 'two']) await manager.deleteTemplate(name);
+    for (const { sandboxId, state } of manager.list()) if (state === 'paused') await manager.destroy(sandboxId);
+    testHost.failures.saveError = new NestboxError('host_disk_full', 'there is no room');
+    await assert.rejects(manager.snapshot(first, { templateId: 'three', names: [] }), withCode('host_disk_full'));
+    delete testHost.failures.saveError;
+    await manager.snapshot(first, { templateId: 'four', names: [] });
+    await manager.pause(first, WITH_MEMORY);
+  });
+
   test('counts snapshots; one that takes the place of another is no more', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start({ limits: { maxSnapshots: 1 } });
@@ -92,6 +117,16 @@ describe('the number of snapshots of a host', () => {
 });
 
 describe('the bytes of all snapshots of a host', () => {
+  test('are not exceeded by two that come at once', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ limits: { maxSnapshotBytes: 8 * 2 ** 20 } });
+    const ids = await Promise.all([1, 2].map(async () => (await manager.create(testSpec())).result.sandboxId));
+    testHost.failures.changedPages = (8 * 2 ** 20) / 4096;
+    const pauses = await Promise.allSettled(ids.map((sandboxId) => manager.pause(sandboxId, WITH_MEMORY)));
+    const refused = pauses.flatMap((result) => (result.status === 'rejected' ? [result.reason.code] : []));
+    assert.deepEqual(refused, ['snapshot_limit']);
+  });
+
   test('are limited, by what nobody else has too', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start({ limits: { maxSnapshotBytes: 8 * 2 ** 20 } });

@@ -1,8 +1,6 @@
 import { availableParallelism, totalmem } from 'node:os';
 import { NestboxError } from '@nestbox/contract';
-import { folderUsage } from '../storage/disk-usage.ts';
 import type { SandboxInfo } from './sandbox.ts';
-import type { SandboxContext } from './sandbox-context.ts';
 
 export interface HostLimits {
   /** Sandboxes at once. */
@@ -33,41 +31,6 @@ export function resolveHostLimits(limits: Partial<HostLimits> = {}): HostLimits 
     maxSnapshots: limits.maxSnapshots ?? 1000,
     maxSnapshotBytes: limits.maxSnapshotBytes,
   };
-}
-
-/** What is kept of these, or about to be, is on the disk. */
-const KEPT_STATES: ReadonlySet<SandboxInfo['state']> = new Set(['pausing', 'paused', 'resuming']);
-
-/** Throws snapshot_limit when the host keeps as much as it may already. */
-export async function requireSnapshotRoom(
-  { limits, templates, layout }: Pick<SandboxContext, 'limits' | 'templates' | 'layout'>,
-  sandboxes: Iterable<Pick<SandboxInfo, 'sandboxId' | 'state'>>,
-): Promise<void> {
-  const paused = [...sandboxes].filter(({ state }) => KEPT_STATES.has(state));
-  const snapshots = (await templates.list()).templates.filter(({ originSandboxId }) => originSandboxId !== undefined);
-  const count = paused.length + snapshots.length;
-  const advice = 'Delete some (`nestbox disk` shows their sizes), or raise the limit.';
-  if (count >= limits.maxSnapshots)
-    throw new NestboxError(
-      'snapshot_limit',
-      `This host keeps ${count} paused sandboxes and snapshots, the most it may (${limits.maxSnapshots}). ${advice}`,
-    );
-  if (limits.maxSnapshotBytes === undefined) return;
-  const folders = [
-    ...paused.map(({ sandboxId }) => layout.sandboxDir(sandboxId)),
-    ...snapshots.map(({ templateId }) => layout.templateDir(templateId)),
-  ];
-  const sizes = await Promise.all(folders.map(folderUsage));
-  const bytes = sizes.reduce((sum, { ownBytes }) => sum + ownBytes, 0);
-  if (bytes >= limits.maxSnapshotBytes)
-    throw new NestboxError(
-      'snapshot_limit',
-      `Paused sandboxes and snapshots take ${mib(bytes)} MiB on this host, which may keep ${mib(limits.maxSnapshotBytes)} MiB. ${advice}`,
-    );
-}
-
-function mib(bytes: number): number {
-  return Math.round(bytes / 2 ** 20);
 }
 
 /** Whether one more sandbox of this size fits beside the present ones. */

@@ -4,6 +4,7 @@ import type { DiskTidier } from './disk-tidier.ts';
 import type { RunningVms } from './running-vms.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { SandboxTable } from './sandbox-table.ts';
+import type { SnapshotRoom } from './snapshot-room.ts';
 import type { TelemetryCollector } from './telemetry-collector.ts';
 import type { TemplateSnapshots } from './template-snapshots.ts';
 import type { WarmPool } from './warm-pool.ts';
@@ -20,6 +21,7 @@ export interface HostState {
   readonly snapshots: TemplateSnapshots;
   readonly warm: WarmPool;
   readonly collector: TelemetryCollector;
+  readonly room: SnapshotRoom;
   /** Aborted when the host agent stops. */
   readonly stopping: AbortSignal;
 }

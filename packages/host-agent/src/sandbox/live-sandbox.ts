@@ -3,7 +3,7 @@ import { type Lifecycle, LifecycleCell, type Machine } from './lifecycle.ts';
 import type { GuestSettings, SandboxRecord, Situation } from './record.ts';
 import type { SandboxInfo, SandboxSpec } from './sandbox.ts';
 
-/** What a sandbox was made as. Of it only where it may connect to changes. */
+/** What a sandbox is. */
 export interface SandboxIdentity {
   readonly spec: SandboxSpec;
   /** The template's id, where the spec may say a name. */
@@ -35,6 +35,11 @@ export class LiveSandbox {
   /** To be called when the rules are in force and recorded. */
   changeEgress(egress: EgressSettings): void {
     this.#identity = withEgress(this.#identity, egress);
+  }
+
+  /** To be called only before anything is made by it, or for what the next record is to say. The id stays. */
+  describe(identity: SandboxIdentity): void {
+    this.#identity = identity;
   }
 
   get id(): string {

@@ -37,6 +37,7 @@ import type { SandboxContext } from './sandbox-context.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { SandboxTable } from './sandbox-table.ts';
 import { setEgress } from './set-egress.ts';
+import { SnapshotRoom } from './snapshot-room.ts';
 import { snapshotSandbox, templateKey } from './snapshot-sandbox.ts';
 import { watchForStalls } from './stall-watch.ts';
 import { startCopy, startSandbox } from './start-sandbox.ts';
@@ -89,6 +90,7 @@ class HostSandboxes implements SandboxManager {
       snapshots,
       warm: new WarmPool({ context, gate, snapshots, orders: warm, present: () => this.#table.list(), stopping }),
       collector,
+      room: new SnapshotRoom(context, () => this.#table.list()),
       stopping,
     };
     this.#table.events.onChange(({ state }) => {

@@ -3,11 +3,11 @@ import { NestboxError } from '@nestbox/contract';
 import { type DiskSeal, sealDisk } from '../storage/snapshot-manifest.ts';
 import { attempt } from './clean-up.ts';
 import { endSandbox } from './end-sandbox.ts';
-import { requireSnapshotRoom } from './host-limits.ts';
 import type { HostState } from './host-state.ts';
 import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
+import { confirmLayers } from './present-layers.ts';
 import { requireRunningVm } from './require-state.ts';
 import type { SandboxInfo } from './sandbox.ts';
 import { toSandboxError } from './sandbox-error.ts';
@@ -26,15 +26,15 @@ export interface Pause {
  * after that it cannot, and its VM is ended whatever happens. Alone with its sandbox id.
  */
 export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pause, trace: Trace): Promise<void> {
-  const { context, table, vms, tidier } = host;
+  const { context, table, vms, tidier, room } = host;
   const sandbox = table.require(sandboxId);
   requireRunningVm(sandbox);
   if (!context.driver.features.pause || (pause.memory && !context.driver.features.snapshot))
     throw new NestboxError('not_supported', `The VM manager ${context.driver.name} cannot pause sandboxes.`);
   await tidier.stop(sandboxId);
-  await requireSnapshotRoom(context, table.list());
+  using _room = await room.reserve(sandboxId);
   // Not before the tidier has stopped: it gives a VM another list of layers.
-  const vm = requireRunningVm(sandbox);
+  const vm = await confirmLayers(context, sandbox);
   sandbox.transition({ state: 'pausing', vm });
   vms.unwatch(sandboxId);
   let paused: PausedVm;

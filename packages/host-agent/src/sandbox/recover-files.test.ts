@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { runCommand } from '@nestbox/kit';
 import { createBlankImage } from '../memory/memory-image.ts';
-import { isLayerName } from '../storage/disk-layers.ts';
+import { DiskLayers, isLayerName } from '../storage/disk-layers.ts';
 import { machineFiles, ROOTFS_NAME } from '../storage/machine-folder.ts';
 import { until } from '../testing/sandbox-checks.ts';
 import { makeTestHost, recordingLogger, TEST_TEMPLATE_ID, type TestHost, testSpec } from '../testing/test-host.ts';
@@ -117,6 +117,30 @@ test('no layer is removed of a VM that does not say what it writes to', async (t
   const { manager } = await testHost.start();
   assert.equal(manager.get(sandboxId).state, 'running');
   assert.deepEqual(new Set((await readdir(folder)).filter(isLayerName)), new Set([top, 'disk-0000abcd.qcow2']));
+});
+
+test('a VM that says only after the start what it writes to is paused and copied with that', async (t) => {
+  const { testHost, sandboxId } = await stoppedHost(t, 'running');
+  const { disk } = fakeRunFiles(testHost.layout.sandboxRunDir(sandboxId));
+  const folder = testHost.layout.sandboxDir(sandboxId);
+  const [top = ''] = await layersOf(testHost, sandboxId);
+  // Two forks whose records could not be written, and then a VMM that is silent.
+  const layers = new DiskLayers(testHost.layout.layerWorkDir);
+  const second = await layers.create({ folder, below: top, diskMib: 1024 });
+  const third = await layers.create({ folder, below: second, diskMib: 1024 });
+  await rm(disk);
+  const { manager } = await testHost.start();
+  assert.equal(manager.get(sandboxId).state, 'running');
+  await assert.rejects(manager.pause(sandboxId, WITH_MEMORY));
+  assert.equal(manager.get(sandboxId).state, 'running', 'nothing is sealed that nobody knows');
+  await writeFile(disk, join(folder, third));
+  await manager.fork(sandboxId, []);
+  assert.deepEqual((await layersOf(testHost, sandboxId)).slice(1), [third, second, top]);
+  await writeFile(disk, join(folder, second));
+  await manager.pause(sandboxId, WITH_MEMORY);
+  await manager.resume(sandboxId, WITH_MEMORY);
+  assert.equal(await testHost.memoryOf(sandboxId).read(), 'what it remembers');
+  assert.ok((await layersOf(testHost, sandboxId)).every((name) => name !== third));
 });
 
 test('templates that are half there are removed, and whole ones keep what they name', async (t) => {

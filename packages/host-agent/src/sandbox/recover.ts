@@ -1,13 +1,14 @@
 import { readdir, rm } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { parseEgressRules } from '@nestbox/contract';
 import type { NestboxPaths } from '@nestbox/kit';
-import type { VmHandle, VmStatus } from '../vmm/driver.ts';
+import type { VmStatus } from '../vmm/driver.ts';
 import { attempt, removeFiles, removeHoldings } from './clean-up.ts';
 import { removeOtherLayers } from './disk-tidier.ts';
 import { removeOtherSnapshots } from './install-snapshot.ts';
 import type { Lifecycle, RunningVm } from './lifecycle.ts';
 import { identityFromRecord } from './live-sandbox.ts';
+import { presentLayers } from './present-layers.ts';
 import type { SandboxRecord, Situation } from './record.ts';
 import { removeNextFiles, settleNextFiles } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
@@ -54,7 +55,7 @@ export async function recoverSandboxes(context: SandboxContext, paths: NestboxPa
   for (const { record } of dead) await removeFiles(context, record.sandboxId);
   for (const { sandboxId } of damaged) await removeFiles(context, sandboxId);
   const runDirs = await removeOrphanRunDirs(context, paths, new Set(survivors.map(({ record }) => record.sandboxId)));
-  await rm(layout.transitDir, { recursive: true, force: true });
+  for (const left of [layout.transitDir, layout.layerWorkDir]) await rm(left, { recursive: true, force: true });
   await removeLeftTemplates(context);
 
   const lost = new Set(report.lost);
@@ -112,7 +113,7 @@ async function attach(
     await settleNextFiles(context, sandboxId);
     await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
     await rm(layout.sandboxPauseDir(sandboxId), { recursive: true, force: true });
-    const present = await presentLayers(context, handle, situation.machine.layers);
+    const present = await layersByVmm(context, sandboxId, situation);
     const layers = present ?? situation.machine.layers;
     const vm: RunningVm = { handle, slot, guest, machine: { ...situation.machine, layers } };
     await recordRunning(context, identityFromRecord(record), vm);
@@ -135,20 +136,16 @@ async function attach(
   }
 }
 
-/**
- * A host agent that ended right after it gave the VM a new layer did not come to write that down. Undefined when the VMM does
- * not say what it has; its guest decides whether the sandbox lives.
- */
-async function presentLayers(
-  { driver, logger }: SandboxContext,
-  handle: VmHandle,
-  recorded: readonly string[],
+/** Undefined when the VMM does not say: its guest decides whether the sandbox lives, and the next pause or fork asks again. */
+async function layersByVmm(
+  context: SandboxContext,
+  sandboxId: string,
+  { vm: handle, machine }: RunningSituation,
 ): Promise<readonly string[] | undefined> {
   try {
-    const top = basename(await driver.rootDiskPath(handle));
-    return top === recorded[0] ? recorded : [top, ...recorded];
+    return await presentLayers(context, sandboxId, { handle, machine });
   } catch (error) {
-    logger.warn({ err: error, vmId: handle.vmId }, 'a VMM does not say which disk its VM has');
+    context.logger.warn({ err: error, sandboxId }, 'a VMM does not say which disk its VM has');
     return undefined;
   }
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, stat } from 'node:fs/promises';
 import { describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { readManifest } from '../storage/snapshot-manifest.ts';
@@ -267,5 +268,60 @@ describe('deleting a snapshot', () => {
       (await manager.templates()).map(({ templateId }) => templateId),
       ['newer', TEST_TEMPLATE_ID],
     );
+  });
+});
+
+describe('a snapshot that is replaced under a create', () => {
+  for (const sameSize of [true, false])
+    test(`${sameSize ? '' : 'by one of another size '}does not fail it: it begins anew with the one that is there now`, async (t) => {
+      const testHost = await makeTestHost(t);
+      const { manager } = await testHost.start({ ...RESTORING, limits: { maxConcurrentBoots: 1 } });
+      if (!sameSize)
+        await writeTestTemplate(testHost.layout, { templateId: 'larger', names: [], memoryMib: 640, createdAtMs: 1 });
+      await manager.prepareTemplates();
+      const first = (await manager.create(testSpec())).result.sandboxId;
+      const second = (await manager.create(testSpec({ templateId: sameSize ? 'base' : 'larger' }))).result.sandboxId;
+      await testHost.memoryOf(first).write('the old one');
+      await testHost.memoryOf(second).write('the new one');
+      await manager.snapshot(first, { templateId: 'snap', names: [] });
+      // A create that has its plan, and waits for its turn behind another.
+      const turn = gate();
+      testHost.failures.resumeGate = turn.promise;
+      const ahead = manager.create(testSpec({ templateId: 'snap' }));
+      await until('the one ahead', async () => (await readdir(testHost.layout.sandboxesDir)).length === 3);
+      const waiting = manager.create(testSpec({ templateId: 'snap' }));
+      await until('the plan', () => manager.list().length === 4);
+      await delay(100);
+      const { templates } = testHost.context();
+      const before = (await templates.get('snap')).snapshot;
+      delete testHost.failures.resumeGate;
+      await manager.snapshot(second, { templateId: 'snap', names: [] });
+      assert.notEqual((await templates.get('snap')).snapshot, before);
+      turn.open();
+      assert.equal(await testHost.memoryOf((await ahead).result.sandboxId).read(), 'the old one');
+      const { sandboxId, memoryMib } = (await waiting).result;
+      assert.equal(await testHost.memoryOf(sandboxId).read(), 'the new one');
+      assert.equal(memoryMib, sameSize ? 512 : 640);
+      assert.equal((await testHost.record(sandboxId)).memoryMib, memoryMib);
+    });
+
+  test('or deleted is template_not_found, and leaves nothing', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ ...RESTORING, limits: { maxConcurrentBoots: 1 } });
+    await manager.prepareTemplates();
+    const first = (await manager.create(testSpec())).result.sandboxId;
+    await manager.snapshot(first, { templateId: 'snap', names: [] });
+    const turn = gate();
+    testHost.failures.resumeGate = turn.promise;
+    const ahead = manager.create(testSpec({ templateId: 'snap' }));
+    await until('the one ahead', async () => (await readdir(testHost.layout.sandboxesDir)).length === 2);
+    const waiting = manager.create(testSpec({ templateId: 'snap' }));
+    await until('the plan', () => manager.list().length === 3);
+    await delay(100);
+    await manager.deleteTemplate('snap');
+    turn.open();
+    await assert.rejects(waiting, withCode('template_not_found'));
+    await ahead;
+    assert.equal(manager.list().length, 2);
   });
 });

@@ -1,7 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
 import type { Template } from '../storage/template-store.ts';
 import { checkpoint } from './checkpoint.ts';
-import { requireSnapshotRoom } from './host-limits.ts';
 import type { HostState } from './host-state.ts';
 import { installSnapshot } from './install-snapshot.ts';
 import type { SnapshotSpec } from './sandbox.ts';
@@ -19,13 +18,17 @@ export async function snapshotSandbox(
   { templateId, names }: SnapshotSpec,
   trace: Trace,
 ): Promise<Template> {
-  const { context, table, serial, tidier } = host;
+  const { context, table, serial, tidier, room } = host;
   const { templates } = await context.templates.list();
   const replaced = templates.find((template) => template.templateId === templateId);
   if (replaced !== undefined && replaced.originSandboxId === undefined)
     throw new NestboxError('conflict', `${templateId} is a template that was built; a snapshot cannot replace it.`);
-  if (replaced === undefined) await requireSnapshotRoom(context, table.list());
-  await using source = await serial.run(sandboxId, () => checkpoint(host, sandboxId, trace));
+  using reserved = new DisposableStack();
+  await using source = await serial.run(sandboxId, async () => {
+    // In its turn: whoever waits for room has the sandbox, never the other way round.
+    if (replaced === undefined) reserved.use(await room.reserve(templateId));
+    return checkpoint(host, sandboxId, trace);
+  });
   const { identity } = source.sandbox;
   const machine = await context.driver.snapshotMachine();
   const { vcpuCount, memoryMib, diskMib } = identity;

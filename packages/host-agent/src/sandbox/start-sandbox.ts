@@ -1,11 +1,13 @@
 import { NestboxError } from '@nestbox/contract';
+import type { CurrentImages } from '../storage/images-file.ts';
+import type { Template } from '../storage/template-store.ts';
 import { removeFiles } from './clean-up.ts';
 import type { CreatePlan } from './create-plan.ts';
 import { createMachine } from './create-sandbox.ts';
 import { requireCapacity } from './host-limits.ts';
 import type { HostState } from './host-state.ts';
 import type { RunningVm } from './lifecycle.ts';
-import type { SandboxIdentity } from './live-sandbox.ts';
+import type { LiveSandbox, SandboxIdentity } from './live-sandbox.ts';
 import type { SandboxInfo, SandboxSpec } from './sandbox.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { abandonMachine } from './start-machine.ts';
@@ -19,33 +21,93 @@ export function startSandbox(
   signal: AbortSignal,
   trace: Trace,
 ): Promise<SandboxInfo> {
-  const { context, warm, snapshots } = host;
+  const { context, warm } = host;
   return toRunning(host, spec.sandboxId, signal, trace, async () => {
     const [template, images] = await Promise.all([context.templates.get(spec.templateId), context.currentImages()]);
-    const { templateId, vcpuCount, memoryMib, diskMib } = template;
-    const guest = guestSettings(template);
-    const identity = { spec, templateId, vcpuCount, memoryMib, diskMib, guest, createdAtMs: Date.now() };
+    const identity = identityOf(spec, template);
     return {
       identity,
-      async start() {
+      async start(sandbox) {
         const waiting = warm.hasId(spec.sandboxId) ? await warm.claim(identity, template, trace) : undefined;
         if (waiting !== undefined) return waiting;
         await makeRoom(host, identity);
-        const plan = await trace.measure('snapshot', () => snapshots.plan(template, images, signal));
-        try {
-          const vm = await launch(host, identity, plan, signal, trace);
-          if (plan.how.kind === 'boot' && template.originSandboxId === undefined) snapshots.renewInBackground(template);
-          return vm;
-        } catch (error) {
-          if (!(error instanceof NestboxError && error.code === 'snapshot_damaged') || signal.aborted) throw error;
-          const fallback = await snapshots.planAfterFailure(template, images, error);
-          const vm = await launch(host, identity, fallback, signal, trace);
-          if (template.originSandboxId === undefined) snapshots.renewInBackground(template);
-          return vm;
-        }
+        return startFromTemplate(host, sandbox, template, images, signal, trace);
       },
     };
   });
+}
+
+/** A template may be replaced under a create; more often than this in one create it is not. */
+const MAX_REPLACEMENTS = 5;
+
+/**
+ * A template that somebody replaces takes its files along before a create has links to them. Then the create begins anew, with
+ * the template that is there now.
+ */
+async function startFromTemplate(
+  host: HostState,
+  sandbox: LiveSandbox,
+  first: Template,
+  images: CurrentImages,
+  signal: AbortSignal,
+  trace: Trace,
+): Promise<RunningVm> {
+  const { context } = host;
+  const { spec, createdAtMs } = sandbox.identity;
+  let template = first;
+  for (let replacements = 0; ; replacements++) {
+    try {
+      return await startOnce(host, sandbox.identity, template, images, signal, trace);
+    } catch (error) {
+      if (signal.aborted || replacements >= MAX_REPLACEMENTS) throw error;
+      // One that is gone altogether is not found any more, and that is what to say.
+      const now = await context.templates.get(template.templateId);
+      if (isSame(template, now)) throw error;
+      context.logger.info(
+        { sandboxId: sandbox.id, templateId: template.templateId },
+        'a template was replaced meanwhile',
+      );
+      template = now;
+      sandbox.describe({ ...identityOf(spec, template), createdAtMs });
+      await makeRoom(host, sandbox.identity);
+    }
+  }
+}
+
+async function startOnce(
+  host: HostState,
+  identity: SandboxIdentity,
+  template: Template,
+  images: CurrentImages,
+  signal: AbortSignal,
+  trace: Trace,
+): Promise<RunningVm> {
+  const { context, snapshots } = host;
+  const isBuilt = template.originSandboxId === undefined;
+  const plan = await trace.measure('snapshot', () => snapshots.plan(template, images, signal));
+  try {
+    const vm = await launch(host, identity, plan, signal, trace);
+    if (plan.how.kind === 'boot' && isBuilt) snapshots.renewInBackground(template);
+    return vm;
+  } catch (error) {
+    if (!(error instanceof NestboxError && error.code === 'snapshot_damaged') || signal.aborted) throw error;
+    if (!isSame(template, await context.templates.get(template.templateId))) throw error;
+    const fallback = await snapshots.planAfterFailure(template, images, error);
+    const vm = await launch(host, identity, fallback, signal, trace);
+    if (isBuilt) snapshots.renewInBackground(template);
+    return vm;
+  }
+}
+
+/** Its files are those that they were; a snapshot has another name each time. */
+function isSame(a: Template, b: Template): boolean {
+  return a.createdAtMs === b.createdAtMs && a.snapshot === b.snapshot;
+}
+
+function identityOf(spec: SandboxSpec, template: Template): SandboxIdentity {
+  const { templateId, vcpuCount, memoryMib, diskMib } = template;
+  const guest = guestSettings(template);
+  return { spec, templateId, vcpuCount, memoryMib, diskMib, guest, createdAtMs: Date.now() };
 }
 
 /** A copy of a sandbox, by the plan that its fork made. Alone with its id. */
@@ -67,7 +129,7 @@ export function startCopy(
 
 interface Starting {
   readonly identity: SandboxIdentity;
-  start(): Promise<RunningVm>;
+  start(sandbox: LiveSandbox): Promise<RunningVm>;
 }
 
 /** The way of every new sandbox through its first states. */
@@ -86,7 +148,7 @@ async function toRunning(
     signal.throwIfAborted();
     const sandbox = table.add(identity, { state: 'starting' });
     begun = sandbox;
-    const vm = await start();
+    const vm = await start(sandbox);
     if (signal.aborted) {
       // The destroy came when everything was there already.
       await abandonMachine(context, sandboxId, vm);

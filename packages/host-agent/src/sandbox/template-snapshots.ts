@@ -125,7 +125,12 @@ export class TemplateSnapshots {
 
   async #planNow(template: Template, images: CurrentImages): Promise<CreatePlan> {
     const usable = await this.#usable(template, images);
-    return usable === undefined ? this.#boot(template, images) : restorePlan(usable);
+    if (usable !== undefined) return restorePlan(usable);
+    // Since it was read it may have got another snapshot, whose coming took the files of this one.
+    const now = await this.#context.templates.get(template.templateId);
+    const isRenewed =
+      now.snapshot !== undefined && now.snapshot !== template.snapshot && now.createdAtMs === template.createdAtMs;
+    return isRenewed ? this.#planNow(now, images) : this.#boot(template, images);
   }
 
   async #boot(template: Template, images: CurrentImages): Promise<CreatePlan> {

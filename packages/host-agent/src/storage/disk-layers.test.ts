@@ -20,7 +20,7 @@ async function machineFolder(t: TestContext): Promise<string> {
 
 /** A stack of so many layers, each with a byte of its own at its number times 64 KiB. Top first. */
 async function stackOf(folder: string, count: number): Promise<string[]> {
-  const disks = new DiskLayers();
+  const disks = new DiskLayers(join(folder, 'work'));
   const layers: string[] = [];
   for (let number = 1; number <= count; number++) {
     layers.unshift(await disks.create({ folder, below: layers[0], diskMib: DISK_MIB }));
@@ -45,7 +45,7 @@ function code(expected: string) {
 
 test('an empty layer has the size and the content of the disk below and names it with its format', async (t) => {
   const folder = await machineFolder(t);
-  const disks = new DiskLayers();
+  const disks = new DiskLayers(join(folder, 'work'));
   const first = await disks.create({ folder, below: undefined, diskMib: DISK_MIB });
   const second = await disks.create({ folder, below: first, diskMib: DISK_MIB });
   for (const [layer, below, format] of [
@@ -85,7 +85,7 @@ test('what is written to a layer does not reach those below, and moves with the 
 
 test('layers are never made over one that is there, and need room', async (t) => {
   const folder = await machineFolder(t);
-  const disks = new DiskLayers();
+  const disks = new DiskLayers(join(folder, 'work'));
   const names = await Promise.all(
     Array.from({ length: 5 }, () => disks.create({ folder, below: undefined, diskMib: DISK_MIB })),
   );
@@ -95,12 +95,13 @@ test('layers are never made over one that is there, and need room', async (t) =>
     code('host_disk_full'),
   );
   await assert.rejects(disks.create({ folder, below: 'of another length.qcow2', diskMib: DISK_MIB }), code('internal'));
-  assert.equal((await readdir(folder)).length, 6, 'and leave nothing when refused');
+  assert.equal((await readdir(folder)).length, 7, 'and leave nothing when refused');
+  assert.deepEqual(await readdir(join(folder, 'work')), []);
 });
 
 test('a full file system is told as such and keeps no half layer', { skip: NEEDS_ROOT }, async (t) => {
   const folder = await tinyFileSystem(t);
-  const disks = new DiskLayers();
+  const disks = new DiskLayers(join(folder, 'work'));
   await writeFile(join(folder, 'filler'), Buffer.alloc(2 ** 20)).catch(() => {});
   await assert.rejects(async () => {
     for (let count = 0; count < 1000; count++)

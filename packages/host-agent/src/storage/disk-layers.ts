@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { copyFile, mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { CommandError, runCommand } from '@nestbox/kit';
@@ -40,7 +39,13 @@ export function isLayerName(name: string): boolean {
 
 /** Makes empty layers. One factory for each host agent: it keeps what is always the same. */
 export class DiskLayers {
+  readonly #workDir: string;
   readonly #blanks = new Map<string, Promise<Buffer>>();
+
+  /** `workDir`: for files that are gone when a call returns; whoever starts after a crash removes it. */
+  constructor(workDir: string) {
+    this.#workDir = workDir;
+  }
 
   /**
    * Makes an empty layer on top of another and returns its name. It takes 200 KiB until the guest writes. Throws
@@ -68,15 +73,16 @@ export class DiskLayers {
     const key = `${diskMib} ${onRaw}`;
     const known = this.#blanks.get(key);
     if (known !== undefined) return known;
-    const made = makeBlank(diskMib, onRaw);
+    const made = makeBlank(this.#workDir, diskMib, onRaw);
     this.#blanks.set(key, made);
     made.catch(() => this.#blanks.delete(key));
     return made;
   }
 }
 
-async function makeBlank(diskMib: number, onRaw: boolean): Promise<Buffer> {
-  const folder = await mkdtemp(join(tmpdir(), 'nestbox-layer-'));
+async function makeBlank(workDir: string, diskMib: number, onRaw: boolean): Promise<Buffer> {
+  await mkdir(workDir, { recursive: true, mode: 0o700 });
+  const folder = await mkdtemp(join(workDir, 'blank-'));
   try {
     const path = join(folder, 'blank.qcow2');
     const below = onRaw ? ['-F', 'raw', '-b', ROOTFS_NAME] : ['-F', 'qcow2', '-b', newLayerName()];

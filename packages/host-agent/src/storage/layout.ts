@@ -41,6 +41,8 @@ export function hostLayout(paths: NestboxPaths) {
     telemetryEnd: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId, 'ended'),
     sandboxRunDir: (sandboxId: string) => join(runDir, sandboxId),
     cacheDir: join(stateDir, 'cache'),
+    /** Where an empty disk layer is made for the first time; what is in it at a start is left of a crash. */
+    layerWorkDir: join(stateDir, 'cache', 'layers'),
     /** Held (flock) by the one set-up that may run. Never removed. */
     setupLock: join(stateDir, 'setup.lock'),
     /** Where set-up builds; whatever is in it when no set-up runs is left of one that was interrupted. */

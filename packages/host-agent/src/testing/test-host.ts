@@ -108,7 +108,7 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
       records: new SandboxRecordStore(layout, sandboxRecord),
       templates: new TemplateStore(layout),
       currentImages: () => readCurrentImages(layout),
-      diskLayers: new DiskLayers(),
+      diskLayers: new DiskLayers(layout.layerWorkDir),
       imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
       traffic: { drain: async () => {}, admit: () => {} },

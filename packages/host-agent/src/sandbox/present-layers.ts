@@ -1,0 +1,40 @@
+import { basename } from 'node:path';
+import { layersFrom } from '../storage/disk-layers.ts';
+import type { RunningVm } from './lifecycle.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
+import { requireRunningVm } from './require-state.ts';
+import type { SandboxContext } from './sandbox-context.ts';
+import { recordRunning } from './write-record.ts';
+
+/**
+ * The layers of a VM's disk, top first, by what its VMM writes to. A host agent that ended right after it had given the VM a
+ * new layer did not come to write that down, and a record may be behind by more than one when the disk was full. Throws what
+ * the driver throws when the VMM does not say.
+ */
+export async function presentLayers(
+  { driver, layout }: Pick<SandboxContext, 'driver' | 'layout'>,
+  sandboxId: string,
+  { handle, machine }: Pick<RunningVm, 'handle' | 'machine'>,
+): Promise<readonly string[]> {
+  const top = basename(await driver.rootDiskPath(handle));
+  return top === machine.layers[0] ? machine.layers : layersFrom(layout.sandboxDir(sandboxId), top);
+}
+
+/**
+ * Answers a running sandbox's VM with the layers that it really has, for whoever is about to seal or link them. What was
+ * recorded otherwise (its VMM said nothing when the sandbox was taken over) is put right first. Throws as requireRunningVm does. Alone with the sandbox's id.
+ */
+export async function confirmLayers(context: SandboxContext, sandbox: LiveSandbox): Promise<RunningVm> {
+  const vm = requireRunningVm(sandbox);
+  const layers = await presentLayers(context, sandbox.id, vm);
+  if (layers === vm.machine.layers) return requireRunningVm(sandbox);
+  context.logger.warn(
+    { sandboxId: sandbox.id, layers, recorded: vm.machine.layers },
+    'a VM has another disk than was recorded',
+  );
+  const confirmed = { ...vm, machine: { ...vm.machine, layers } };
+  const { lifecycle } = sandbox;
+  if (lifecycle.state === 'running') sandbox.transition({ ...lifecycle, vm: confirmed });
+  await recordRunning(context, sandbox.identity, confirmed);
+  return requireRunningVm(sandbox);
+}
