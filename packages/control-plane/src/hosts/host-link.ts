@@ -17,6 +17,7 @@ import {
   type PauseSandboxRequest,
   type ResumeSandboxRequest,
   type Sandbox,
+  type SandboxOrigin,
   type SnapshotSandboxRequest,
   type Stage,
   type Template,
@@ -41,7 +42,7 @@ const QUERY_TIMEOUT_MS = 15_000;
 
 export type NewHostSandbox = Pick<
   CreateSandboxRequest,
-  'sandboxId' | 'templateId' | 'envVars' | 'accessToken' | 'allowInternetAccess' | 'allowOut' | 'denyOut'
+  'sandboxId' | 'templateId' | 'envVars' | 'accessToken' | 'allowInternetAccess' | 'allowOut' | 'denyOut' | 'notes'
 >;
 
 /** Where a sandbox may connect to, in the words of the RPC. */
@@ -145,9 +146,16 @@ export class HostLink {
 
   /** The sandbox in whichever state it is; undefined when the host does not know it. */
   async findSandbox(sandboxId: string): Promise<Sandbox | undefined> {
+    return (await this.findOrigin(sandboxId))?.sandbox;
+  }
+
+  /** The sandbox with how it was asked for; undefined when the host does not know it. */
+  async findOrigin(
+    sandboxId: string,
+  ): Promise<{ readonly sandbox: Sandbox; readonly origin: SandboxOrigin | undefined } | undefined> {
     try {
       const answer = await this.#call((options) => this.#client.getSandbox({ sandboxId }, options), QUERY_TIMEOUT_MS);
-      return this.#requireSandbox({ ...answer, stages: [] }).sandbox;
+      return { ...this.#requireSandbox({ ...answer, stages: [] }), origin: answer.origin };
     } catch (error) {
       if (error instanceof NestboxError && error.code === 'sandbox_not_found') return undefined;
       throw error;

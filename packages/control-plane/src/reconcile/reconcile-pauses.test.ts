@@ -189,13 +189,4 @@ describe('reconciliation', () => {
     clock.advance(100);
     await until(async () => (await readDetail(server, id)).state === 'paused');
   });
-
-  test('destroys a paused sandbox that belongs to nobody', async () => {
-    await using host = await new HostDouble().open();
-    host.addUnasked('ipaused');
-    host.setState('ipaused', HostState.PAUSED, true);
-    await using _server = await startTestServer([host]);
-    await host.until(() => host.destroyed.length === 1);
-    assert.deepEqual(host.destroyed, ['ipaused']);
-  });
 });

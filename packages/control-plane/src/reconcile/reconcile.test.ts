@@ -128,15 +128,28 @@ describe('reconciliation', () => {
     assert.deepEqual(host.destroyed, []);
   });
 
-  test('destroys what belongs to nobody, at the start and later', async () => {
+  test('takes in what no row names, at the start and later, and destroys nothing', async () => {
     await using host = await new HostDouble().open();
     host.addUnasked('iatstart');
     await using server = await startTestServer([host]);
     const own = await createSandbox(server);
     host.addUnasked('ilater', true);
-    await host.until(() => host.destroyed.length === 2);
-    assert.deepEqual(new Set(host.destroyed), new Set(['iatstart', 'ilater']));
-    assert.deepEqual([...host.sandboxes.keys()], [own]);
+    await until(async () => (await listIds(server)).length === 3);
+    assert.deepEqual(new Set(await listIds(server)), new Set(['iatstart', 'ilater', own]));
+    assert.deepEqual(host.destroyed, []);
+  });
+
+  test('does not take in what has ended since it was told', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host]);
+    host.addUnasked('iended');
+    const [stale] = host.sandboxes.values();
+    assert.ok(stale);
+    host.sandboxes.delete('iended');
+    host.announce(stale);
+    await host.until(() => host.lookedFor.includes('iended'));
+    const own = await createSandbox(server);
+    assert.deepEqual(await listIds(server), [own]);
   });
 
   test('leaves a create in flight alone while the watch begins anew', async () => {

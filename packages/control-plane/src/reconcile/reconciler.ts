@@ -1,5 +1,7 @@
 import { type Sandbox, SandboxState } from '@nestbox/contract/host';
+import { KeyedMutex } from '@nestbox/kit';
 import type { HostLink } from '../hosts/host-link.ts';
+import { adoptSandbox } from '../service/adopt-sandbox.ts';
 import { endSandbox } from '../service/end-sandbox.ts';
 import { forgetSandbox } from '../service/forget-sandbox.ts';
 import type { ServiceContext } from '../service/service-context.ts';
@@ -8,12 +10,13 @@ import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox, listSandboxesOfHost } from '../store/sandbox-repository.ts';
 
 /**
- * Brings rows and a host's sandboxes together. A row is written before its host is asked for the sandbox, so a sandbox
- * without a row belongs to nobody; a row without a sandbox has ended; and where both differ in what the sandbox does, the
- * host is right. What a host told may be older than the row, so it is asked again before a row is changed.
+ * Brings rows and a host's sandboxes together. A row is written before its host is asked for the sandbox, so when a sandbox
+ * has none the row was lost, and it gets one again; a row without a sandbox has ended; and where both differ in what the
+ * sandbox does, the host is right. What a host told may be older than the row, so it is asked again before a row is changed.
  */
 export class Reconciler {
   readonly #context: ServiceContext;
+  readonly #adoptions = new KeyedMutex();
 
   constructor(context: ServiceContext) {
     this.#context = context;
@@ -25,7 +28,7 @@ export class Reconciler {
     // Read after the host's list was made: a row that is missing here was missing then, or has ended since.
     const rows = await listSandboxesOfHost(this.#context.db, host.id);
     const known = new Set(rows.map(({ id }) => id));
-    for (const sandboxId of present.keys()) if (!known.has(sandboxId)) this.#destroyOrphan(host, sandboxId);
+    for (const sandboxId of present.keys()) if (!known.has(sandboxId)) this.#adopt(host, sandboxId);
     for (const row of rows) {
       if (row.state === 'stopping')
         this.#context.tasks.start(`ending the sandbox ${row.id}`, () =>
@@ -39,8 +42,8 @@ export class Reconciler {
     const row = await findSandbox(this.#context.db, sandbox.sandboxId);
     const isOfHost = row?.hostId === host.id;
     if (isPresent(sandbox)) {
-      if (!isOfHost) this.#destroyOrphan(host, sandbox.sandboxId);
-      else if (isResting(sandbox) && differs(row, sandbox)) this.#settle(row.id);
+      if (row === undefined) this.#adopt(host, sandbox.sandboxId);
+      else if (isOfHost && isResting(sandbox) && differs(row, sandbox)) this.#settle(row.id);
     } else if (sandbox.state === SandboxState.GONE && isOfHost && row.state !== 'starting') {
       // While starting, the call that creates it gets the error and cleans up.
       await forgetSandbox(this.#context, row.id, sandbox.reason);
@@ -55,10 +58,10 @@ export class Reconciler {
     );
   }
 
-  #destroyOrphan(host: HostLink, sandboxId: string): void {
-    this.#context.logger.warn({ sandboxId, hostId: host.id }, 'Destroying a sandbox that belongs to nobody');
-    this.#context.tasks.start(`destroying the sandbox ${sandboxId}, which belongs to nobody`, () =>
-      host.destroySandbox(sandboxId),
+  /** One at a time for each sandbox: several of its changes may come before its row is there. */
+  #adopt(host: HostLink, sandboxId: string): void {
+    this.#context.tasks.start(`taking in the sandbox ${sandboxId}`, () =>
+      this.#adoptions.run(sandboxId, () => adoptSandbox(this.#context, host, sandboxId)),
     );
   }
 }

@@ -7,6 +7,7 @@ import { committedMemoryMib, findSandbox, insertSandboxes } from '../store/sandb
 import { countSpawn } from '../store/template-usage-repository.ts';
 import { becomeRunning } from './become-running.ts';
 import { endFailedCreation } from './end-sandbox.ts';
+import { notesOf } from './sandbox-notes.ts';
 import type { ServiceContext } from './service-context.ts';
 import { checkSupported, egressOf } from './supported-features.ts';
 import { type CatalogEntry, findInCatalog, readCatalog } from './template-catalog.ts';
@@ -53,6 +54,7 @@ async function create(
         envVars: request.envVars ?? {},
         accessToken: request.secure ? context.tokens.guestToken(starting.id) : '',
         ...toHostEgress(egressOf(request)),
+        notes: notesOf(starting),
       },
       signal,
     ),

@@ -5,6 +5,7 @@ import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { insertSandboxes } from '../store/sandbox-repository.ts';
 import { becomeRunning } from './become-running.ts';
 import { endFailedCreation } from './end-sandbox.ts';
+import { notesOf } from './sandbox-notes.ts';
 import type { ServiceContext } from './service-context.ts';
 import { checkTimeout } from './timeout-range.ts';
 import type { Timings } from './timings.ts';
@@ -76,8 +77,9 @@ function describeCopy(context: ServiceContext, source: SandboxRecord, timeoutSec
   };
 }
 
-function describeToHost({ tokens }: ServiceContext, { id: sandboxId, secure }: SandboxRecord) {
-  return { sandboxId, accessToken: secure ? tokens.guestToken(sandboxId) : '' };
+function describeToHost({ tokens }: ServiceContext, copy: SandboxRecord) {
+  const { id: sandboxId, secure } = copy;
+  return { sandboxId, accessToken: secure ? tokens.guestToken(sandboxId) : '', notes: notesOf(copy) };
 }
 
 /** Never rejects: a copy that cannot be had is ended, and the others do not wait for that. */

@@ -2,6 +2,7 @@ import { NestboxError } from '@nestbox/contract';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { markPaused, markPausing } from '../store/sandbox-state-repository.ts';
+import { notesOf } from './sandbox-notes.ts';
 import type { ServiceContext } from './service-context.ts';
 import { settleAfterFailure } from './settle-sandbox.ts';
 import type { Timings } from './timings.ts';
@@ -38,7 +39,9 @@ export async function pauseAtHost(context: ServiceContext, record: SandboxRecord
   context.routes.forget(sandboxId);
   const host = context.hosts.get(record.hostId);
   try {
-    const { sandbox, stages } = await timings.measure('host', () => host.pauseSandbox({ sandboxId, memory }));
+    const { sandbox, stages } = await timings.measure('host', () =>
+      host.pauseSandbox({ sandboxId, memory, notes: notesOf(record) }),
+    );
     timings.add(stages);
     const paused = await timings.measure('db', () =>
       markPaused(context.db, sandboxId, context.clock.now(), sandbox.pausedMemory),

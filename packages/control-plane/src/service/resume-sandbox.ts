@@ -3,6 +3,7 @@ import type { ResumedSandbox } from '@nestbox/contract/http';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { markResumed, markResuming } from '../store/sandbox-state-repository.ts';
+import { notesOf } from './sandbox-notes.ts';
 import type { Resumed } from './sandbox-transitions.ts';
 import type { ServiceContext } from './service-context.ts';
 import { settleAfterFailure } from './settle-sandbox.ts';
@@ -56,7 +57,16 @@ async function resume(context: ServiceContext, paused: SandboxRecord, wish: Resu
   if (resuming === undefined) throw endedMeanwhile(sandboxId);
   try {
     const { memory, timeoutSec, autoPause } = wish;
-    const { sandbox, stages } = await timings.measure('host', () => host.resumeSandbox({ sandboxId, memory }));
+    const notes = notesOf({
+      ...resuming,
+      timeoutSec: timeoutSec > 0 ? timeoutSec : resuming.timeoutSec,
+      autoPause: autoPause ?? resuming.autoPause,
+    });
+    // Told again: one that came from another machine asks for the token of that one.
+    const accessToken = resuming.secure ? context.tokens.guestToken(sandboxId) : '';
+    const { sandbox, stages } = await timings.measure('host', () =>
+      host.resumeSandbox({ sandboxId, memory, notes, accessToken }),
+    );
     timings.add(stages);
     const endAtMs = context.clock.now() + timeoutSec * 1000;
     const record = await timings.measure('db', () =>

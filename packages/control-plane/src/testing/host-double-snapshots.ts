@@ -68,6 +68,7 @@ export class HostDoubleSnapshots {
       pauseSandbox: async (request) => {
         const { state } = this.#host.require(request.sandboxId);
         this.pauses.push(request);
+        this.#host.keepOrigin(request);
         if (state === SandboxState.PAUSED) throw hostError('sandbox_paused');
         this.#host.setState(request.sandboxId, SandboxState.PAUSING);
         await this.#passOrReturn(this.pauseGate, request.sandboxId, state);
@@ -77,6 +78,7 @@ export class HostDoubleSnapshots {
       resumeSandbox: async (request) => {
         const known = this.#host.require(request.sandboxId);
         this.resumes.push(request);
+        this.#host.keepOrigin(request);
         if (known.state === SandboxState.RUNNING) return { sandbox: known };
         this.#host.setState(request.sandboxId, SandboxState.RESUMING, known.pausedMemory);
         await this.#passOrReturn(this.resumeGate, request.sandboxId, known.state, known.pausedMemory);
@@ -88,9 +90,11 @@ export class HostDoubleSnapshots {
         this.forks.push(request);
         this.#host.changed();
         await Promise.race([this.forkGate.pass(), aborted(signal)]);
-        const outcomes = request.copies.map(({ sandboxId }, index) => {
+        const outcomes = request.copies.map((copy, index) => {
+          const { sandboxId } = copy;
           const failure = this.failingCopies.get(index);
           if (failure !== undefined) return { outcome: { case: 'failure' as const, value: failure } };
+          this.#host.keepOrigin(copy);
           const sandbox = this.#host.boot(sandboxId, source.templateId);
           this.#host.announce(sandbox);
           return { outcome: { case: 'sandbox' as const, value: sandbox } };

@@ -15,6 +15,8 @@ import {
   GetSandboxMetricsResponseSchema,
   HostService,
   type Sandbox,
+  type SandboxOrigin,
+  SandboxOriginSchema,
   SandboxSchema,
   SandboxState,
   type SetSandboxEgressRequest,
@@ -33,6 +35,8 @@ type WatchMessage = MessageInitShape<typeof WatchSandboxesResponseSchema>;
 export class HostDouble {
   readonly id: string;
   readonly sandboxes = new Map<string, Sandbox>();
+  /** How each was asked for, as the host keeps it. */
+  readonly origins = new Map<string, SandboxOrigin>();
   /** Every create request, in order. */
   readonly created: CreateSandboxRequest[] = [];
   /** The last network update of each sandbox. */
@@ -188,6 +192,7 @@ export class HostDouble {
       createSandbox: async (request, { signal }) => {
         this.requireOnline();
         this.created.push(request);
+        this.keepOrigin(request);
         this.changed();
         await Promise.race([this.createGate, aborted(signal)]);
         if (this.createError !== undefined) throw this.createError;
@@ -207,7 +212,7 @@ export class HostDouble {
         this.lookedFor.push(sandboxId);
         this.changed();
         if (this.lookUpError !== undefined) throw this.lookUpError;
-        return { sandbox: this.require(sandboxId) };
+        return { sandbox: this.require(sandboxId), origin: this.origins.get(sandboxId) };
       },
       listSandboxes: () => ({ sandboxes: [...this.sandboxes.values()] }),
       destroySandbox: ({ sandboxId }) => {
@@ -305,6 +310,22 @@ export class HostDouble {
 
   changed(): void {
     this.#changes.dispatchEvent(new Event('change'));
+  }
+
+  keepOrigin(request: {
+    sandboxId: string;
+    notes: string;
+    accessToken?: string | undefined;
+    allowInternetAccess?: boolean;
+  }): void {
+    const { sandboxId, notes, accessToken, allowInternetAccess } = request;
+    const before = this.origins.get(sandboxId);
+    const origin = create(SandboxOriginSchema, {
+      notes: notes === '' ? (before?.notes ?? '') : notes,
+      hasAccessToken: accessToken === undefined ? (before?.hasAccessToken ?? false) : accessToken !== '',
+      allowInternetAccess: allowInternetAccess ?? before?.allowInternetAccess ?? true,
+    });
+    this.origins.set(sandboxId, origin);
   }
 
   requireOnline(): void {

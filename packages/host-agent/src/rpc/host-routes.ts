@@ -21,6 +21,8 @@ import {
   parseEgress,
   parseForkCopies,
   parseLogQuery,
+  parsePauseOptions,
+  parseResumeOptions,
   parseSandboxIdField,
   parseSnapshotSpec,
 } from './parse-request.ts';
@@ -65,10 +67,10 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
       return withStages(await manager.create(parseCreateRequest(request), context.signal));
     }),
     pauseSandbox: answering(async (request) => {
-      return withStages(await manager.pause(parseSandboxIdField(request), { memory: request.memory }));
+      return withStages(await manager.pause(parseSandboxIdField(request), parsePauseOptions(request)));
     }),
     resumeSandbox: answering(async (request) => {
-      return withStages(await manager.resume(parseSandboxIdField(request), { memory: request.memory }));
+      return withStages(await manager.resume(parseSandboxIdField(request), parseResumeOptions(request)));
     }),
     forkSandbox: answering(async (request) => {
       const { result, stages } = await manager.fork(parseSandboxIdField(request), parseForkCopies(request));
@@ -82,7 +84,11 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
       await manager.setEgress(parseSandboxIdField(request), parseEgress(request));
       return {};
     }),
-    getSandbox: answering(async (request) => ({ sandbox: toWire(manager.get(parseSandboxIdField(request))) })),
+    getSandbox: answering(async (request) => {
+      const sandboxId = parseSandboxIdField(request);
+      const { notes = '', ...origin } = manager.origin(sandboxId);
+      return { sandbox: toWire(manager.get(sandboxId)), origin: { notes, ...origin } };
+    }),
     listSandboxes: answering(async () => ({ sandboxes: manager.list().map(toWire) })),
     destroySandbox: answering(async (request) => ({
       destroyed: await manager.destroy(parseSandboxIdField(request)),

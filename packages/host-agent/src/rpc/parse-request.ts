@@ -3,11 +3,13 @@ import type {
   CreateSandboxRequest,
   ForkSandboxRequest,
   GetSandboxLogsRequest,
+  PauseSandboxRequest,
+  ResumeSandboxRequest,
   SnapshotSandboxRequest,
 } from '@nestbox/contract/host';
 import { LogLevel as WireLevel } from '@nestbox/contract/host';
 import { z } from 'zod';
-import type { ForkCopy, SandboxSpec, SnapshotSpec } from '../sandbox/sandbox.ts';
+import type { ForkCopy, PauseOptions, ResumeOptions, SandboxSpec, SnapshotSpec } from '../sandbox/sandbox.ts';
 import type { LogLevel } from '../telemetry/log-entry.ts';
 import type { LogQuery } from '../telemetry/sandbox-logs.ts';
 
@@ -51,6 +53,7 @@ export function parseCreateRequest(request: CreateSandboxRequest): SandboxSpec {
     envVars: fields.envVars,
     accessToken: fields.accessToken === '' ? undefined : fields.accessToken,
     ...parseEgress(request),
+    ...givenNotes(request),
   };
 }
 
@@ -71,8 +74,26 @@ export function parseForkCopies({ copies }: ForkSandboxRequest): ForkCopy[] {
     throw new NestboxError('invalid_request', `A fork makes 1 to ${MAX_COPIES} copies, not ${copies.length}.`);
   return copies.map((copy) => {
     const token = parse(accessToken, copy.accessToken);
-    return { sandboxId: parseSandboxIdField(copy), accessToken: token === '' ? undefined : token };
+    return { sandboxId: parseSandboxIdField(copy), accessToken: token === '' ? undefined : token, ...givenNotes(copy) };
   });
+}
+
+export function parsePauseOptions(request: PauseSandboxRequest): PauseOptions {
+  return { memory: request.memory, ...givenNotes(request) };
+}
+
+/** Throws invalid_request. */
+export function parseResumeOptions(request: ResumeSandboxRequest): ResumeOptions {
+  const token = request.accessToken === undefined ? undefined : parse(accessToken, request.accessToken);
+  return {
+    memory: request.memory,
+    ...givenNotes(request),
+    ...(token === undefined ? {} : { access: { token: token === '' ? undefined : token } }),
+  };
+}
+
+function givenNotes({ notes }: { readonly notes: string }): { readonly notes?: string } {
+  return notes === '' ? {} : { notes };
 }
 
 /** Throws invalid_request. */

@@ -37,9 +37,20 @@ export class LiveSandbox {
     this.#identity = withEgress(this.#identity, egress);
   }
 
-  /** To be called only before anything is made by it, or for what the next record is to say. The id stays. */
+  /** To be called only while nothing has been made by it. The id stays. */
   describe(identity: SandboxIdentity): void {
     this.#identity = identity;
+  }
+
+  /** What the next record is to say besides; undefined: what it said before. */
+  note(notes: string | undefined): void {
+    if (notes === undefined) return;
+    this.#identity = { ...this.#identity, spec: { ...this.#identity.spec, notes } };
+  }
+
+  /** What the next guest agent of it shall ask for. */
+  giveAccess(accessToken: string | undefined): void {
+    this.#identity = { ...this.#identity, spec: { ...this.#identity.spec, accessToken } };
   }
 
   get id(): string {
@@ -113,6 +124,7 @@ export function identityFromRecord(record: SandboxRecord): SandboxIdentity {
       allowInternetAccess: record.allowInternetAccess,
       allowOut: record.allowOut,
       denyOut: record.denyOut,
+      ...(record.notes === undefined ? {} : { notes: record.notes }),
     },
     templateId: record.templateId,
     vcpuCount: record.vcpuCount,
@@ -133,6 +145,7 @@ export function recordOf(identity: SandboxIdentity, situation: Situation): Sandb
     ...rest,
     envVars: { ...spec.envVars },
     ...(spec.accessToken === undefined ? {} : { accessToken: spec.accessToken }),
+    ...(spec.notes === undefined ? {} : { notes: spec.notes }),
     allowInternetAccess: spec.allowInternetAccess,
     allowOut: [...spec.allowOut],
     denyOut: [...spec.denyOut],
@@ -156,7 +169,7 @@ function isSameEgress(a: EgressSettings, b: EgressSettings): boolean {
   );
 }
 
-/** Whether two creates ask for the same sandbox. Order of variables does not matter; a template's id and name do. */
+/** Whether two creates ask for the same sandbox, whatever is noted of it. Order of variables does not matter; a template's id and name do. */
 export function isSameSpec(a: SandboxSpec, b: SandboxSpec): boolean {
   const names = Object.keys(a.envVars);
   return (

@@ -23,11 +23,14 @@ import type {
   ForkCopy,
   ForkOutcome,
   MetricRange,
+  PauseOptions,
+  ResumeOptions,
   SandboxActivity,
   SandboxEvent,
   SandboxInfo,
   SandboxManager,
   SandboxMetrics,
+  SandboxOrigin,
   SandboxSpec,
   SandboxTarget,
   SnapshotSpec,
@@ -139,17 +142,17 @@ class HostSandboxes implements SandboxManager {
     return waitFor(created, signal);
   }
 
-  pause(sandboxId: string, { memory }: { readonly memory: boolean }): Promise<Traced<SandboxInfo>> {
+  pause(sandboxId: string, options: PauseOptions): Promise<Traced<SandboxInfo>> {
     this.#requireNotStopping();
     return this.#early(sandboxId, 'pause', (trace, onPaused) =>
-      pauseSandbox(this.#host, sandboxId, { memory, onPaused }, trace),
+      pauseSandbox(this.#host, sandboxId, { ...options, onPaused }, trace),
     );
   }
 
-  resume(sandboxId: string, { memory }: { readonly memory: boolean }): Promise<Traced<SandboxInfo>> {
+  resume(sandboxId: string, options: ResumeOptions): Promise<Traced<SandboxInfo>> {
     this.#requireNotStopping();
     return this.#early(sandboxId, 'resume', (trace, onRunning) =>
-      resumeSandbox(this.#host, sandboxId, { memory, onRunning }, this.#stopping.signal, trace),
+      resumeSandbox(this.#host, sandboxId, { ...options, onRunning }, this.#stopping.signal, trace),
     );
   }
 
@@ -225,6 +228,11 @@ class HostSandboxes implements SandboxManager {
 
   get(sandboxId: string): SandboxInfo {
     return this.#table.require(sandboxId).info;
+  }
+
+  origin(sandboxId: string): SandboxOrigin {
+    const { notes, accessToken, allowInternetAccess } = this.#table.require(sandboxId).identity.spec;
+    return { notes, hasAccessToken: accessToken !== undefined, allowInternetAccess };
   }
 
   list(): readonly SandboxInfo[] {

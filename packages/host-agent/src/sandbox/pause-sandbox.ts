@@ -9,14 +9,13 @@ import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { confirmLayers } from './present-layers.ts';
 import { requireRunningVm } from './require-state.ts';
-import type { SandboxInfo } from './sandbox.ts';
+import type { PauseOptions, SandboxInfo } from './sandbox.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { saveInto, sealState } from './save-state.ts';
 import type { Trace } from './trace.ts';
 import { recordPaused, recordRunning } from './write-record.ts';
 
-export interface Pause {
-  readonly memory: boolean;
+export interface Pause extends PauseOptions {
   /** Called when the sandbox is safe on the disk; what it held of the host is given back after that. */
   readonly onPaused: (info: SandboxInfo) => void;
 }
@@ -36,6 +35,7 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   // Not before the tidier has stopped: it gives a VM another list of layers.
   const vm = await confirmLayers(context, sandbox);
   sandbox.transition({ state: 'pausing', vm });
+  sandbox.note(pause.notes);
   vms.unwatch(sandboxId);
   let paused: PausedVm;
   try {

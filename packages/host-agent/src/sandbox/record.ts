@@ -63,6 +63,8 @@ export const sandboxRecord = z.object({
   diskMib: z.int().min(1),
   envVars: z.record(z.string(), z.string()),
   accessToken: z.string().optional(),
+  /** Of the control plane, for the case that it loses its own. */
+  notes: z.string().optional(),
   allowInternetAccess: z.boolean(),
   /** Missing in records from before there were rules. */
   allowOut: z.array(z.string()).default([]),

@@ -8,7 +8,7 @@ import type { HostState } from './host-state.ts';
 import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { requireRunningVm } from './require-state.ts';
-import type { SandboxInfo } from './sandbox.ts';
+import type { ResumeOptions, SandboxInfo } from './sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { abandonMachine, type MachineStart, type StartKind, startMachine } from './start-machine.ts';
@@ -16,9 +16,8 @@ import { makeRoom } from './start-sandbox.ts';
 import type { Trace } from './trace.ts';
 import { recordPaused, recordRunning } from './write-record.ts';
 
-export interface Resume {
-  /** False boots from the disk. */
-  readonly memory: boolean;
+/** `memory: false` boots from the disk. */
+export interface Resume extends ResumeOptions {
   /** Called when the guest agent is ready; what was kept for the case of a failure is removed after that. */
   readonly onRunning: (info: SandboxInfo) => void;
 }
@@ -47,6 +46,8 @@ export async function resumeSandbox(
   const { paused } = lifecycle;
   const reboot = !resume.memory || !paused.memory;
   sandbox.transition({ state: 'resuming', paused });
+  sandbox.note(resume.notes);
+  if (resume.access !== undefined) sandbox.giveAccess(resume.access.token);
   let vm: RunningVm;
   try {
     await makeRoom(host, sandbox.identity);

@@ -15,6 +15,29 @@ export interface SandboxSpec extends EgressSettings {
   readonly envVars: Readonly<Record<string, string>>;
   /** Undefined: the guest agent asks for no token. */
   readonly accessToken: string | undefined;
+  readonly allowInternetAccess: boolean;
+  /** Of the control plane, kept in the record for it; nothing here reads them. */
+  readonly notes?: string;
+}
+
+/** How a sandbox was asked for, for a control plane that has lost its own record. */
+export interface SandboxOrigin {
+  readonly notes: string | undefined;
+  readonly hasAccessToken: boolean;
+  readonly allowInternetAccess: boolean;
+}
+
+export interface PauseOptions {
+  readonly memory: boolean;
+  /** In place of those that there are. */
+  readonly notes?: string | undefined;
+}
+
+export interface ResumeOptions {
+  readonly memory: boolean;
+  readonly notes?: string | undefined;
+  /** In place of the one that there is. Missing: it stays. */
+  readonly access?: { readonly token: string | undefined } | undefined;
 }
 
 export type SandboxState = 'starting' | 'running' | 'pausing' | 'paused' | 'resuming' | 'stopping' | 'gone';
@@ -39,6 +62,7 @@ export interface SandboxInfo {
 export interface ForkCopy {
   readonly sandboxId: string;
   readonly accessToken: string | undefined;
+  readonly notes?: string;
 }
 
 export type ForkOutcome = { readonly sandbox: SandboxInfo } | { readonly error: NestboxError };
@@ -110,13 +134,13 @@ export interface SandboxManager {
    * the disk. When that fails the sandbox goes on running. Throws sandbox_not_found, sandbox_paused, sandbox_unreachable
    * (it does not run), host_disk_full, snapshot_limit, vm_died (then it is gone).
    */
-  pause(sandboxId: string, options: { readonly memory: boolean }): Promise<Traced<SandboxInfo>>;
+  pause(sandboxId: string, options: PauseOptions): Promise<Traced<SandboxInfo>>;
   /**
    * Answers when the guest agent of a paused sandbox is ready again; a running one is answered as it is. `memory: false`
    * boots from the disk and forgets the memory. When it fails the sandbox stays paused. Throws sandbox_not_found,
    * snapshot_damaged, snapshot_incompatible, host_capacity, host_disk_full, and what a create throws.
    */
-  resume(sandboxId: string, options: { readonly memory: boolean }): Promise<Traced<SandboxInfo>>;
+  resume(sandboxId: string, options: ResumeOptions): Promise<Traced<SandboxInfo>>;
   /**
    * Makes copies of a running sandbox, which stands still for a moment only. Outcomes are in the order of the copies. Throws
    * sandbox_not_found, sandbox_paused, sandbox_unreachable, conflict (the id of a copy is taken), host_disk_full; then there
@@ -140,6 +164,8 @@ export interface SandboxManager {
   /** Throws sandbox_not_found, with the reason when the sandbox was here not long ago. */
   get(sandboxId: string): SandboxInfo;
   list(): readonly SandboxInfo[];
+  /** Throws sandbox_not_found. */
+  origin(sandboxId: string): SandboxOrigin;
   /** Ends a sandbox, also one that is starting. False when there was nothing to destroy. */
   destroy(sandboxId: string): Promise<boolean>;
   /** Ends when `signal` is aborted or the manager stops. */

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file nestbox/host/v1/host.proto.
  */
 export const file_nestbox_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIo8CChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIEhEKCWFsbG93X291dBgGIAMoCRIQCghkZW55X291dBgHIAMoCRouCgxFbnZWYXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxChdTZXRTYW5kYm94RWdyZXNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgCIAEoCBIRCglhbGxvd19vdXQYAyADKAkSEAoIZGVueV9vdXQYBCADKAkiGgoYU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIjkKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSI6ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCCJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKcAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRo0CghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIj8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi3gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiZQoZTGlzdFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhAKCHN0YXJ0X21zGAIgASgDEg4KBmVuZF9tcxgDIAEoAxISCgptYXhfcG9pbnRzGAQgASgNIlkKGkxpc3RTYW5kYm94TWV0cmljc1Jlc3BvbnNlEjsKB3NhbXBsZXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZSIuChdHZXRMYXRlc3RNZXRyaWNzUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCSK/AQoYR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlEkcKB3NhbXBsZXMYASADKAsyNi5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlLlNhbXBsZXNFbnRyeRpaCgxTYW1wbGVzRW50cnkSCwoDa2V5GAEgASgJEjkKBXZhbHVlGAIgASgLMioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2U6AjgBIrABChVHZXRTYW5kYm94TG9nc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIWCgljdXJzb3JfbXMYAiABKANIAIgBARINCgVsaW1pdBgDIAEoDRIQCghiYWNrd2FyZBgEIAEoCBIsCgltaW5fbGV2ZWwYBSABKA4yGS5uZXN0Ym94Lmhvc3QudjEuTG9nTGV2ZWwSDgoGc2VhcmNoGAYgASgJQgwKCl9jdXJzb3JfbXMirAIKFkdldFNhbmRib3hMb2dzUmVzcG9uc2USPgoFbGluZXMYASADKAsyLy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZS5Mb2dMaW5lGtEBCgdMb2dMaW5lEg8KB3RpbWVfbXMYASABKAMSKAoFbGV2ZWwYAiABKA4yGS5uZXN0Ym94Lmhvc3QudjEuTG9nTGV2ZWwSDwoHbWVzc2FnZRgDIAEoCRJLCgZmaWVsZHMYBCADKAsyOy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZS5Mb2dMaW5lLkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCL+AQoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEGoEBCgRJdGVtEgwKBGtpbmQYASABKAkSCgoCaWQYAiABKAkSDAoEbmFtZRgDIAEoCRIRCglvd25fYnl0ZXMYBCABKAQSFAoMc2hhcmVkX2J5dGVzGAUgASgEEhQKDG1lbW9yeV9ieXRlcxgGIAEoBBISCgpkaXNrX2J5dGVzGAcgASgEKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcqdwoITG9nTGV2ZWwSGQoVTE9HX0xFVkVMX1VOU1BFQ0lGSUVEEAASEwoPTE9HX0xFVkVMX0RFQlVHEAESEgoOTE9HX0xFVkVMX0lORk8QAhISCg5MT0dfTEVWRUxfV0FSThADEhMKD0xPR19MRVZFTF9FUlJPUhAEMrwPCgtIb3N0U2VydmljZRJMCgdHZXRIb3N0Eh8ubmVzdGJveC5ob3N0LnYxLkdldEhvc3RSZXF1ZXN0GiAubmVzdGJveC5ob3N0LnYxLkdldEhvc3RSZXNwb25zZRJeCg1DcmVhdGVTYW5kYm94EiUubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXNwb25zZRJbCgxQYXVzZVNhbmRib3gSJC5uZXN0Ym94Lmhvc3QudjEuUGF1c2VTYW5kYm94UmVxdWVzdBolLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJeCg1SZXN1bWVTYW5kYm94EiUubmVzdGJveC5ob3N0LnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLlJlc3VtZVNhbmRib3hSZXNwb25zZRJYCgtGb3JrU2FuZGJveBIjLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlcXVlc3QaJC5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXNwb25zZRJkCg9TbmFwc2hvdFNhbmRib3gSJy5uZXN0Ym94Lmhvc3QudjEuU25hcHNob3RTYW5kYm94UmVxdWVzdBooLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXNwb25zZRJnChBTZXRTYW5kYm94RWdyZXNzEigubmVzdGJveC5ob3N0LnYxLlNldFNhbmRib3hFZ3Jlc3NSZXF1ZXN0GikubmVzdGJveC5ob3N0LnYxLlNldFNhbmRib3hFZ3Jlc3NSZXNwb25zZRJVCgpHZXRTYW5kYm94EiIubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hSZXF1ZXN0GiMubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hSZXNwb25zZRJeCg1MaXN0U2FuZGJveGVzEiUubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94ZXNSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJhCg5EZXN0cm95U2FuZGJveBImLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuRGVzdHJveVNhbmRib3hSZXNwb25zZRJjCg5XYXRjaFNhbmRib3hlcxImLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1JlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZTABEl4KDUxpc3RUZW1wbGF0ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFRlbXBsYXRlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFRlbXBsYXRlc1Jlc3BvbnNlEmEKDkRlbGV0ZVRlbXBsYXRlEiYubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZWxldGVUZW1wbGF0ZVJlc3BvbnNlEmoKEUdldFNhbmRib3hNZXRyaWNzEikubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBoqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEm0KEkxpc3RTYW5kYm94TWV0cmljcxIqLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GisubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94TWV0cmljc1Jlc3BvbnNlEmcKEEdldExhdGVzdE1ldHJpY3MSKC5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1JlcXVlc3QaKS5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlEmEKDkdldFNhbmRib3hMb2dzEiYubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TG9nc1Jlc3BvbnNlEm0KEkdldFNhbmRib3hBY3Rpdml0eRIqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94QWN0aXZpdHlSZXF1ZXN0GisubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEmQKD0dldFNhbmRib3hUcmFjZRInLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlc3BvbnNlElsKDEdldERpc2tVc2FnZRIkLm5lc3Rib3guaG9zdC52MS5HZXREaXNrVXNhZ2VSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi7gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIIp4CChRDcmVhdGVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEkQKCGVudl92YXJzGAMgAygLMjIubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0LkVudlZhcnNFbnRyeRIUCgxhY2Nlc3NfdG9rZW4YBCABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAUgASgIEhEKCWFsbG93X291dBgGIAMoCRIQCghkZW55X291dBgHIAMoCRINCgVub3RlcxgUIAEoCRouCgxFbnZWYXJzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASJxChdTZXRTYW5kYm94RWdyZXNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgCIAEoCBIRCglhbGxvd19vdXQYAyADKAkSEAoIZGVueV9vdXQYBCADKAkiGgoYU2V0U2FuZGJveEVncmVzc1Jlc3BvbnNlImoKFUNyZWF0ZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIkgKE1BhdXNlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgSDQoFbm90ZXMYFCABKAkiaQoUUGF1c2VTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSJ1ChRSZXN1bWVTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCBINCgVub3RlcxgUIAEoCRIZCgxhY2Nlc3NfdG9rZW4YFSABKAlIAIgBAUIPCg1fYWNjZXNzX3Rva2VuImoKFVJlc3VtZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIqsBChJGb3JrU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRI8CgZjb3BpZXMYAiADKAsyLC5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXF1ZXN0LkZvcmtDb3B5GkMKCEZvcmtDb3B5EhIKCnNhbmRib3hfaWQYASABKAkSFAoMYWNjZXNzX3Rva2VuGAIgASgJEg0KBW5vdGVzGBQgASgJIrwCChNGb3JrU2FuZGJveFJlc3BvbnNlEkIKCG91dGNvbWVzGAEgAygLMjAubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVzcG9uc2UuRm9ya091dGNvbWUSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlGooBCgtGb3JrT3V0Y29tZRIrCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hIABJDCgdmYWlsdXJlGAIgASgLMjAubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVzcG9uc2UuRm9ya0ZhaWx1cmVIAEIJCgdvdXRjb21lGiwKC0ZvcmtGYWlsdXJlEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSJQChZTbmFwc2hvdFNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSEwoLdGVtcGxhdGVfaWQYAiABKAkSDQoFbmFtZXMYAyADKAkibgoXU25hcHNob3RTYW5kYm94UmVzcG9uc2USKwoIdGVtcGxhdGUYASABKAsyGS5uZXN0Ym94Lmhvc3QudjEuVGVtcGxhdGUSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlIicKEUdldFNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkibwoSR2V0U2FuZGJveFJlc3BvbnNlEikKB3NhbmRib3gYASABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveBIuCgZvcmlnaW4YFCABKAsyHi5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveE9yaWdpbiJXCg1TYW5kYm94T3JpZ2luEg0KBW5vdGVzGAEgASgJEhgKEGhhc19hY2Nlc3NfdG9rZW4YAiABKAgSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAMgASgIIhYKFExpc3RTYW5kYm94ZXNSZXF1ZXN0IkQKFUxpc3RTYW5kYm94ZXNSZXNwb25zZRIrCglzYW5kYm94ZXMYASADKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveCIrChVEZXN0cm95U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSIrChZEZXN0cm95U2FuZGJveFJlc3BvbnNlEhEKCWRlc3Ryb3llZBgBIAEoCCIXChVXYXRjaFNhbmRib3hlc1JlcXVlc3Qi0wEKFldhdGNoU2FuZGJveGVzUmVzcG9uc2USRwoIc25hcHNob3QYASABKAsyMy5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZS5TYW5kYm94TGlzdEgAEisKB2NoYW5nZWQYAiABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveEgAGjoKC1NhbmRib3hMaXN0EisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94QgcKBWV2ZW50It4BCghUZW1wbGF0ZRITCgt0ZW1wbGF0ZV9pZBgBIAEoCRINCgVuYW1lcxgCIAMoCRISCgp2Y3B1X2NvdW50GAMgASgNEhIKCm1lbW9yeV9taWIYBCABKA0SEAoIZGlza19taWIYBSABKA0SFAoMZW52ZF92ZXJzaW9uGAYgASgJEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSGQoRb3JpZ2luX3NhbmRib3hfaWQYCCABKAkSEgoKaGFzX21lbW9yeRgJIAEoCBIYChB3YXJtX3NhbmRib3hfaWRzGAogAygJIiwKFURlbGV0ZVRlbXBsYXRlUmVxdWVzdBITCgt0ZW1wbGF0ZV9pZBgBIAEoCSIpChZEZWxldGVUZW1wbGF0ZVJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiFgoUTGlzdFRlbXBsYXRlc1JlcXVlc3QiRQoVTGlzdFRlbXBsYXRlc1Jlc3BvbnNlEiwKCXRlbXBsYXRlcxgBIAMoCzIZLm5lc3Rib3guaG9zdC52MS5UZW1wbGF0ZSIuChhHZXRTYW5kYm94TWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLXAQoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIUCgx0aW1lc3RhbXBfbXMYASABKAMSEQoJY3B1X2NvdW50GAIgASgNEhQKDGNwdV91c2VkX3BjdBgDIAEoARIWCg5tZW1fdXNlZF9ieXRlcxgEIAEoBBIXCg9tZW1fdG90YWxfYnl0ZXMYBSABKAQSFwoPbWVtX2NhY2hlX2J5dGVzGAYgASgEEhcKD2Rpc2tfdXNlZF9ieXRlcxgHIAEoBBIYChBkaXNrX3RvdGFsX2J5dGVzGAggASgEImUKGUxpc3RTYW5kYm94TWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIQCghzdGFydF9tcxgCIAEoAxIOCgZlbmRfbXMYAyABKAMSEgoKbWF4X3BvaW50cxgEIAEoDSJZChpMaXN0U2FuZGJveE1ldHJpY3NSZXNwb25zZRI7CgdzYW1wbGVzGAEgAygLMioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2UiLgoXR2V0TGF0ZXN0TWV0cmljc1JlcXVlc3QSEwoLc2FuZGJveF9pZHMYASADKAkivwEKGEdldExhdGVzdE1ldHJpY3NSZXNwb25zZRJHCgdzYW1wbGVzGAEgAygLMjYubmVzdGJveC5ob3N0LnYxLkdldExhdGVzdE1ldHJpY3NSZXNwb25zZS5TYW1wbGVzRW50cnkaWgoMU2FtcGxlc0VudHJ5EgsKA2tleRgBIAEoCRI5CgV2YWx1ZRgCIAEoCzIqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlOgI4ASKwAQoVR2V0U2FuZGJveExvZ3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSFgoJY3Vyc29yX21zGAIgASgDSACIAQESDQoFbGltaXQYAyABKA0SEAoIYmFja3dhcmQYBCABKAgSLAoJbWluX2xldmVsGAUgASgOMhkubmVzdGJveC5ob3N0LnYxLkxvZ0xldmVsEg4KBnNlYXJjaBgGIAEoCUIMCgpfY3Vyc29yX21zIqwCChZHZXRTYW5kYm94TG9nc1Jlc3BvbnNlEj4KBWxpbmVzGAEgAygLMi8ubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVzcG9uc2UuTG9nTGluZRrRAQoHTG9nTGluZRIPCgd0aW1lX21zGAEgASgDEigKBWxldmVsGAIgASgOMhkubmVzdGJveC5ob3N0LnYxLkxvZ0xldmVsEg8KB21lc3NhZ2UYAyABKAkSSwoGZmllbGRzGAQgAygLMjsubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVzcG9uc2UuTG9nTGluZS5GaWVsZHNFbnRyeRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KGUdldFNhbmRib3hBY3Rpdml0eVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJtChpHZXRTYW5kYm94QWN0aXZpdHlSZXNwb25zZRIbChNsYXN0X2FjdGl2aXR5X2F0X21zGAEgASgDEhgKEHJ1bm5pbmdfY29tbWFuZHMYAiABKA0SGAoQb3Blbl9jb25uZWN0aW9ucxgDIAEoDSIsChZHZXRTYW5kYm94VHJhY2VSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiygEKF0dldFNhbmRib3hUcmFjZVJlc3BvbnNlEkYKCm9wZXJhdGlvbnMYASADKAsyMi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVzcG9uc2UuT3BlcmF0aW9uGmcKCU9wZXJhdGlvbhIMCgRuYW1lGAEgASgJEhUKDXN0YXJ0ZWRfYXRfbXMYAiABKAMSJgoGc3RhZ2VzGAMgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlEg0KBWVycm9yGAQgASgJIhUKE0dldERpc2tVc2FnZVJlcXVlc3Qi/gEKFEdldERpc2tVc2FnZVJlc3BvbnNlEjkKBWl0ZW1zGAEgAygLMioubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlc3BvbnNlLkl0ZW0SEgoKZnJlZV9ieXRlcxgCIAEoBBITCgt0b3RhbF9ieXRlcxgDIAEoBBqBAQoESXRlbRIMCgRraW5kGAEgASgJEgoKAmlkGAIgASgJEgwKBG5hbWUYAyABKAkSEQoJb3duX2J5dGVzGAQgASgEEhQKDHNoYXJlZF9ieXRlcxgFIAEoBBIUCgxtZW1vcnlfYnl0ZXMYBiABKAQSEgoKZGlza19ieXRlcxgHIAEoBCrpAQoMU2FuZGJveFN0YXRlEh0KGVNBTkRCT1hfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZTQU5EQk9YX1NUQVRFX1NUQVJUSU5HEAESGQoVU0FOREJPWF9TVEFURV9SVU5OSU5HEAISGgoWU0FOREJPWF9TVEFURV9TVE9QUElORxADEhYKElNBTkRCT1hfU1RBVEVfR09ORRAEEhkKFVNBTkRCT1hfU1RBVEVfUEFVU0lORxAFEhgKFFNBTkRCT1hfU1RBVEVfUEFVU0VEEAYSGgoWU0FOREJPWF9TVEFURV9SRVNVTUlORxAHKncKCExvZ0xldmVsEhkKFUxPR19MRVZFTF9VTlNQRUNJRklFRBAAEhMKD0xPR19MRVZFTF9ERUJVRxABEhIKDkxPR19MRVZFTF9JTkZPEAISEgoOTE9HX0xFVkVMX1dBUk4QAxITCg9MT0dfTEVWRUxfRVJST1IQBDK8DwoLSG9zdFNlcnZpY2USTAoHR2V0SG9zdBIfLm5lc3Rib3guaG9zdC52MS5HZXRIb3N0UmVxdWVzdBogLm5lc3Rib3guaG9zdC52MS5HZXRIb3N0UmVzcG9uc2USXgoNQ3JlYXRlU2FuZGJveBIlLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USWwoMUGF1c2VTYW5kYm94EiQubmVzdGJveC5ob3N0LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaJS5uZXN0Ym94Lmhvc3QudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USXgoNUmVzdW1lU2FuZGJveBIlLm5lc3Rib3guaG9zdC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USWAoLRm9ya1NhbmRib3gSIy5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXF1ZXN0GiQubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVzcG9uc2USZAoPU25hcHNob3RTYW5kYm94EicubmVzdGJveC5ob3N0LnYxLlNuYXBzaG90U2FuZGJveFJlcXVlc3QaKC5uZXN0Ym94Lmhvc3QudjEuU25hcHNob3RTYW5kYm94UmVzcG9uc2USZwoQU2V0U2FuZGJveEVncmVzcxIoLm5lc3Rib3guaG9zdC52MS5TZXRTYW5kYm94RWdyZXNzUmVxdWVzdBopLm5lc3Rib3guaG9zdC52MS5TZXRTYW5kYm94RWdyZXNzUmVzcG9uc2USVQoKR2V0U2FuZGJveBIiLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94UmVxdWVzdBojLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94UmVzcG9uc2USXgoNTGlzdFNhbmRib3hlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USYQoORGVzdHJveVNhbmRib3gSJi5uZXN0Ym94Lmhvc3QudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USYwoOV2F0Y2hTYW5kYm94ZXMSJi5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwARJeCg1MaXN0VGVtcGxhdGVzEiUubmVzdGJveC5ob3N0LnYxLkxpc3RUZW1wbGF0ZXNSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkxpc3RUZW1wbGF0ZXNSZXNwb25zZRJhCg5EZWxldGVUZW1wbGF0ZRImLm5lc3Rib3guaG9zdC52MS5EZWxldGVUZW1wbGF0ZVJlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuRGVsZXRlVGVtcGxhdGVSZXNwb25zZRJqChFHZXRTYW5kYm94TWV0cmljcxIpLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1JlcXVlc3QaKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJtChJMaXN0U2FuZGJveE1ldHJpY3MSKi5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hNZXRyaWNzUmVxdWVzdBorLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJnChBHZXRMYXRlc3RNZXRyaWNzEigubmVzdGJveC5ob3N0LnYxLkdldExhdGVzdE1ldHJpY3NSZXF1ZXN0GikubmVzdGJveC5ob3N0LnYxLkdldExhdGVzdE1ldHJpY3NSZXNwb25zZRJhCg5HZXRTYW5kYm94TG9ncxImLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TG9nc1JlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZRJtChJHZXRTYW5kYm94QWN0aXZpdHkSKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBorLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94QWN0aXZpdHlSZXNwb25zZRJkCg9HZXRTYW5kYm94VHJhY2USJy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVxdWVzdBooLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZRJbCgxHZXREaXNrVXNhZ2USJC5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVxdWVzdBolLm5lc3Rib3guaG9zdC52MS5HZXREaXNrVXNhZ2VSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * Carried as a detail of every error, so that the stable code survives the wire.
@@ -261,6 +261,13 @@ export type CreateSandboxRequest = Message<"nestbox.host.v1.CreateSandboxRequest
    * @generated from field: repeated string deny_out = 7;
    */
   denyOut: string[];
+
+  /**
+   * Kept in the host's record and told again by GetSandbox: what the control plane needs when it has lost its own.
+   *
+   * @generated from field: string notes = 20;
+   */
+  notes: string;
 };
 
 /**
@@ -354,6 +361,13 @@ export type PauseSandboxRequest = Message<"nestbox.host.v1.PauseSandboxRequest">
    * @generated from field: bool memory = 2;
    */
   memory: boolean;
+
+  /**
+   * In place of those that the host has; empty: they stay.
+   *
+   * @generated from field: string notes = 20;
+   */
+  notes: string;
 };
 
 /**
@@ -400,6 +414,20 @@ export type ResumeSandboxRequest = Message<"nestbox.host.v1.ResumeSandboxRequest
    * @generated from field: bool memory = 2;
    */
   memory: boolean;
+
+  /**
+   * In place of those that the host has; empty: they stay.
+   *
+   * @generated from field: string notes = 20;
+   */
+  notes: string;
+
+  /**
+   * In place of the one that the guest agent asked for; empty: none. Missing: it stays.
+   *
+   * @generated from field: optional string access_token = 21;
+   */
+  accessToken?: string | undefined;
 };
 
 /**
@@ -470,6 +498,11 @@ export type ForkSandboxRequest_ForkCopy = Message<"nestbox.host.v1.ForkSandboxRe
    * @generated from field: string access_token = 2;
    */
   accessToken: string;
+
+  /**
+   * @generated from field: string notes = 20;
+   */
+  notes: string;
 };
 
 /**
@@ -632,6 +665,11 @@ export type GetSandboxResponse = Message<"nestbox.host.v1.GetSandboxResponse"> &
    * @generated from field: nestbox.host.v1.Sandbox sandbox = 1;
    */
   sandbox?: Sandbox | undefined;
+
+  /**
+   * @generated from field: nestbox.host.v1.SandboxOrigin origin = 20;
+   */
+  origin?: SandboxOrigin | undefined;
 };
 
 /**
@@ -640,6 +678,37 @@ export type GetSandboxResponse = Message<"nestbox.host.v1.GetSandboxResponse"> &
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
   messageDesc(file_nestbox_host_v1_host, 18);
+
+/**
+ * What a host knows of how a sandbox was asked for.
+ *
+ * @generated from message nestbox.host.v1.SandboxOrigin
+ */
+export type SandboxOrigin = Message<"nestbox.host.v1.SandboxOrigin"> & {
+  /**
+   * Of the last call that gave some; empty when none did.
+   *
+   * @generated from field: string notes = 1;
+   */
+  notes: string;
+
+  /**
+   * @generated from field: bool has_access_token = 2;
+   */
+  hasAccessToken: boolean;
+
+  /**
+   * @generated from field: bool allow_internet_access = 3;
+   */
+  allowInternetAccess: boolean;
+};
+
+/**
+ * Describes the message nestbox.host.v1.SandboxOrigin.
+ * Use `create(SandboxOriginSchema)` to create a new message.
+ */
+export const SandboxOriginSchema: GenMessage<SandboxOrigin> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 19);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesRequest
@@ -652,7 +721,7 @@ export type ListSandboxesRequest = Message<"nestbox.host.v1.ListSandboxesRequest
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 19);
+  messageDesc(file_nestbox_host_v1_host, 20);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesResponse
@@ -669,7 +738,7 @@ export type ListSandboxesResponse = Message<"nestbox.host.v1.ListSandboxesRespon
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 20);
+  messageDesc(file_nestbox_host_v1_host, 21);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxRequest
@@ -686,7 +755,7 @@ export type DestroySandboxRequest = Message<"nestbox.host.v1.DestroySandboxReque
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 21);
+  messageDesc(file_nestbox_host_v1_host, 22);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxResponse
@@ -705,7 +774,7 @@ export type DestroySandboxResponse = Message<"nestbox.host.v1.DestroySandboxResp
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 22);
+  messageDesc(file_nestbox_host_v1_host, 23);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesRequest
@@ -718,7 +787,7 @@ export type WatchSandboxesRequest = Message<"nestbox.host.v1.WatchSandboxesReque
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 23);
+  messageDesc(file_nestbox_host_v1_host, 24);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse
@@ -749,7 +818,7 @@ export type WatchSandboxesResponse = Message<"nestbox.host.v1.WatchSandboxesResp
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 24);
+  messageDesc(file_nestbox_host_v1_host, 25);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse.SandboxList
@@ -766,7 +835,7 @@ export type WatchSandboxesResponse_SandboxList = Message<"nestbox.host.v1.WatchS
  * Use `create(WatchSandboxesResponse_SandboxListSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SandboxListSchema: GenMessage<WatchSandboxesResponse_SandboxList> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 24, 0);
+  messageDesc(file_nestbox_host_v1_host, 25, 0);
 
 /**
  * @generated from message nestbox.host.v1.Template
@@ -834,7 +903,7 @@ export type Template = Message<"nestbox.host.v1.Template"> & {
  * Use `create(TemplateSchema)` to create a new message.
  */
 export const TemplateSchema: GenMessage<Template> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 25);
+  messageDesc(file_nestbox_host_v1_host, 26);
 
 /**
  * @generated from message nestbox.host.v1.DeleteTemplateRequest
@@ -851,7 +920,7 @@ export type DeleteTemplateRequest = Message<"nestbox.host.v1.DeleteTemplateReque
  * Use `create(DeleteTemplateRequestSchema)` to create a new message.
  */
 export const DeleteTemplateRequestSchema: GenMessage<DeleteTemplateRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 26);
+  messageDesc(file_nestbox_host_v1_host, 27);
 
 /**
  * @generated from message nestbox.host.v1.DeleteTemplateResponse
@@ -870,7 +939,7 @@ export type DeleteTemplateResponse = Message<"nestbox.host.v1.DeleteTemplateResp
  * Use `create(DeleteTemplateResponseSchema)` to create a new message.
  */
 export const DeleteTemplateResponseSchema: GenMessage<DeleteTemplateResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 27);
+  messageDesc(file_nestbox_host_v1_host, 28);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesRequest
@@ -883,7 +952,7 @@ export type ListTemplatesRequest = Message<"nestbox.host.v1.ListTemplatesRequest
  * Use `create(ListTemplatesRequestSchema)` to create a new message.
  */
 export const ListTemplatesRequestSchema: GenMessage<ListTemplatesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 28);
+  messageDesc(file_nestbox_host_v1_host, 29);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesResponse
@@ -900,7 +969,7 @@ export type ListTemplatesResponse = Message<"nestbox.host.v1.ListTemplatesRespon
  * Use `create(ListTemplatesResponseSchema)` to create a new message.
  */
 export const ListTemplatesResponseSchema: GenMessage<ListTemplatesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 29);
+  messageDesc(file_nestbox_host_v1_host, 30);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsRequest
@@ -917,7 +986,7 @@ export type GetSandboxMetricsRequest = Message<"nestbox.host.v1.GetSandboxMetric
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 30);
+  messageDesc(file_nestbox_host_v1_host, 31);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsResponse
@@ -969,7 +1038,7 @@ export type GetSandboxMetricsResponse = Message<"nestbox.host.v1.GetSandboxMetri
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 31);
+  messageDesc(file_nestbox_host_v1_host, 32);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxMetricsRequest
@@ -1005,7 +1074,7 @@ export type ListSandboxMetricsRequest = Message<"nestbox.host.v1.ListSandboxMetr
  * Use `create(ListSandboxMetricsRequestSchema)` to create a new message.
  */
 export const ListSandboxMetricsRequestSchema: GenMessage<ListSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 32);
+  messageDesc(file_nestbox_host_v1_host, 33);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxMetricsResponse
@@ -1022,7 +1091,7 @@ export type ListSandboxMetricsResponse = Message<"nestbox.host.v1.ListSandboxMet
  * Use `create(ListSandboxMetricsResponseSchema)` to create a new message.
  */
 export const ListSandboxMetricsResponseSchema: GenMessage<ListSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 33);
+  messageDesc(file_nestbox_host_v1_host, 34);
 
 /**
  * @generated from message nestbox.host.v1.GetLatestMetricsRequest
@@ -1039,7 +1108,7 @@ export type GetLatestMetricsRequest = Message<"nestbox.host.v1.GetLatestMetricsR
  * Use `create(GetLatestMetricsRequestSchema)` to create a new message.
  */
 export const GetLatestMetricsRequestSchema: GenMessage<GetLatestMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 34);
+  messageDesc(file_nestbox_host_v1_host, 35);
 
 /**
  * @generated from message nestbox.host.v1.GetLatestMetricsResponse
@@ -1056,7 +1125,7 @@ export type GetLatestMetricsResponse = Message<"nestbox.host.v1.GetLatestMetrics
  * Use `create(GetLatestMetricsResponseSchema)` to create a new message.
  */
 export const GetLatestMetricsResponseSchema: GenMessage<GetLatestMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 35);
+  messageDesc(file_nestbox_host_v1_host, 36);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxLogsRequest
@@ -1106,7 +1175,7 @@ export type GetSandboxLogsRequest = Message<"nestbox.host.v1.GetSandboxLogsReque
  * Use `create(GetSandboxLogsRequestSchema)` to create a new message.
  */
 export const GetSandboxLogsRequestSchema: GenMessage<GetSandboxLogsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 36);
+  messageDesc(file_nestbox_host_v1_host, 37);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxLogsResponse
@@ -1123,7 +1192,7 @@ export type GetSandboxLogsResponse = Message<"nestbox.host.v1.GetSandboxLogsResp
  * Use `create(GetSandboxLogsResponseSchema)` to create a new message.
  */
 export const GetSandboxLogsResponseSchema: GenMessage<GetSandboxLogsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 37);
+  messageDesc(file_nestbox_host_v1_host, 38);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxLogsResponse.LogLine
@@ -1155,7 +1224,7 @@ export type GetSandboxLogsResponse_LogLine = Message<"nestbox.host.v1.GetSandbox
  * Use `create(GetSandboxLogsResponse_LogLineSchema)` to create a new message.
  */
 export const GetSandboxLogsResponse_LogLineSchema: GenMessage<GetSandboxLogsResponse_LogLine> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 37, 0);
+  messageDesc(file_nestbox_host_v1_host, 38, 0);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityRequest
@@ -1172,7 +1241,7 @@ export type GetSandboxActivityRequest = Message<"nestbox.host.v1.GetSandboxActiv
  * Use `create(GetSandboxActivityRequestSchema)` to create a new message.
  */
 export const GetSandboxActivityRequestSchema: GenMessage<GetSandboxActivityRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 38);
+  messageDesc(file_nestbox_host_v1_host, 39);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityResponse
@@ -1201,7 +1270,7 @@ export type GetSandboxActivityResponse = Message<"nestbox.host.v1.GetSandboxActi
  * Use `create(GetSandboxActivityResponseSchema)` to create a new message.
  */
 export const GetSandboxActivityResponseSchema: GenMessage<GetSandboxActivityResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 39);
+  messageDesc(file_nestbox_host_v1_host, 40);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceRequest
@@ -1218,7 +1287,7 @@ export type GetSandboxTraceRequest = Message<"nestbox.host.v1.GetSandboxTraceReq
  * Use `create(GetSandboxTraceRequestSchema)` to create a new message.
  */
 export const GetSandboxTraceRequestSchema: GenMessage<GetSandboxTraceRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 40);
+  messageDesc(file_nestbox_host_v1_host, 41);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse
@@ -1237,7 +1306,7 @@ export type GetSandboxTraceResponse = Message<"nestbox.host.v1.GetSandboxTraceRe
  * Use `create(GetSandboxTraceResponseSchema)` to create a new message.
  */
 export const GetSandboxTraceResponseSchema: GenMessage<GetSandboxTraceResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 41);
+  messageDesc(file_nestbox_host_v1_host, 42);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse.Operation
@@ -1273,7 +1342,7 @@ export type GetSandboxTraceResponse_Operation = Message<"nestbox.host.v1.GetSand
  * Use `create(GetSandboxTraceResponse_OperationSchema)` to create a new message.
  */
 export const GetSandboxTraceResponse_OperationSchema: GenMessage<GetSandboxTraceResponse_Operation> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 41, 0);
+  messageDesc(file_nestbox_host_v1_host, 42, 0);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageRequest
@@ -1286,7 +1355,7 @@ export type GetDiskUsageRequest = Message<"nestbox.host.v1.GetDiskUsageRequest">
  * Use `create(GetDiskUsageRequestSchema)` to create a new message.
  */
 export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 42);
+  messageDesc(file_nestbox_host_v1_host, 43);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse
@@ -1313,7 +1382,7 @@ export type GetDiskUsageResponse = Message<"nestbox.host.v1.GetDiskUsageResponse
  * Use `create(GetDiskUsageResponseSchema)` to create a new message.
  */
 export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 43);
+  messageDesc(file_nestbox_host_v1_host, 44);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse.Item
@@ -1366,7 +1435,7 @@ export type GetDiskUsageResponse_Item = Message<"nestbox.host.v1.GetDiskUsageRes
  * Use `create(GetDiskUsageResponse_ItemSchema)` to create a new message.
  */
 export const GetDiskUsageResponse_ItemSchema: GenMessage<GetDiskUsageResponse_Item> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 43, 0);
+  messageDesc(file_nestbox_host_v1_host, 44, 0);
 
 /**
  * @generated from enum nestbox.host.v1.SandboxState
