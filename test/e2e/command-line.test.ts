@@ -33,6 +33,14 @@ const COMMANDS = [
   ['sandbox', 'snapshot'],
   ['sandbox', 'logs'],
   ['sandbox', 'metrics'],
+  ['key'],
+  ['key', 'create'],
+  ['key', 'list'],
+  ['key', 'revoke'],
+  ['team'],
+  ['team', 'create'],
+  ['team', 'list'],
+  ['team', 'limit'],
   ['snapshot'],
   ['snapshot', 'list'],
   ['snapshot', 'delete'],
@@ -48,7 +56,8 @@ test('every command explains itself on standard output', async () => {
     const { exitCode, stdout, stderr } = await runNestbox([...command, '--help'], {});
     assert.deepEqual([exitCode, stderr], [0, ''], command.join(' '));
     assert.match(stdout.toString(), new RegExp(`^Usage: nestbox ${command.join(' ')}`));
-    const hasSubcommands = command.length === 0 || ['sandbox', 'snapshot', 'template'].includes(command.join(' '));
+    const hasSubcommands =
+      command.length === 0 || ['sandbox', 'snapshot', 'template', 'key', 'team'].includes(command.join(' '));
     if (!hasSubcommands) assert.match(stdout.toString(), /--json/, command.join(' '));
   }
 });

@@ -3,6 +3,9 @@ import { Command } from 'commander';
 import { addDisk } from './commands/disk.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addEnv } from './commands/env.ts';
+import { addKeyCreate } from './commands/key-create.ts';
+import { addKeyList } from './commands/key-list.ts';
+import { addKeyRevoke } from './commands/key-revoke.ts';
 import { addRun } from './commands/run.ts';
 import { addSandboxCreate } from './commands/sandbox-create.ts';
 import { addSandboxExec } from './commands/sandbox-exec.ts';
@@ -19,6 +22,9 @@ import { addSandboxSnapshot } from './commands/sandbox-snapshot.ts';
 import { addSetup } from './commands/setup.ts';
 import { addSnapshotDelete } from './commands/snapshot-delete.ts';
 import { addSnapshotList } from './commands/snapshot-list.ts';
+import { addTeamCreate } from './commands/team-create.ts';
+import { addTeamLimit } from './commands/team-limit.ts';
+import { addTeamList } from './commands/team-list.ts';
 import { addTemplateList } from './commands/template-list.ts';
 import { addTrace } from './commands/trace.ts';
 import { addTrust } from './commands/trust.ts';
@@ -34,7 +40,7 @@ run, sandbox exec and sandbox shell answer the exit code of their command, 124 w
 Nestbox itself failed.
 
 Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY
-(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS).`;
+(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key and team).`;
 
 /** The whole command line. Errors leave as exceptions; main.ts prints them. */
 export function buildProgram(setExitCode: SetExitCode): Command {
@@ -79,6 +85,16 @@ export function buildProgram(setExitCode: SetExitCode): Command {
 
   const template = program.command('template').description('templates that sandboxes are made from');
   addTemplateList(template);
+
+  const key = program.command('key').description('API keys of teams (for administrators)');
+  addKeyCreate(key);
+  addKeyList(key);
+  addKeyRevoke(key);
+
+  const team = program.command('team').description('teams and their limits (for administrators)');
+  addTeamCreate(team);
+  addTeamList(team);
+  addTeamLimit(team);
 
   addDisk(program);
   addTrace(program);

@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   not_found: 404,
   sandbox_not_found: 404,
   template_not_found: 404,
+  team_not_found: 404,
   method_not_allowed: 405,
   conflict: 409,
   sandbox_stopping: 409,
@@ -20,6 +21,7 @@ export const ERROR_CODES = {
   payload_too_large: 413,
   unsupported_media_type: 415,
   rate_limited: 429,
+  team_limit: 429,
   internal: 500,
   snapshot_damaged: 500,
   not_supported: 501,
@@ -49,10 +51,13 @@ export function isErrorCode(value: string): value is ErrorCode {
 export class NestboxError extends Error {
   override readonly name = 'NestboxError';
   readonly code: ErrorCode;
+  /** When it makes sense to try again, from now. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: { cause?: unknown }) {
+  constructor(code: ErrorCode, message: string, options?: { cause?: unknown; retryAfterMs?: number }) {
     super(message, options);
     this.code = code;
+    this.retryAfterMs = options?.retryAfterMs;
   }
 
   get httpStatus(): number {

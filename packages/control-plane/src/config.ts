@@ -31,6 +31,8 @@ export interface ControlPlaneConfig {
   readonly databasePath: string;
   /** The first API key, `e2b_` and hexadecimal digits. Only its hash is stored. */
   readonly apiKey: string;
+  /** What lets in to the routes for administration, and to every team. Without it nobody may. */
+  readonly adminToken?: string;
   /** Secret that every sandbox's tokens derive from. Must stay the same for the tokens to stay valid. */
   readonly tokenSeed: string;
   readonly api: ListenAddress;

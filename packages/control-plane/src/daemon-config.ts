@@ -18,6 +18,8 @@ const daemonConfig = z
   .strictObject({
     databasePath: z.string().min(1),
     apiKey: z.string().regex(/^e2b_[0-9a-f]{40}$/, 'must be "e2b_" and 40 hexadecimal digits'),
+    /** What administrators send in `X-Admin-Token`; without it the routes for them are closed. */
+    adminToken: z.string().min(32).optional(),
     tokenSeed: z.string().min(32),
     api: listenAddress.default({ host: '127.0.0.1', port: 3000 }),
     edge: listenAddress.default({ host: '127.0.0.1', port: 3001 }),

@@ -61,10 +61,12 @@ function remoteTransport({ url, token }: RemoteHost): Transport {
 function withoutUndefined({
   domain,
   maxTimeoutSec,
+  adminToken,
   ...rest
 }: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics'>) {
   return {
     ...rest,
+    ...(adminToken === undefined ? {} : { adminToken }),
     ...(domain === undefined ? {} : { domain }),
     ...(maxTimeoutSec === undefined ? {} : { maxTimeoutSec }),
   };

@@ -9,6 +9,7 @@ import { HostProxies } from './edge/host-proxies.ts';
 import { openEdge } from './edge/open-edge.ts';
 import { HostRegistry } from './hosts/host-registry.ts';
 import { apiBehindFront } from './http/api-behind-front.ts';
+import { Authenticator } from './http/authenticate.ts';
 import { createApiServer } from './http/create-api-server.ts';
 import { boundUrl } from './listen-url.ts';
 import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
@@ -16,17 +17,19 @@ import { Reaper } from './reconcile/reaper.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
 import { watchHost } from './reconcile/watch-host.ts';
 import { AccessTokens } from './service/access-tokens.ts';
-import { ApiKeys } from './service/api-keys.ts';
+import { ApiKeys, putConfiguredKey } from './service/api-keys.ts';
 import { LastCalls } from './service/last-calls.ts';
 import { observeState } from './service/observe-state.ts';
 import { SandboxRoutes } from './service/sandbox-routes.ts';
 import { SandboxTransitions } from './service/sandbox-transitions.ts';
 import type { ServiceContext } from './service/service-context.ts';
+import { sampleTeams } from './service/team-metrics.ts';
 import { DEFAULT_MAX_TIMEOUT_SEC } from './service/timeout-range.ts';
 import { wakeSandbox } from './service/wake-sandbox.ts';
 import { WarmIds } from './service/warm-ids.ts';
 import { openStore } from './store/open-store.ts';
 import { markAllStartingAsStopping } from './store/sandbox-state-repository.ts';
+import { getDefaultTeam } from './store/team-repository.ts';
 import { watchCertificate } from './tls/certificate-source.ts';
 
 /** How long the start waits for hosts; those that come later are taken in when they come. */
@@ -46,10 +49,12 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const stopping = new AbortController();
 
   let publicDomain = config.domain;
+  const defaultTeam = await getDefaultTeam(db);
   const context: ServiceContext = {
     db,
     hosts: new HostRegistry(config.hosts),
     tokens: new AccessTokens(config.tokenSeed),
+    keys: new ApiKeys({ db, clock, logger, isSoleWriter: true }),
     routes: new SandboxRoutes(db, clock),
     calls: new LastCalls(clock),
     warmIds: new WarmIds(),
@@ -63,12 +68,14 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
     get domain() {
       return publicDomain;
     },
+    defaultTeamId: defaultTeam.id,
     maxTimeoutSec: config.maxTimeoutSec ?? DEFAULT_MAX_TIMEOUT_SEC,
     endChanged: () => reaper.wake(),
     stopping: stopping.signal,
   };
   const reaper: Reaper = new Reaper(expireSandboxes(context), clock, tasks, logger);
-  const apiKeys = await ApiKeys.load(db, config.apiKey, clock.now());
+  if (!(await putConfiguredKey(db, defaultTeam.id, config.apiKey, clock.now())))
+    logger.warn('The key of the configuration was revoked; configure another one');
   // Whoever asked for them lost the connection with the last server.
   await markAllStartingAsStopping(db, clock.now());
 
@@ -78,7 +85,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
     await Promise.all(loops);
   });
   await takeInHosts(context, loops, stopping.signal);
-  loops.push(reaper.run(stopping.signal));
+  loops.push(reaper.run(stopping.signal), context.keys.run(stopping.signal), sampleTeams(context, stopping.signal));
 
   const proxies = new HostProxies(config.hosts, (hostId, error) =>
     logger.warn({ err: error, hostId }, "A host's proxy did not serve a request"),
@@ -92,7 +99,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const edge = await listen('sandbox edge', config.edge, () => openEdge(config.edge, edgeHandler));
   stack.defer(() => edge.close());
   if (config.metrics !== undefined) observeState(context, config.metrics);
-  const api = createApiServer(context, apiKeys, config.metrics);
+  const api = createApiServer(context, new Authenticator(context, config.adminToken), config.metrics);
   stack.defer(() => api.close());
   await listen('control API', config.api, () => api.listen({ host: config.api.host, port: config.api.port }));
   if (config.domain !== undefined && config.domainLeadsToEdge === true)

@@ -20,6 +20,8 @@ const RPC_CODES: Record<ErrorCode, Code> = {
   payload_too_large: Code.InvalidArgument,
   unsupported_media_type: Code.InvalidArgument,
   rate_limited: Code.ResourceExhausted,
+  team_limit: Code.ResourceExhausted,
+  team_not_found: Code.NotFound,
   internal: Code.Internal,
   snapshot_damaged: Code.DataLoss,
   not_supported: Code.Unimplemented,

@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import type { Endpoints } from './endpoints.ts';
 
 export interface ApiRequest {
-  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   /** With its query. */
   readonly path: string;
   readonly json?: unknown;
@@ -27,20 +27,23 @@ const REQUEST_TIMEOUT_MS = 120_000;
  */
 export class ApiConnection {
   readonly #endpoints: Endpoints;
+  readonly #credentials: Readonly<Record<string, string>>;
 
-  constructor(endpoints: Endpoints) {
+  /** Without other credentials it speaks by the API key. */
+  constructor(endpoints: Endpoints, credentials: Readonly<Record<string, string>> = { 'X-API-Key': endpoints.apiKey }) {
     this.#endpoints = endpoints;
+    this.#credentials = credentials;
   }
 
   async call({ method, path, json, timeoutMs }: ApiRequest, signal?: AbortSignal): Promise<ApiAnswer> {
-    const { apiUrl, apiKey } = this.#endpoints;
+    const { apiUrl } = this.#endpoints;
     const deadline = AbortSignal.timeout(timeoutMs ?? REQUEST_TIMEOUT_MS);
     let response: Response;
     let text: string;
     try {
       response = await fetch(`${apiUrl}${path}`, {
         method,
-        headers: { 'X-API-Key': apiKey, ...(json === undefined ? {} : { 'Content-Type': 'application/json' }) },
+        headers: { ...this.#credentials, ...(json === undefined ? {} : { 'Content-Type': 'application/json' }) },
         ...(json === undefined ? {} : { body: JSON.stringify(json) }),
         signal: signal === undefined ? deadline : AbortSignal.any([signal, deadline]),
       });

@@ -80,6 +80,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     ...metrics,
     databasePath: join(paths.stateDir, 'nestbox.db'),
     apiKey: secrets.apiKey,
+    adminToken: secrets.adminToken,
     tokenSeed: secrets.tokenSeed,
     api: options.api,
     edge: options.edge,

@@ -8,6 +8,8 @@ import { writeFileAtomic } from '@nestbox/kit';
 export interface Secrets {
   /** `e2b_` and 40 hex digits: the form that the e2b clients expect. */
   readonly apiKey: string;
+  /** What administrators send: it makes teams and keys. 64 hex digits. */
+  readonly adminToken: string;
   /** Key of the HMAC by which sandbox tokens are made from sandbox ids. 64 hex digits. */
   readonly tokenSeed: string;
 }
@@ -16,12 +18,17 @@ export async function readOrMakeSecrets(paths: NestboxPaths): Promise<Secrets> {
   await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
   return {
     apiKey: await readOrMake(apiKeyPath(paths), () => `e2b_${randomBytes(20).toString('hex')}`),
+    adminToken: await readOrMake(adminTokenPath(paths), () => randomBytes(32).toString('hex')),
     tokenSeed: await readOrMake(join(paths.stateDir, 'token-seed'), () => randomBytes(32).toString('hex')),
   };
 }
 
 export function apiKeyPath(paths: NestboxPaths): string {
   return join(paths.stateDir, 'api-key');
+}
+
+export function adminTokenPath(paths: NestboxPaths): string {
+  return join(paths.stateDir, 'admin-token');
 }
 
 /** Two processes at once agree on one secret: link(2) lets the first one win. */

@@ -1,3 +1,4 @@
+export * from './api-key.ts';
 export * from './common.ts';
 export * from './disk-usage.ts';
 export * from './error-body.ts';
@@ -14,4 +15,5 @@ export * from './sandbox-resume.ts';
 export * from './sandbox-timeout.ts';
 export * from './sandbox-trace.ts';
 export * from './snapshot.ts';
+export * from './team.ts';
 export * from './template.ts';

@@ -11,6 +11,8 @@ export interface EdgeError {
     readonly error_code: string;
     readonly sandboxId?: string;
   };
+  /** Whole seconds for `Retry-After`. */
+  readonly retryAfterSec?: number;
 }
 
 export function badAddress(message: string): EdgeError {
@@ -41,7 +43,7 @@ export function sandboxPaused(sandboxId: string): EdgeError {
 }
 
 /** Why a request that waited for a sandbox to run cannot go there. */
-export function notAwake(sandboxId: string, { code, message, httpStatus }: NestboxError): EdgeError {
+export function notAwake(sandboxId: string, { code, message, httpStatus, retryAfterMs }: NestboxError): EdgeError {
   switch (code) {
     case 'sandbox_paused':
       return sandboxPaused(sandboxId);
@@ -49,7 +51,11 @@ export function notAwake(sandboxId: string, { code, message, httpStatus }: Nestb
     case 'sandbox_stopping':
       return sandboxNotRunning(sandboxId);
     default:
-      return { status: httpStatus, body: { code: httpStatus, message, error_code: code, sandboxId } };
+      return {
+        status: httpStatus,
+        body: { code: httpStatus, message, error_code: code, sandboxId },
+        ...(retryAfterMs === undefined ? {} : { retryAfterSec: Math.max(1, Math.ceil(retryAfterMs / 1000)) }),
+      };
   }
 }
 
@@ -99,7 +105,7 @@ export function edgeErrorOnWire(error: EdgeError): string {
 }
 
 /** Any origin may read it, else a browser would only see that "something" failed. */
-function errorAnswer({ status, body }: EdgeError): { status: number; headers: string[]; text: string } {
+function errorAnswer({ status, body, retryAfterSec }: EdgeError): { status: number; headers: string[]; text: string } {
   const text = JSON.stringify(body);
   const length = String(Buffer.byteLength(text));
   return {
@@ -107,6 +113,7 @@ function errorAnswer({ status, body }: EdgeError): { status: number; headers: st
     headers: [
       ...['Content-Type', 'application/json; charset=utf-8', 'Content-Length', length],
       ...['Cache-Control', 'no-store', 'Access-Control-Allow-Origin', '*'],
+      ...(retryAfterSec === undefined ? [] : ['Retry-After', String(retryAfterSec)]),
     ],
     text,
   };

@@ -1,20 +1,54 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { NestboxError } from '@nestbox/contract';
 import type { FastifyRequest } from 'fastify';
-import type { ApiKeys } from '../service/api-keys.ts';
+import { requireTeam } from '../service/manage-teams.ts';
+import type { ServiceContext } from '../service/service-context.ts';
+import type { Caller } from './caller.ts';
 
 /**
- * An API key in `X-API-Key`, or as a bearer token, which is where clients put access tokens: one of them must be valid.
- * Throws `unauthorized`.
+ * Finds out who asks. An API key in `X-API-Key`, or as a bearer token, which is where clients put access tokens: one of
+ * them must be valid. Or the admin token in `X-Admin-Token`, which speaks for the team in `X-Team-ID` if there is one.
  */
-export function authenticate(apiKeys: ApiKeys, request: FastifyRequest): void {
-  const presented = [request.headers['x-api-key'], bearerToken(request.headers.authorization)];
-  const keys = presented.filter((key) => typeof key === 'string' && key !== '');
-  if (keys.length === 0)
-    throw new NestboxError('unauthorized', 'Send an API key in the header "X-API-Key". "nestbox env" shows yours.');
-  if (!keys.some((key) => typeof key === 'string' && apiKeys.accepts(key)))
-    throw new NestboxError('unauthorized', 'The API key is not valid. "nestbox env" shows the one of this server.');
+export class Authenticator {
+  readonly #context: ServiceContext;
+  readonly #adminToken: Buffer | undefined;
+
+  constructor(context: ServiceContext, adminToken: string | undefined) {
+    this.#context = context;
+    this.#adminToken = adminToken === undefined ? undefined : sha256(adminToken);
+  }
+
+  /** Throws `unauthorized`, and `team_not_found` when an administrator names one that is not there. */
+  async authenticate({ headers }: Pick<FastifyRequest, 'headers'>): Promise<Caller> {
+    const adminToken = headers['x-admin-token'];
+    if (typeof adminToken === 'string' && adminToken !== '') return await this.#admin(adminToken, headers['x-team-id']);
+    const presented = [headers['x-api-key'], bearerToken(headers.authorization)];
+    const keys = presented.filter((key) => typeof key === 'string' && key !== '');
+    if (keys.length === 0)
+      throw new NestboxError('unauthorized', 'Send an API key in the header "X-API-Key". "nestbox env" shows yours.');
+    for (const key of keys) {
+      const owner = typeof key === 'string' ? await this.#context.keys.findOwner(key) : undefined;
+      if (owner !== undefined && typeof key === 'string') return { kind: 'key', ...owner, key };
+    }
+    throw new NestboxError(
+      'unauthorized',
+      'The API key is not valid: it is unknown, revoked or expired. "nestbox env" shows the one of this server.',
+    );
+  }
+
+  async #admin(presented: string, teamId: string | string[] | undefined): Promise<Caller> {
+    if (this.#adminToken === undefined || !timingSafeEqual(sha256(presented), this.#adminToken))
+      throw new NestboxError('unauthorized', 'The admin token is not valid.');
+    if (typeof teamId !== 'string' || teamId === '') return { kind: 'admin', teamId: undefined };
+    await requireTeam(this.#context, teamId);
+    return { kind: 'admin', teamId };
+  }
 }
 
 function bearerToken(authorization: string | undefined): string | undefined {
   return /^Bearer +(\S+)$/i.exec(authorization ?? '')?.[1];
+}
+
+function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
 }

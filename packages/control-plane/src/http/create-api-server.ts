@@ -4,15 +4,19 @@ import type { Registry } from '@nestbox/kit/metrics';
 import fastify, { type FastifyReply } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
-import type { ApiKeys } from '../service/api-keys.ts';
 import type { ServiceContext } from '../service/service-context.ts';
 import type { ApiServer } from './api-server.ts';
-import { authenticate } from './authenticate.ts';
-import { errorResponse, toErrorResponse } from './error-response.ts';
+import type { Authenticator } from './authenticate.ts';
+import { noteCaller, prepareCallers } from './caller.ts';
+import { type ErrorResponse, errorResponse, toErrorResponse } from './error-response.ts';
 import { KnownPaths } from './known-paths.ts';
 import { noteCall } from './note-calls.ts';
 import { observeRequests } from './observe-requests.ts';
 import { OpenApi } from './openapi.ts';
+import { adminApiKeysRoute } from './routes/admin-api-keys.ts';
+import { adminSandboxesRoute } from './routes/admin-sandboxes.ts';
+import { adminTeamsRoute } from './routes/admin-teams.ts';
+import { apiKeysRoute } from './routes/api-keys.ts';
 import { connectSandboxRoute } from './routes/connect-sandbox.ts';
 import { createSandboxRoute } from './routes/create-sandbox.ts';
 import { deleteTemplateRoute } from './routes/delete-template.ts';
@@ -34,6 +38,7 @@ import { sandboxMetricsRoute } from './routes/sandbox-metrics.ts';
 import { sandboxTraceRoute } from './routes/sandbox-trace.ts';
 import { setTimeoutRoute } from './routes/set-timeout.ts';
 import { snapshotSandboxRoute } from './routes/snapshot-sandbox.ts';
+import { teamsRoute } from './routes/teams.ts';
 import { templateAliasRoute } from './routes/template-alias.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
 import { updateNetworkRoute } from './routes/update-network.ts';
@@ -46,7 +51,7 @@ const REQUEST_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_MS = 620_000;
 
 /** The control API, not listening yet. */
-export function createApiServer(context: ServiceContext, apiKeys: ApiKeys, metrics?: Registry): ApiServer {
+export function createApiServer(context: ServiceContext, authenticator: Authenticator, metrics?: Registry): ApiServer {
   const app = fastify({
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -90,13 +95,16 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys, metri
     const facts = { err: error, method: request.method, path: shortPath(request.url) };
     if (response.status === 500) context.logger.error(facts, 'A request failed');
     else context.logger.debug(facts, 'A request was refused');
-    return reply.code(response.status).send(response.body);
+    return sendResponse(reply, response);
   });
 
   healthRoute(app);
   openApiRoutes(app, openApi);
   void app.register((authenticated, _options, done) => {
-    authenticated.addHook('onRequest', async (request) => authenticate(apiKeys, request));
+    prepareCallers(authenticated);
+    authenticated.addHook('onRequest', async (request) =>
+      noteCaller(request, await authenticator.authenticate(request)),
+    );
     authenticated.addHook('onSend', async (request, reply) => noteCall(context.calls, request, reply));
     const routes = authenticated.withTypeProvider<ZodTypeProvider>();
     createSandboxRoute(routes, context);
@@ -120,6 +128,11 @@ export function createApiServer(context: ServiceContext, apiKeys: ApiKeys, metri
     templateAliasRoute(routes, context);
     deleteTemplateRoute(routes, context);
     diskUsageRoute(routes, context);
+    teamsRoute(routes, context);
+    apiKeysRoute(routes, context);
+    adminTeamsRoute(routes, context);
+    adminApiKeysRoute(routes, context);
+    adminSandboxesRoute(routes, context);
     unsupportedRoutes(routes);
     done();
   });
@@ -137,7 +150,11 @@ function parseJsonBodies(app: ApiServer): void {
 }
 
 function sendError(reply: FastifyReply, error: unknown): FastifyReply {
-  const { status, body } = toErrorResponse(error);
+  return sendResponse(reply, toErrorResponse(error));
+}
+
+function sendResponse(reply: FastifyReply, { status, body, retryAfterSec }: ErrorResponse): FastifyReply {
+  if (retryAfterSec !== undefined) reply.header('Retry-After', retryAfterSec);
   return reply.code(status).send(body);
 }
 

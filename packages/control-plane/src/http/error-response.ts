@@ -5,12 +5,18 @@ import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
 export interface ErrorResponse {
   readonly status: number;
   readonly body: ErrorBody;
+  /** Whole seconds for `Retry-After`. Source: RFC 9110, section 10.2.3. */
+  readonly retryAfterSec?: number;
 }
 
 /** The only place where an error becomes an HTTP answer of the control API. */
 export function toErrorResponse(error: unknown): ErrorResponse {
   const known = toNestboxError(error);
-  return errorResponse(known.code, known.message);
+  const { retryAfterMs } = known;
+  const response = errorResponse(known.code, known.message);
+  return retryAfterMs === undefined
+    ? response
+    : { ...response, retryAfterSec: Math.max(1, Math.ceil(retryAfterMs / 1000)) };
 }
 
 export function errorResponse(code: ErrorCode, message: string, status: number = ERROR_CODES[code]): ErrorResponse {

@@ -9,9 +9,6 @@ export interface UnsupportedOperation {
 
 /** Every such operation; docs/compatibility.md is checked against this table. */
 export const UNSUPPORTED_OPERATIONS: readonly UnsupportedOperation[] = [
-  { method: 'GET', path: '/teams', feature: 'Teams' },
-  { method: 'GET', path: '/teams/:teamID/metrics', feature: 'Team metrics' },
-  { method: 'GET', path: '/teams/:teamID/metrics/max', feature: 'Team metrics' },
   { method: 'POST', path: '/templates', feature: 'Template builds' },
   { method: 'POST', path: '/v2/templates', feature: 'Template builds' },
   { method: 'POST', path: '/v3/templates', feature: 'Template builds' },
@@ -30,17 +27,9 @@ export const UNSUPPORTED_OPERATIONS: readonly UnsupportedOperation[] = [
   { method: 'GET', path: '/nodes', feature: 'Administration requests' },
   { method: 'GET', path: '/nodes/:nodeID', feature: 'Administration requests' },
   { method: 'POST', path: '/nodes/:nodeID', feature: 'Administration requests' },
-  { method: 'POST', path: '/admin/teams/:teamID/sandboxes/kill', feature: 'Administration requests' },
-  { method: 'GET', path: '/admin/sandboxes/running-counts', feature: 'Administration requests' },
   { method: 'POST', path: '/admin/teams/:teamID/builds/cancel', feature: 'Administration requests' },
-  { method: 'POST', path: '/admin/teams/:teamID/api-keys', feature: 'Administration requests' },
-  { method: 'DELETE', path: '/admin/teams/:teamID/api-keys/:apiKeyID', feature: 'Administration requests' },
   { method: 'POST', path: '/access-tokens', feature: 'Access tokens' },
   { method: 'DELETE', path: '/access-tokens/:accessTokenID', feature: 'Access tokens' },
-  { method: 'GET', path: '/api-keys', feature: 'API key requests' },
-  { method: 'POST', path: '/api-keys', feature: 'API key requests' },
-  { method: 'PATCH', path: '/api-keys/:apiKeyID', feature: 'API key requests' },
-  { method: 'DELETE', path: '/api-keys/:apiKeyID', feature: 'API key requests' },
   { method: 'GET', path: '/volumes', feature: 'Volumes' },
   { method: 'POST', path: '/volumes', feature: 'Volumes' },
   { method: 'GET', path: '/volumes/:volumeID', feature: 'Volumes' },

@@ -1,6 +1,7 @@
 import { endSandbox, STOP_RETRY_MS } from '../service/end-sandbox.ts';
 import { pauseAtEnd } from '../service/pause-at-end.ts';
 import type { ServiceContext } from '../service/service-context.ts';
+import { forEveryTeam } from '../service/team-context.ts';
 import { nextDueAtMs, takeDue } from '../store/sandbox-state-repository.ts';
 import type { ReaperActions } from './reaper.ts';
 
@@ -18,7 +19,7 @@ export function expireSandboxes(context: ServiceContext): ReaperActions {
       for (const { id } of due) context.routes.forget(id);
       return due.map(({ id, state }) => ({ sandboxId: id, isPaused: state === 'pausing' }));
     },
-    end: (sandboxId) => endSandbox(context, sandboxId, 'timed out'),
+    end: (sandboxId) => endSandbox(forEveryTeam(context), sandboxId, 'timed out'),
     pause: (sandboxId) => pauseAtEnd(context, sandboxId),
   };
 }

@@ -7,6 +7,7 @@ import { SandboxState as HostState } from '@nestbox/contract/host';
 import { openStore } from '../store/open-store.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import type { SandboxState } from '../store/sandbox-state.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { createSandbox, listIds, readDetail, readError, until } from '../testing/api-answers.ts';
 import { HostDouble } from '../testing/host-double.ts';
 import { ManualClock } from '../testing/manual-clock.ts';
@@ -35,7 +36,7 @@ async function leaveState(databasePath: string, id: string, state: SandboxState)
 async function storedState(databasePath: string, id: string): Promise<SandboxState | undefined> {
   const db = await openStore(databasePath);
   try {
-    return (await findSandbox(db, id))?.state;
+    return (await findSandbox(db, EVERY_TEAM, id))?.state;
   } finally {
     await db.destroy();
   }

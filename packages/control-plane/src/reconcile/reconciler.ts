@@ -6,8 +6,10 @@ import { endSandbox } from '../service/end-sandbox.ts';
 import { forgetSandbox } from '../service/forget-sandbox.ts';
 import type { ServiceContext } from '../service/service-context.ts';
 import { settleSandbox } from '../service/settle-sandbox.ts';
+import { forEveryTeam } from '../service/team-context.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox, listSandboxesOfHost } from '../store/sandbox-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 
 /**
  * Brings rows and a host's sandboxes together. A row is written before its host is asked for the sandbox, so when a sandbox
@@ -32,14 +34,14 @@ export class Reconciler {
     for (const row of rows) {
       if (row.state === 'stopping')
         this.#context.tasks.start(`ending the sandbox ${row.id}`, () =>
-          endSandbox(this.#context, row.id, 'left behind'),
+          endSandbox(forEveryTeam(this.#context), row.id, 'left behind'),
         );
       else if (differs(row, present.get(row.id))) this.#settle(row.id);
     }
   }
 
   async applyChange(host: HostLink, sandbox: Sandbox): Promise<void> {
-    const row = await findSandbox(this.#context.db, sandbox.sandboxId);
+    const row = await findSandbox(this.#context.db, EVERY_TEAM, sandbox.sandboxId);
     const isOfHost = row?.hostId === host.id;
     if (isPresent(sandbox)) {
       if (row === undefined) this.#adopt(host, sandbox.sandboxId);

@@ -2,6 +2,8 @@ import { type Sandbox, type SandboxOrigin, SandboxState } from '@nestbox/contrac
 import type { HostLink } from '../hosts/host-link.ts';
 import { fromRow, type SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox, insertSandboxes } from '../store/sandbox-repository.ts';
+import { findTeam } from '../store/team-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { readNotes } from './sandbox-notes.ts';
 import type { ServiceContext } from './service-context.ts';
 import { settleSandbox } from './settle-sandbox.ts';
@@ -17,13 +19,13 @@ const DEFAULT_TIMEOUT_SEC = 300;
 export async function adoptSandbox(context: ServiceContext, host: HostLink, sandboxId: string): Promise<void> {
   const found = await host.findOrigin(sandboxId);
   if (found === undefined || !isResting(found.sandbox)) return;
-  if ((await findSandbox(context.db, sandboxId)) !== undefined) return;
-  const record = adopted(host.id, found.sandbox, found.origin, context.clock.now());
+  if ((await findSandbox(context.db, EVERY_TEAM, sandboxId)) !== undefined) return;
+  const record = await adopted(context, host.id, found.sandbox, found.origin);
   try {
     await insertSandboxes(context.db, [record]);
   } catch (error) {
     // Another control plane on this database was quicker.
-    if ((await findSandbox(context.db, sandboxId)) === undefined) throw error;
+    if ((await findSandbox(context.db, EVERY_TEAM, sandboxId)) === undefined) throw error;
     return;
   }
   context.endChanged();
@@ -40,11 +42,19 @@ function isResting({ state }: Sandbox): boolean {
   return state === SandboxState.RUNNING || state === SandboxState.PAUSED;
 }
 
-function adopted(hostId: string, sandbox: Sandbox, origin: SandboxOrigin | undefined, nowMs: number): SandboxRecord {
+async function adopted(
+  { db, clock, defaultTeamId }: ServiceContext,
+  hostId: string,
+  sandbox: Sandbox,
+  origin: SandboxOrigin | undefined,
+): Promise<SandboxRecord> {
+  const nowMs = clock.now();
   const createdAtMs = Number(sandbox.createdAtMs);
   const isPaused = sandbox.state === SandboxState.PAUSED;
   const noted = readNotes(origin?.notes ?? '');
   const timeoutSec = noted.timeout_sec ?? DEFAULT_TIMEOUT_SEC;
+  // A lost database had teams of other ids; theirs is the first one's then.
+  const team = noted.team_id === undefined ? undefined : await findTeam(db, noted.team_id);
   return fromRow({
     // Of one without notes: nothing of it is shown to more people than before, and its end does not destroy it.
     alias: null,
@@ -59,6 +69,7 @@ function adopted(hostId: string, sandbox: Sandbox, origin: SandboxOrigin | undef
     auto_pause_memory: 1,
     auto_resume: 0,
     ...noted,
+    team_id: team?.id ?? defaultTeamId,
     timeout_sec: timeoutSec,
     id: sandbox.sandboxId,
     state: isPaused ? 'paused' : 'running',

@@ -1,40 +1,142 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import type { Logger } from '@nestbox/kit';
 import type { Kysely } from 'kysely';
-import { listApiKeyHashes, putApiKey } from '../store/api-key-repository.ts';
+import { type Clock, systemClock } from '../clock.ts';
+import { type ApiKeyRecord, findApiKeyByHash, insertApiKey, noteKeyUse } from '../store/api-key-repository.ts';
 import type { Database } from '../store/schema.ts';
 
-/** The id under which the key of the configuration is stored; a changed configuration replaces it. */
-const CONFIGURED_KEY_ID = 'configured';
+const KEY_PREFIX = 'e2b_';
+const KEY_BYTES = 20;
+/** How much of a key is shown, in front and at the end, to tell it from others: 24 of its 160 bits. */
+const SHOWN_PREFIX_LENGTH = 2;
+const SHOWN_SUFFIX_LENGTH = 4;
+/** How often the times of last use are written. */
+const USE_WRITE_MS = 30_000;
 
-/** The API keys that are valid, as hashes. */
+export interface NewKey {
+  /** The only time that it is told. */
+  readonly key: string;
+  readonly record: ApiKeyRecord;
+}
+
+/** Who speaks with a key. */
+export interface KeyOwner {
+  readonly keyId: string;
+  readonly teamId: string;
+}
+
+export interface ApiKeysOptions {
+  readonly db: Kysely<Database>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Nobody else writes the database: what was read of a key stays true until it is forgotten here. */
+  readonly isSoleWriter: boolean;
+}
+
+/**
+ * Says whose a key is. A revoked key is refused from the next request on: with a database of several servers each request
+ * looks, else a revocation passes through here.
+ */
 export class ApiKeys {
-  readonly #hashes: readonly Buffer[];
+  readonly #options: ApiKeysOptions;
+  /** Valid keys by their hashes. */
+  readonly #known = new Map<string, ApiKeyRecord>();
+  /** Times of use that are not written yet, by key id. */
+  readonly #usedAtMs = new Map<string, number>();
+  /** Grows with each `forget`: what was read before one is not kept behind it. */
+  #epoch = 0;
 
-  private constructor(hashes: readonly Buffer[]) {
-    this.#hashes = hashes;
+  constructor(options: ApiKeysOptions) {
+    this.#options = options;
   }
 
-  /** Stores the configured key's hash and reads all of them. */
-  static async load(db: Kysely<Database>, configuredKey: string, nowMs: number): Promise<ApiKeys> {
-    await putApiKey(db, {
-      id: CONFIGURED_KEY_ID,
-      name: 'configured',
-      key_hash: sha256(configuredKey).toString('hex'),
-      created_at_ms: nowMs,
-    });
-    const hashes = await listApiKeyHashes(db);
-    return new ApiKeys(hashes.map((hash) => Buffer.from(hash, 'hex')));
+  /** Undefined when it is unknown, revoked or expired. */
+  async findOwner(key: string): Promise<KeyOwner | undefined> {
+    const record = await this.#find(hashKey(key));
+    const nowMs = this.#options.clock.now();
+    if (record === undefined || (record.expiresAtMs !== undefined && record.expiresAtMs <= nowMs)) return undefined;
+    this.#usedAtMs.set(record.id, nowMs);
+    return { keyId: record.id, teamId: record.teamId };
   }
 
-  /** Compares against every key in the same time, whichever of them fits. */
-  accepts(key: string): boolean {
-    const presented = sha256(key);
-    let accepted = false;
-    for (const hash of this.#hashes) accepted = timingSafeEqual(hash, presented) || accepted;
-    return accepted;
+  /** To be called when keys were revoked. */
+  forget(): void {
+    this.#epoch += 1;
+    this.#known.clear();
+  }
+
+  /** Writes the times of last use until the signal is aborted, and what is left then. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await systemClock.sleep(USE_WRITE_MS, signal);
+      await this.writeUses();
+    }
+  }
+
+  /** Never rejects: what could not be written is written the next time. */
+  async writeUses(): Promise<void> {
+    const { db, logger } = this.#options;
+    const uses = [...this.#usedAtMs];
+    this.#usedAtMs.clear();
+    for (const [id, atMs] of uses) {
+      try {
+        await noteKeyUse(db, id, atMs);
+      } catch (error) {
+        if (!this.#usedAtMs.has(id)) this.#usedAtMs.set(id, atMs);
+        logger.warn({ err: error, keyId: id }, 'The last use of a key could not be written');
+      }
+    }
+  }
+
+  async #find(keyHash: string): Promise<ApiKeyRecord | undefined> {
+    const known = this.#known.get(keyHash);
+    if (known !== undefined) return known;
+    const epoch = this.#epoch;
+    const record = await findApiKeyByHash(this.#options.db, keyHash);
+    if (record === undefined || record.revokedAtMs !== undefined) return undefined;
+    if (this.#options.isSoleWriter && epoch === this.#epoch) this.#known.set(keyHash, record);
+    return record;
   }
 }
 
-function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+/** A key that nobody has, as it is to be stored. */
+export function newKey(teamId: string, name: string, createdAtMs: number, expiresAtMs: number | undefined): NewKey {
+  const key = KEY_PREFIX + randomBytes(KEY_BYTES).toString('hex');
+  return { key, record: describeKey(key, { teamId, name, createdAtMs, expiresAtMs }) };
+}
+
+/**
+ * Puts the key of the configuration in, for the default team, unless it is there. One that was revoked stays revoked: the
+ * answer is false then.
+ */
+export async function putConfiguredKey(
+  db: Kysely<Database>,
+  teamId: string,
+  key: string,
+  createdAtMs: number,
+): Promise<boolean> {
+  const record = describeKey(key, { teamId, name: 'configured', createdAtMs, expiresAtMs: undefined });
+  if (await insertApiKey(db, record)) return true;
+  return (await findApiKeyByHash(db, record.keyHash))?.revokedAtMs === undefined;
+}
+
+function describeKey(
+  key: string,
+  life: Pick<ApiKeyRecord, 'teamId' | 'name' | 'createdAtMs' | 'expiresAtMs'>,
+): ApiKeyRecord {
+  const value = key.startsWith(KEY_PREFIX) ? key.slice(KEY_PREFIX.length) : key;
+  return {
+    ...life,
+    id: randomUUID(),
+    keyHash: hashKey(key),
+    valueLength: value.length,
+    shownPrefix: value.slice(0, SHOWN_PREFIX_LENGTH),
+    shownSuffix: value.slice(-SHOWN_SUFFIX_LENGTH),
+    lastUsedAtMs: undefined,
+    revokedAtMs: undefined,
+  };
+}
+
+function hashKey(key: string): string {
+  return createHash('sha256').update(key).digest('hex');
 }

@@ -3,7 +3,7 @@ import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { extendEnd } from '../store/sandbox-repository.ts';
 import { beginResume } from './resume-sandbox.ts';
 import type { Resumed } from './sandbox-transitions.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { TeamContext } from './team-context.ts';
 import { checkTimeout } from './timeout-range.ts';
 import type { Timings } from './timings.ts';
 import { whenStable } from './when-stable.ts';
@@ -20,7 +20,7 @@ export interface Connected {
  * `host_unavailable` when its host cannot be reached now, and errors of the host.
  */
 export async function connectSandbox(
-  context: ServiceContext,
+  context: TeamContext,
   rawId: string,
   { timeout, memory }: ConnectSandbox,
   timings: Timings,
@@ -28,7 +28,9 @@ export async function connectSandbox(
   checkTimeout(timeout, 0, context.maxTimeoutSec);
   const keepAlive = async (record: SandboxRecord, resumed: boolean): Promise<Connected | undefined> => {
     const endAtMs = context.clock.now() + timeout * 1000;
-    const extended = await timings.measure('db', () => extendEnd(context.db, record.id, endAtMs, timeout));
+    const extended = await timings.measure('db', () =>
+      extendEnd(context.db, context.scope, record.id, endAtMs, timeout),
+    );
     return extended ? { record, resumed } : undefined;
   };
   const share = async (resume: Promise<Resumed>) => {

@@ -4,12 +4,14 @@ import { type HostLink, toHostEgress } from '../hosts/host-link.ts';
 import { type HostLoad, pickHost } from '../scheduler/pick-host.ts';
 import type { SandboxRecord, StoredNetwork } from '../store/sandbox-record.ts';
 import { committedMemoryMib, findSandbox, insertSandboxes } from '../store/sandbox-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { countSpawn } from '../store/template-usage-repository.ts';
 import { becomeRunning } from './become-running.ts';
 import { endFailedCreation } from './end-sandbox.ts';
 import { notesOf } from './sandbox-notes.ts';
-import type { ServiceContext } from './service-context.ts';
 import { checkSupported, egressOf } from './supported-features.ts';
+import type { TeamContext } from './team-context.ts';
+import { demandOf, withinLimits } from './team-limits.ts';
 import { type CatalogEntry, findInCatalog, readCatalog } from './template-catalog.ts';
 import { shortName } from './template-name.ts';
 import { checkTimeout } from './timeout-range.ts';
@@ -20,7 +22,7 @@ import type { Timings } from './timings.ts';
  * an abort of the signal included, leaves no sandbox behind. Throws NestboxError.
  */
 export function createSandbox(
-  context: ServiceContext,
+  context: TeamContext,
   request: NewSandbox,
   timings: Timings,
   signal?: AbortSignal,
@@ -29,7 +31,7 @@ export function createSandbox(
 }
 
 async function create(
-  context: ServiceContext,
+  context: TeamContext,
   request: NewSandbox,
   timings: Timings,
   signal?: AbortSignal,
@@ -64,26 +66,28 @@ async function create(
   signal?.throwIfAborted();
   undo.move();
   context.tasks.start(`counting a use of the template ${running.templateId}`, () =>
-    countSpawn(context.db, running.templateId, running.startedAtMs),
+    countSpawn(context.db, context.scope, running.templateId, running.startedAtMs),
   );
   context.logger.info({ sandboxId: running.id, hostId: host.id, templateId: running.templateId }, 'A sandbox runs');
   return running;
 }
 
 /** With several control planes on one database another may have taken the VM that waits. */
-async function insertStarting(context: ServiceContext, starting: SandboxRecord): Promise<SandboxRecord> {
+async function insertStarting(context: TeamContext, starting: SandboxRecord): Promise<SandboxRecord> {
+  const insert = (record: SandboxRecord) =>
+    withinLimits(context, demandOf([record]), (trx) => insertSandboxes(trx, [record]));
   try {
-    await insertSandboxes(context.db, [starting]);
+    await insert(starting);
     return starting;
   } catch (error) {
-    if ((await findSandbox(context.db, starting.id)) === undefined) throw error;
+    if ((await findSandbox(context.db, EVERY_TEAM, starting.id)) === undefined) throw error;
     const renamed = { ...starting, id: newSandboxId() };
-    await insertSandboxes(context.db, [renamed]);
+    await insert(renamed);
     return renamed;
   }
 }
 
-async function chooseHost(context: ServiceContext, entry: CatalogEntry): Promise<HostLink> {
+async function chooseHost(context: TeamContext, entry: CatalogEntry): Promise<HostLink> {
   const [only, ...others] = entry.hosts.filter(({ state }) => state.kind === 'connected');
   if (only === undefined)
     throw new NestboxError('host_unavailable', 'No host that has this template can be reached now.');
@@ -98,7 +102,7 @@ async function chooseHost(context: ServiceContext, entry: CatalogEntry): Promise
 }
 
 function describeStarting(
-  context: ServiceContext,
+  context: TeamContext,
   request: NewSandbox,
   { template, warmIds }: CatalogEntry,
   host: HostLink,
@@ -108,6 +112,7 @@ function describeStarting(
   return {
     // A VM that waits has its id already: whoever creates a sandbox of that name gets it.
     id: context.warmIds.take(warmIds.get(host.id) ?? []) ?? newSandboxId(),
+    teamId: context.scope.teamId,
     state: 'starting',
     hostId: host.id,
     templateId: template.templateId,

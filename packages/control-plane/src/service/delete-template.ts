@@ -1,13 +1,14 @@
 import { NestboxError } from '@nestbox/contract';
+import { forgetSnapshotOwner } from '../store/snapshot-owner-repository.ts';
 import { forgetUsage } from '../store/template-usage-repository.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { TeamContext } from './team-context.ts';
 import { findInCatalog, isSnapshot, readCatalog } from './template-catalog.ts';
 
 /**
  * Deletes a snapshot, wherever it is; sandboxes that came from it go on. Throws `template_not_found`, and `conflict` for a
  * template that set-up made.
  */
-export async function deleteTemplate(context: ServiceContext, wanted: string): Promise<void> {
+export async function deleteTemplate(context: TeamContext, wanted: string): Promise<void> {
   const entry = findInCatalog(await readCatalog(context), wanted);
   const { templateId } = entry.template;
   if (!isSnapshot(entry))
@@ -17,6 +18,9 @@ export async function deleteTemplate(context: ServiceContext, wanted: string): P
     );
   const deleted = await Promise.all(entry.hosts.map((host) => host.deleteTemplate(templateId)));
   await forgetUsage(context.db, templateId);
+  // A host that is not there now may have it too: then it stays its owner's.
+  if ([...context.hosts].every(({ state }) => state.kind === 'connected'))
+    await forgetSnapshotOwner(context.db, templateId);
   if (!deleted.includes(true)) throw new NestboxError('template_not_found', 'The snapshot was just deleted.');
   context.logger.info({ templateId }, 'A snapshot was deleted');
 }

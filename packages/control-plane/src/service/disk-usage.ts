@@ -1,16 +1,38 @@
 import type { HostDiskUsage } from '@nestbox/contract/http';
 import type { HostLink } from '../hosts/host-link.ts';
-import type { ServiceContext } from './service-context.ts';
+import { listSandboxIdsOfTeam } from '../store/sandbox-list-repository.ts';
+import { listSnapshotOwners } from '../store/snapshot-owner-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
+import type { ScopedContext } from './team-context.ts';
 
-/** What uses how much of the disk of each connected host. Throws `host_unavailable` when none answers. */
-export async function getDiskUsage(context: ServiceContext, signal?: AbortSignal): Promise<HostDiskUsage[]> {
+/**
+ * What uses how much of the disk of each connected host; of the sandboxes and snapshots only those that the scope has.
+ * Throws `host_unavailable` when none answers.
+ */
+export async function getDiskUsage(context: ScopedContext, signal?: AbortSignal): Promise<HostDiskUsage[]> {
   const links = context.hosts.connected();
   const answers = await Promise.allSettled(links.map((link) => askHost(link, signal)));
   const told = answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []));
   const failed = answers.find((answer) => answer.status === 'rejected');
   if (failed !== undefined && told.length === 0) throw failed.reason;
   if (failed !== undefined) context.logger.warn({ err: failed.reason }, 'A host did not tell the use of its disk');
-  return told;
+  const isVisible = await visibleTo(context);
+  return told.map((host) => ({ ...host, items: host.items.filter(isVisible) }));
+}
+
+async function visibleTo(context: ScopedContext): Promise<(item: HostDiskUsage['items'][number]) => boolean> {
+  const { scope } = context;
+  if (scope === EVERY_TEAM) return () => true;
+  const [sandboxes, owners] = await Promise.all([
+    listSandboxIdsOfTeam(context.db, scope),
+    listSnapshotOwners(context.db),
+  ]);
+  const ownSandboxes = new Set(sandboxes);
+  return ({ kind, id }) => {
+    if (kind === 'sandbox') return ownSandboxes.has(id);
+    if (kind === 'snapshot') return (owners.get(id) ?? context.defaultTeamId) === scope.teamId;
+    return true;
+  };
 }
 
 async function askHost(link: HostLink, signal?: AbortSignal): Promise<HostDiskUsage> {

@@ -2,6 +2,7 @@ import { noteEnd } from '../store/ended-sandbox-repository.ts';
 import { deleteSandbox, findSandbox } from '../store/sandbox-repository.ts';
 import { markStopping, postponeStop } from '../store/sandbox-state-repository.ts';
 import type { ServiceContext } from './service-context.ts';
+import { forEveryTeam, type ScopedContext } from './team-context.ts';
 
 /** How long after a failed attempt the reaper tries again to end a sandbox. */
 export const STOP_RETRY_MS = 10_000;
@@ -13,16 +14,16 @@ export type EndReason = 'killed' | 'timed out' | 'creation failed' | 'left behin
  * It is stopping from the first moment on, so when the host cannot be reached (`host_unavailable` and other errors of
  * the host) it is out of every list and the reaper tries again.
  */
-export function endSandbox(context: ServiceContext, sandboxId: string, reason: EndReason): Promise<boolean> {
+export function endSandbox(context: ScopedContext, sandboxId: string, reason: EndReason): Promise<boolean> {
   const ending = context.endings.run(sandboxId, async () => {
-    const record = await findSandbox(context.db, sandboxId);
+    const record = await findSandbox(context.db, context.scope, sandboxId);
     if (record === undefined) return false;
     const retryAtMs = context.clock.now() + STOP_RETRY_MS;
     if (!(await markStopping(context.db, sandboxId, retryAtMs))) await postponeStop(context.db, sandboxId, retryAtMs);
     context.routes.forget(sandboxId);
     context.endChanged();
     await context.hosts.get(record.hostId).destroySandbox(sandboxId);
-    await noteEnd(context.db, sandboxId, record.hostId, context.clock.now());
+    await noteEnd(context.db, record, context.clock.now());
     await deleteSandbox(context.db, sandboxId);
     context.calls.forget(sandboxId);
     context.logger.info({ sandboxId, reason }, 'A sandbox ended');
@@ -34,7 +35,7 @@ export function endSandbox(context: ServiceContext, sandboxId: string, reason: E
 /** The failure that led here is the one to report; what fails in cleaning up is retried by the reaper. Never rejects. */
 export async function endFailedCreation(context: ServiceContext, sandboxId: string): Promise<void> {
   try {
-    await endSandbox(context, sandboxId, 'creation failed');
+    await endSandbox(forEveryTeam(context), sandboxId, 'creation failed');
   } catch (error) {
     context.logger.warn({ err: error, sandboxId }, `Cleaning up failed; trying again in ${STOP_RETRY_MS} ms`);
   }

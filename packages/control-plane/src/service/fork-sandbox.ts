@@ -6,7 +6,8 @@ import { insertSandboxes } from '../store/sandbox-repository.ts';
 import { becomeRunning } from './become-running.ts';
 import { endFailedCreation } from './end-sandbox.ts';
 import { notesOf } from './sandbox-notes.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { TeamContext } from './team-context.ts';
+import { demandOf, withinLimits } from './team-limits.ts';
 import { checkTimeout } from './timeout-range.ts';
 import type { Timings } from './timings.ts';
 import { requireAwake } from './when-stable.ts';
@@ -20,7 +21,7 @@ export type ForkResult = { readonly record: SandboxRecord } | { readonly error: 
  * copy is left. Throws `sandbox_not_found`, `sandbox_paused`, `sandbox_stopping`, and errors of the host.
  */
 export function forkSandbox(
-  context: ServiceContext,
+  context: TeamContext,
   rawId: string,
   request: SandboxFork,
   timings: Timings,
@@ -30,7 +31,7 @@ export function forkSandbox(
 }
 
 async function fork(
-  context: ServiceContext,
+  context: TeamContext,
   rawId: string,
   { count, timeout }: SandboxFork,
   timings: Timings,
@@ -43,7 +44,7 @@ async function fork(
   const copies = Array.from({ length: count }, () => describeCopy(context, source, timeout));
 
   // The rows come first: what a host has and no row names is taken for left behind and destroyed.
-  await timings.measure('db', () => insertSandboxes(context.db, copies));
+  await timings.measure('db', () => withinLimits(context, demandOf(copies), (trx) => insertSandboxes(trx, copies)));
   await using undo = new AsyncDisposableStack();
   undo.defer(async () => {
     await Promise.all(copies.map(({ id }) => endFailedCreation(context, id)));
@@ -63,7 +64,7 @@ async function fork(
 }
 
 /** Everything that the source was created with; its life is its own. */
-function describeCopy(context: ServiceContext, source: SandboxRecord, timeoutSec: number): SandboxRecord {
+function describeCopy(context: TeamContext, source: SandboxRecord, timeoutSec: number): SandboxRecord {
   const nowMs = context.clock.now();
   return {
     ...source,
@@ -77,14 +78,14 @@ function describeCopy(context: ServiceContext, source: SandboxRecord, timeoutSec
   };
 }
 
-function describeToHost({ tokens }: ServiceContext, copy: SandboxRecord) {
+function describeToHost({ tokens }: TeamContext, copy: SandboxRecord) {
   const { id: sandboxId, secure } = copy;
   return { sandboxId, accessToken: secure ? tokens.guestToken(sandboxId) : '', notes: notesOf(copy) };
 }
 
 /** Never rejects: a copy that cannot be had is ended, and the others do not wait for that. */
 async function takeIn(
-  context: ServiceContext,
+  context: TeamContext,
   copy: SandboxRecord,
   outcome: ForkSandboxResponse_ForkOutcome | undefined,
 ): Promise<ForkResult> {

@@ -4,7 +4,7 @@ import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { type ShownState, STATES_SHOWN_AS } from '../store/sandbox-state.ts';
 import { parseMetadataFilter } from './metadata-filter.ts';
 import { formatPageToken, parsePageToken } from './page-token.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { TeamContext } from './team-context.ts';
 
 export interface SandboxList {
   readonly sandboxes: readonly SandboxRecord[];
@@ -17,9 +17,10 @@ export interface SandboxList {
 const BOTH_STATES: readonly ShownState[] = ['running', 'paused'];
 
 /** One page of the running and paused sandboxes, newest first unless asked otherwise. Throws `invalid_request`. */
-export async function listSandboxes(context: ServiceContext, query: SandboxListQuery): Promise<SandboxList> {
+export async function listSandboxes(context: TeamContext, query: SandboxListQuery): Promise<SandboxList> {
   const position = query.nextToken === undefined ? undefined : parsePageToken(query.nextToken);
   const filter: Omit<SandboxFilter, 'states'> = {
+    scope: context.scope,
     metadata: parseMetadataFilter(query.metadata),
     template: query.template,
     startedAfterMs: query.startedAfter === undefined ? undefined : Date.parse(query.startedAfter),
@@ -44,7 +45,7 @@ export async function listSandboxes(context: ServiceContext, query: SandboxListQ
 const UNPAGED_LIMIT = 10_000;
 
 /** Every running sandbox that has the metadata, newest first. Throws `invalid_request`. */
-export function listAllSandboxes(context: ServiceContext, metadata: string | undefined): Promise<SandboxRecord[]> {
-  const filter = { metadata: parseMetadataFilter(metadata), states: STATES_SHOWN_AS.running };
+export function listAllSandboxes(context: TeamContext, metadata: string | undefined): Promise<SandboxRecord[]> {
+  const filter = { scope: context.scope, metadata: parseMetadataFilter(metadata), states: STATES_SHOWN_AS.running };
   return pageSandboxes(context.db, filter, { order: 'desc', limit: UNPAGED_LIMIT });
 }

@@ -1,8 +1,8 @@
 import { parseSandboxId } from '@nestbox/contract';
 import type { SnapshotInfo, SnapshotListQuery } from '@nestbox/contract/http';
 import { formatPageToken, parsePageToken } from './page-token.ts';
-import type { ServiceContext } from './service-context.ts';
 import { describeSnapshot } from './snapshot-info.ts';
+import type { TeamContext } from './team-context.ts';
 import { type CatalogEntry, isSnapshot, namesOf, readCatalog } from './template-catalog.ts';
 import { DEFAULT_TAG, readTemplateName } from './template-name.ts';
 
@@ -14,7 +14,7 @@ export interface SnapshotPage {
 
 /** One page of what the connected hosts have, newest first. Throws `invalid_request` and `host_unavailable`. */
 export async function listSnapshots(
-  context: ServiceContext,
+  context: TeamContext,
   { sandboxID, name, limit, nextToken }: SnapshotListQuery,
   signal?: AbortSignal,
 ): Promise<SnapshotPage> {

@@ -3,12 +3,15 @@ import { NestboxError } from '@nestbox/contract';
 import type { Template as HostTemplate } from '@nestbox/contract/host';
 import type { Template } from '@nestbox/contract/http';
 import { listTemplateUsage, type TemplateUsage } from '../store/template-usage-repository.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { TeamContext } from './team-context.ts';
 import { findInCatalog, isSnapshot, readCatalog } from './template-catalog.ts';
 
 /** What the connected hosts have, without snapshots, in the order of ids. Throws `host_unavailable`. */
-export async function listTemplates(context: ServiceContext, signal?: AbortSignal): Promise<Template[]> {
-  const [catalog, usage] = await Promise.all([readCatalog(context, signal), listTemplateUsage(context.db)]);
+export async function listTemplates(context: TeamContext, signal?: AbortSignal): Promise<Template[]> {
+  const [catalog, usage] = await Promise.all([
+    readCatalog(context, signal),
+    listTemplateUsage(context.db, context.scope),
+  ]);
   return [...catalog.values()]
     .filter((entry) => !isSnapshot(entry))
     .map(({ template }) => toTemplate(template, usage.get(template.templateId)))
@@ -23,7 +26,7 @@ export interface TemplatePage {
 
 /** One page, in the order of ids; the token is the last id of the page before. */
 export async function pageTemplates(
-  context: ServiceContext,
+  context: TeamContext,
   { nextToken, limit }: { nextToken?: string | undefined; limit: number },
   signal?: AbortSignal,
 ): Promise<TemplatePage> {
@@ -34,11 +37,7 @@ export async function pageTemplates(
 }
 
 /** The id of the template or snapshot with this name. Throws `template_not_found`. */
-export async function resolveTemplateAlias(
-  context: ServiceContext,
-  alias: string,
-  signal?: AbortSignal,
-): Promise<string> {
+export async function resolveTemplateAlias(context: TeamContext, alias: string, signal?: AbortSignal): Promise<string> {
   if (alias === '') throw new NestboxError('invalid_request', 'The template name must not be empty.');
   return findInCatalog(await readCatalog(context, signal), alias).template.templateId;
 }

@@ -1,5 +1,6 @@
 import { extendEnd, findSandbox } from '../store/sandbox-repository.ts';
 import { markFoundRunning } from '../store/sandbox-state-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { pauseAtHost } from './pause-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
 import { Timings } from './timings.ts';
@@ -14,7 +15,7 @@ const PAUSE_RETRY_MS = 10_000;
 export async function pauseAtEnd(context: ServiceContext, sandboxId: string): Promise<void> {
   while (context.transitions.has(sandboxId)) await context.transitions.ended(sandboxId);
   await context.transitions.run(sandboxId, async () => {
-    const record = await findSandbox(context.db, sandboxId);
+    const record = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     // Somebody settled or ended it in between. When it runs again it will be due again: its end was moved when it was due.
     if (record?.state !== 'pausing') return;
     try {
@@ -28,7 +29,7 @@ export async function pauseAtEnd(context: ServiceContext, sandboxId: string): Pr
     try {
       await pauseAtHost(context, record, new Timings());
     } catch (error) {
-      await extendEnd(context.db, sandboxId, context.clock.now() + PAUSE_RETRY_MS);
+      await extendEnd(context.db, EVERY_TEAM, sandboxId, context.clock.now() + PAUSE_RETRY_MS);
       context.endChanged();
       throw error;
     }

@@ -2,9 +2,11 @@ import { NestboxError } from '@nestbox/contract';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { markPaused, markPausing } from '../store/sandbox-state-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { notesOf } from './sandbox-notes.ts';
 import type { ServiceContext } from './service-context.ts';
 import { settleAfterFailure } from './settle-sandbox.ts';
+import type { TeamContext } from './team-context.ts';
 import type { Timings } from './timings.ts';
 import { endedMeanwhile, whenStable } from './when-stable.ts';
 
@@ -14,7 +16,7 @@ import { endedMeanwhile, whenStable } from './when-stable.ts';
  * after which the sandbox is in whichever state the host says.
  */
 export async function pauseSandbox(
-  context: ServiceContext,
+  context: TeamContext,
   rawId: string,
   memory: boolean,
   timings: Timings,
@@ -49,7 +51,7 @@ export async function pauseAtHost(context: ServiceContext, record: SandboxRecord
     if (paused === undefined) throw endedMeanwhile(sandboxId);
     context.logger.info({ sandboxId, memory: paused.pausedMemory }, 'A sandbox is paused');
   } catch (error) {
-    const now = await findSandbox(context.db, sandboxId);
+    const now = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (now?.state === 'stopping') throw endedMeanwhile(sandboxId);
     if (now?.state === 'pausing') await settleAfterFailure(context, now);
     throw error;
@@ -58,7 +60,7 @@ export async function pauseAtHost(context: ServiceContext, record: SandboxRecord
 
 /** Since it was seen running, its time has come, or somebody killed it. */
 async function overtaken(context: ServiceContext, sandboxId: string): Promise<NestboxError> {
-  const record = await findSandbox(context.db, sandboxId);
+  const record = await findSandbox(context.db, EVERY_TEAM, sandboxId);
   if (record?.state === 'pausing')
     return new NestboxError('sandbox_paused', `The sandbox ${sandboxId} is being paused already.`);
   return endedMeanwhile(sandboxId);

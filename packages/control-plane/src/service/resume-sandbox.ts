@@ -3,10 +3,13 @@ import type { ResumedSandbox } from '@nestbox/contract/http';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { markResumed, markResuming } from '../store/sandbox-state-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { notesOf } from './sandbox-notes.ts';
 import type { Resumed } from './sandbox-transitions.ts';
 import type { ServiceContext } from './service-context.ts';
 import { settleAfterFailure } from './settle-sandbox.ts';
+import { forTeam, type TeamContext } from './team-context.ts';
+import { demandOf, withinLimits } from './team-limits.ts';
 import { checkTimeout } from './timeout-range.ts';
 import { Timings } from './timings.ts';
 import { endedMeanwhile, whenStable } from './when-stable.ts';
@@ -16,7 +19,7 @@ import { endedMeanwhile, whenStable } from './when-stable.ts';
  * `sandbox_stopping`, and errors of the host, after which it is as paused as it was.
  */
 export async function resumeSandbox(
-  context: ServiceContext,
+  context: TeamContext,
   rawId: string,
   { timeout, memory, autoPause }: ResumedSandbox,
   timings: Timings,
@@ -53,7 +56,11 @@ async function resume(context: ServiceContext, paused: SandboxRecord, wish: Resu
   const { id: sandboxId, hostId } = paused;
   const host = context.hosts.get(hostId);
   const timings = new Timings();
-  const resuming = await timings.measure('db', () => markResuming(context.db, sandboxId));
+  const resuming = await timings.measure('db', () =>
+    withinLimits(forTeam(context, paused.teamId), { ...demandOf([paused]), isNew: false }, (trx) =>
+      markResuming(trx, sandboxId),
+    ),
+  );
   if (resuming === undefined) throw endedMeanwhile(sandboxId);
   try {
     const { memory, timeoutSec, autoPause } = wish;
@@ -77,7 +84,7 @@ async function resume(context: ServiceContext, paused: SandboxRecord, wish: Resu
     context.logger.info({ sandboxId, hostId, memory }, 'A sandbox runs again');
     return { record, stages: timings.list() };
   } catch (error) {
-    const now = await findSandbox(context.db, sandboxId);
+    const now = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (now?.state === 'stopping') throw endedMeanwhile(sandboxId);
     if (now?.state === 'resuming') await settleAfterFailure(context, now);
     throw error;

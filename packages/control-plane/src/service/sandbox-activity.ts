@@ -2,14 +2,14 @@ import { NestboxError } from '@nestbox/contract';
 import type { SandboxActivity } from '@nestbox/contract/http';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { requireKnown } from './sandbox-lookup.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { ScopedContext } from './team-context.ts';
 
 /**
  * When something was last done with a sandbox, through its ports or by calls of the API, and what is going on in it now.
  * Looking at it is no activity. Throws `sandbox_not_found` and errors of the host.
  */
 export async function getSandboxActivity(
-  context: ServiceContext,
+  context: ScopedContext,
   rawId: string,
   signal?: AbortSignal,
 ): Promise<SandboxActivity> {
@@ -20,7 +20,7 @@ export async function getSandboxActivity(
   return { lastActivityAt: new Date(latestMs).toISOString(), ...now };
 }
 
-async function askHost(context: ServiceContext, record: SandboxRecord, signal?: AbortSignal) {
+async function askHost(context: ScopedContext, record: SandboxRecord, signal?: AbortSignal) {
   try {
     const answer = await context.hosts.get(record.hostId).getActivity(record.id, signal);
     return {

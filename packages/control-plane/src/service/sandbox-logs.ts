@@ -1,7 +1,7 @@
 import { type GetSandboxLogsResponse_LogLine, LogLevel } from '@nestbox/contract/host';
 import type { LogLevelName, SandboxLogEntry, SandboxLogsV2Query } from '@nestbox/contract/http';
 import { requireRemembered } from './sandbox-lookup.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { ScopedContext } from './team-context.ts';
 
 const TO_HOST: Record<LogLevelName, LogLevel> = {
   debug: LogLevel.DEBUG,
@@ -15,7 +15,7 @@ const TO_HOST: Record<LogLevelName, LogLevel> = {
  * errors of the host.
  */
 export async function getSandboxLogs(
-  context: ServiceContext,
+  context: ScopedContext,
   rawId: string,
   { cursor, limit, direction, level, search }: SandboxLogsV2Query,
   signal?: AbortSignal,

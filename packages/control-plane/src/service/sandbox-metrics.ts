@@ -3,7 +3,7 @@ import type { GetSandboxMetricsResponse } from '@nestbox/contract/host';
 import type { SandboxMetric } from '@nestbox/contract/http';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { requireRemembered } from './sandbox-lookup.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { ScopedContext } from './team-context.ts';
 
 /** Bounds in seconds since the Unix epoch, both inclusive. */
 export interface MetricsRange {
@@ -19,7 +19,7 @@ const MAX_POINTS = 1000;
  * `sandbox_not_found` and errors of the host.
  */
 export async function getSandboxMetrics(
-  context: ServiceContext,
+  context: ScopedContext,
   rawId: string,
   { start = 0, end }: MetricsRange,
   signal?: AbortSignal,
@@ -33,14 +33,14 @@ export async function getSandboxMetrics(
 
 /** The latest sample by sandbox id. Sandboxes that do not run, or whose host cannot be asked now, are left out. */
 export async function getMetricsOfSandboxes(
-  context: ServiceContext,
+  context: ScopedContext,
   rawIds: readonly string[],
   signal?: AbortSignal,
 ): Promise<Record<string, SandboxMetric>> {
   const byHost = new Map<string, { readonly rawId: string; readonly id: string }[]>();
   for (const rawId of rawIds) {
     const id = parseSandboxId(rawId);
-    const record = id === undefined ? undefined : await findSandbox(context.db, id);
+    const record = id === undefined ? undefined : await findSandbox(context.db, context.scope, id);
     if (record?.state !== 'running') continue;
     const known = byHost.get(record.hostId) ?? [];
     byHost.set(record.hostId, [...known, { rawId, id: record.id }]);

@@ -15,6 +15,7 @@ const flag = z.union([z.literal(0), z.literal(1)]);
 /** What of a row nobody but the control plane knows. */
 const notedColumns = z
   .object({
+    team_id: z.string(),
     alias: z.string().nullable(),
     metadata: z.string().nullable(),
     created_at_ms: z.int(),

@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { shownState } from '../store/sandbox-state.ts';
 import type { Database } from '../store/schema.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { wakesByItself } from './wakes-by-itself.ts';
 
 /** What the edge needs to know of a sandbox. */
@@ -45,7 +46,7 @@ export class SandboxRoutes {
     if (known !== undefined && nowMs < known.untilMs) return known.route;
     this.#fresh.delete(sandboxId);
     const epoch = this.#epoch;
-    const record = await findSandbox(this.#db, sandboxId);
+    const record = await findSandbox(this.#db, EVERY_TEAM, sandboxId);
     if (record === undefined || shownState(record.state) === undefined) return undefined;
     const awake = record.state === 'running';
     const route = {

@@ -1,10 +1,10 @@
 import type { SandboxTrace } from '@nestbox/contract/http';
 import { requireKnown } from './sandbox-lookup.ts';
-import type { ServiceContext } from './service-context.ts';
+import type { ScopedContext } from './team-context.ts';
 
 /** Where the time of a sandbox's latest operations went, newest first. Throws `sandbox_not_found` and errors of the host. */
 export async function getSandboxTrace(
-  context: ServiceContext,
+  context: ScopedContext,
   rawId: string,
   signal?: AbortSignal,
 ): Promise<SandboxTrace> {

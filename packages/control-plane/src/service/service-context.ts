@@ -5,6 +5,7 @@ import type { Clock } from '../clock.ts';
 import type { HostRegistry } from '../hosts/host-registry.ts';
 import type { Database } from '../store/schema.ts';
 import type { AccessTokens } from './access-tokens.ts';
+import type { ApiKeys } from './api-keys.ts';
 import type { LastCalls } from './last-calls.ts';
 import type { SandboxRoutes } from './sandbox-routes.ts';
 import type { SandboxTransitions } from './sandbox-transitions.ts';
@@ -15,6 +16,7 @@ export interface ServiceContext {
   readonly db: Kysely<Database>;
   readonly hosts: HostRegistry;
   readonly tokens: AccessTokens;
+  readonly keys: ApiKeys;
   readonly routes: SandboxRoutes;
   readonly calls: LastCalls;
   readonly warmIds: WarmIds;
@@ -25,8 +27,10 @@ export interface ServiceContext {
   readonly endings: KeyedMutex;
   /** What pauses and resumes sandboxes, by their ids. */
   readonly transitions: SandboxTransitions;
-  /** Serialises the snapshots that are given a name, by that name. */
+  /** Serialises the snapshots that are given a name, by team and name. */
   readonly snapshotNames: KeyedMutex;
+  /** Whose are the things that were there before there were teams. */
+  readonly defaultTeamId: string;
   readonly domain: string | undefined;
   readonly maxTimeoutSec: number;
   /** To be called when a sandbox's end was set or moved earlier. */

@@ -2,6 +2,7 @@ import { SandboxState } from '@nestbox/contract/host';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { markFoundRunning, markPaused } from '../store/sandbox-state-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import { forgetSandbox } from './forget-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
 
@@ -16,7 +17,7 @@ export async function settleSandbox(context: ServiceContext, sandboxId: string):
   // What is in flight settles the row itself.
   if (context.transitions.has(sandboxId)) return true;
   return await context.transitions.run(sandboxId, async () => {
-    const record = await findSandbox(context.db, sandboxId);
+    const record = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (record === undefined || record.state === 'starting' || record.state === 'stopping') return true;
     return await adoptHostState(context, record);
   });

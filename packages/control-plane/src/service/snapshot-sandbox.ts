@@ -3,8 +3,9 @@ import type { Template } from '@nestbox/contract/host';
 import type { SnapshotInfo } from '@nestbox/contract/http';
 import type { HostLink } from '../hosts/host-link.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
-import type { ServiceContext } from './service-context.ts';
+import { putSnapshotOwner } from '../store/snapshot-owner-repository.ts';
 import { describeSnapshot } from './snapshot-info.ts';
+import type { TeamContext } from './team-context.ts';
 import { type CatalogEntry, isSnapshot, namesOf, readCatalog } from './template-catalog.ts';
 import { fullName, parseSnapshotName, type TemplateName } from './template-name.ts';
 import type { Timings } from './timings.ts';
@@ -16,7 +17,7 @@ import { requireAwake } from './when-stable.ts';
  * `sandbox_paused`, `sandbox_stopping`, and errors of the host.
  */
 export async function snapshotSandbox(
-  context: ServiceContext,
+  context: TeamContext,
   rawId: string,
   rawName: string | undefined,
   timings: Timings,
@@ -29,7 +30,7 @@ export async function snapshotSandbox(
   const taking =
     name === undefined
       ? take(newTemplateId(), [])
-      : context.snapshotNames.run(fullName(name), async () => {
+      : context.snapshotNames.run(`${context.scope.teamId}/${fullName(name)}`, async () => {
           const catalog = await timings.measure('templates', () => readCatalog(context));
           const holders = holdersOf(catalog, name);
           const here = holders.find(({ hosts }) => hosts.includes(host));
@@ -53,12 +54,14 @@ function holdersOf(catalog: ReadonlyMap<string, CatalogEntry>, name: TemplateNam
 }
 
 async function takeSnapshot(
-  context: ServiceContext,
+  context: TeamContext,
   { id: sandboxId, hostId }: SandboxRecord,
   { templateId, names }: { templateId: string; names: string[] },
   timings: Timings,
 ): Promise<Template> {
   const host = context.hosts.get(hostId);
+  // First its owner: nobody else may see it, not even for a moment.
+  await timings.measure('db', () => putSnapshotOwner(context.db, context.scope, templateId, context.clock.now()));
   const { template, stages } = await timings.measure('host', () =>
     host.snapshotSandbox({ sandboxId, templateId, names }),
   );
@@ -69,7 +72,7 @@ async function takeSnapshot(
 
 /** A name is of one snapshot alone: those that had it, on other hosts for example, go. */
 async function dropReplaced(
-  context: ServiceContext,
+  context: TeamContext,
   holders: readonly CatalogEntry[],
   { templateId }: Template,
   host: HostLink,

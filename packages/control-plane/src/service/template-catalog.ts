@@ -1,7 +1,8 @@
 import { NestboxError } from '@nestbox/contract';
 import type { Template } from '@nestbox/contract/host';
 import type { HostLink } from '../hosts/host-link.ts';
-import type { ServiceContext } from './service-context.ts';
+import { listSnapshotOwners } from '../store/snapshot-owner-repository.ts';
+import type { TeamContext } from './team-context.ts';
 import { DEFAULT_TAG, readTemplateName, type TemplateName } from './template-name.ts';
 
 /** A template and the connected hosts that have it. */
@@ -16,15 +17,17 @@ const SHOWN_NAME_LENGTH = 80;
 const SHOWN_NAMES = 20;
 
 /**
- * What the connected hosts have, by template id. A host that does not answer is left out. Throws `host_unavailable`
- * when none answers.
+ * What the connected hosts have for this team, by template id: what set-up made, and the team's own snapshots. A host that
+ * does not answer is left out. Throws `host_unavailable` when none answers.
  */
 export async function readCatalog(
-  context: ServiceContext,
+  context: TeamContext,
   signal?: AbortSignal,
 ): Promise<ReadonlyMap<string, CatalogEntry>> {
   const links = context.hosts.connected();
+  // The owners are read last: a snapshot has its owner before its host has it.
   const answers = await Promise.allSettled(links.map((link) => link.listTemplates(signal)));
+  const isVisible = await visibleTo(context);
   const entries = new Map<string, ReturnType<typeof newEntry>>();
   for (const [index, answer] of answers.entries()) {
     const link = links[index];
@@ -34,7 +37,7 @@ export async function readCatalog(
       context.logger.warn({ err: answer.reason, hostId: link.id }, 'A host did not tell its templates');
       continue;
     }
-    for (const template of answer.value) {
+    for (const template of answer.value.filter(isVisible)) {
       const entry = entries.get(template.templateId) ?? newEntry(template);
       entries.set(template.templateId, entry);
       entry.hosts.push(link);
@@ -44,6 +47,13 @@ export async function readCatalog(
   if (answers.every((answer) => answer.status === 'rejected'))
     throw new NestboxError('host_unavailable', 'No host could tell its templates.');
   return entries;
+}
+
+/** A snapshot without an owner is from before there were teams, and the default team's. */
+async function visibleTo({ db, scope, defaultTeamId }: TeamContext): Promise<(template: Template) => boolean> {
+  const owners = await listSnapshotOwners(db);
+  return ({ templateId, originSandboxId }) =>
+    originSandboxId === '' || (owners.get(templateId) ?? defaultTeamId) === scope.teamId;
 }
 
 function newEntry(template: Template) {

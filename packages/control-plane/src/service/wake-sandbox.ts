@@ -1,6 +1,7 @@
 import { NestboxError } from '@nestbox/contract';
 import { beginResume } from './resume-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
+import { forEveryTeam } from './team-context.ts';
 import { wakesByItself } from './wakes-by-itself.ts';
 import { whenStable } from './when-stable.ts';
 
@@ -11,7 +12,7 @@ import { whenStable } from './when-stable.ts';
  */
 export async function wakeSandbox(context: ServiceContext, sandboxId: string): Promise<void> {
   await whenStable(
-    context,
+    forEveryTeam(context),
     sandboxId,
     async (record) => {
       if (record.state === 'running') return;

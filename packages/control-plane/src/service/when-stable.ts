@@ -3,8 +3,8 @@ import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { readSandboxId, sandboxNotFound } from './sandbox-lookup.ts';
 import type { Resumed } from './sandbox-transitions.ts';
-import type { ServiceContext } from './service-context.ts';
 import { settleSandbox } from './settle-sandbox.ts';
+import type { ScopedContext } from './team-context.ts';
 
 /**
  * Calls `decide` with a sandbox that is running or paused, with nothing in flight for it: a pause or resume that `decide`
@@ -12,7 +12,7 @@ import { settleSandbox } from './settle-sandbox.ts';
  * Throws `sandbox_not_found`, `sandbox_stopping`, and errors of the host.
  */
 export async function whenStable<T>(
-  context: ServiceContext,
+  context: ScopedContext,
   rawId: string,
   decide: (record: SandboxRecord & { readonly state: 'running' | 'paused' }) => Promise<T>,
   join?: (resume: Promise<Resumed>) => Promise<T>,
@@ -22,7 +22,7 @@ export async function whenStable<T>(
     const resume = context.transitions.resumeOf(id);
     if (resume !== undefined && join !== undefined) return await join(resume);
     await context.transitions.ended(id);
-    const record = await findSandbox(context.db, id);
+    const record = await findSandbox(context.db, context.scope, id);
     if (context.transitions.has(id)) continue;
     switch (record?.state) {
       case 'running':
@@ -43,7 +43,7 @@ export async function whenStable<T>(
 }
 
 /** For what needs a running sandbox: waits for a pause or resume under way. Throws `sandbox_paused` and as above. */
-export function requireAwake(context: ServiceContext, rawId: string): Promise<SandboxRecord> {
+export function requireAwake(context: ScopedContext, rawId: string): Promise<SandboxRecord> {
   return whenStable(context, rawId, async (record) => {
     if (record.state === 'running') return record;
     throw new NestboxError('sandbox_paused', `The sandbox ${record.id} is paused: connect to it first.`);

@@ -30,7 +30,7 @@ describe('openStore', () => {
       const first = await openStore(path);
       await first
         .insertInto('template_usage')
-        .values({ template_id: 't', spawn_count: 3, last_spawned_at_ms: 1 })
+        .values({ team_id: 'x', template_id: 't', spawn_count: 3, last_spawned_at_ms: 1 })
         .execute();
       await first.destroy();
       const second = await openStore(path);

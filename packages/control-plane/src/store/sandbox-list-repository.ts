@@ -1,7 +1,8 @@
 import type { Kysely, SelectQueryBuilder } from 'kysely';
 import { fromRow, type SandboxRecord } from './sandbox-record.ts';
-import type { SandboxState } from './sandbox-state.ts';
+import { ACTIVE_STATES, type SandboxState } from './sandbox-state.ts';
 import type { Database } from './schema.ts';
+import { inScope, type TeamScope } from './team-scope.ts';
 
 /** `Kysely` or `Transaction`: every function here runs in whichever it is given. */
 type Db = Kysely<Database>;
@@ -15,6 +16,7 @@ export interface SandboxCursor {
 }
 
 export interface SandboxFilter {
+  readonly scope: TeamScope;
   readonly states: readonly SandboxState[];
   /** Every pair must be there, with equal values. */
   readonly metadata: Readonly<Record<string, string>>;
@@ -79,7 +81,7 @@ function matching<O>(
   query: SelectQueryBuilder<Database, 'sandboxes', O>,
   filter: SandboxFilter,
 ): SelectQueryBuilder<Database, 'sandboxes', O> {
-  let filtered = query.where('sandboxes.state', 'in', filter.states);
+  let filtered = query.where(inScope(filter.scope)).where('sandboxes.state', 'in', filter.states);
   const { template, startedAfterMs } = filter;
   if (template !== undefined)
     filtered = filtered.where((eb) =>
@@ -99,4 +101,26 @@ function matching<O>(
     );
   }
   return filtered;
+}
+
+/** Of sandboxes in whichever state, but those that are being ended already. */
+export async function listSandboxIdsOfTeam(db: Db, scope: TeamScope): Promise<string[]> {
+  const rows = await db
+    .selectFrom('sandboxes')
+    .select('id')
+    .where(inScope(scope))
+    .where('state', '!=', 'stopping')
+    .execute();
+  return rows.map(({ id }) => id);
+}
+
+/** How many sandboxes of each team run or are about to; teams without any are missing. */
+export async function countRunningByTeam(db: Db): Promise<ReadonlyMap<string, number>> {
+  const rows = await db
+    .selectFrom('sandboxes')
+    .select((eb) => ['team_id', eb.fn.countAll().as('total')])
+    .where('state', 'in', ACTIVE_STATES)
+    .groupBy('team_id')
+    .execute();
+  return new Map(rows.map((row) => [row.team_id, Number(row.total)]));
 }

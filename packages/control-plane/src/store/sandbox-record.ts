@@ -6,6 +6,8 @@ import type { SandboxTable } from './schema.ts';
 /** A sandbox as the services see it: a row with its JSON read and its flags turned into booleans. */
 export interface SandboxRecord {
   readonly id: string;
+  /** Whom it belongs to. */
+  readonly teamId: string;
   readonly state: SandboxState;
   readonly hostId: string;
   readonly templateId: string;
@@ -57,6 +59,7 @@ const storedNetwork = z.object({
 export function toRow(record: SandboxRecord): SandboxTable {
   return {
     id: record.id,
+    team_id: record.teamId,
     state: record.state,
     host_id: record.hostId,
     template_id: record.templateId,
@@ -84,6 +87,7 @@ export function toRow(record: SandboxRecord): SandboxTable {
 export function fromRow(row: Selectable<SandboxTable>): SandboxRecord {
   return {
     id: row.id,
+    teamId: row.team_id,
     state: row.state,
     hostId: row.host_id,
     templateId: row.template_id,

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import { fromRow, type SandboxRecord, toRow } from './sandbox-record.ts';
 import type { Database } from './schema.ts';
+import { inScope, type TeamScope } from './team-scope.ts';
 
 /** `Kysely` or `Transaction`: every function here runs in whichever it is given. */
 type Db = Kysely<Database>;
@@ -25,8 +26,13 @@ export async function insertSandboxes(db: Db, records: readonly SandboxRecord[])
 /** Databases bound the parameters of a statement; SQLite's bound is 32,766. */
 const PAIRS_A_STATEMENT = 1000;
 
-export async function findSandbox(db: Db, id: string): Promise<SandboxRecord | undefined> {
-  const row = await db.selectFrom('sandboxes').selectAll().where('id', '=', id).executeTakeFirst();
+export async function findSandbox(db: Db, scope: TeamScope, id: string): Promise<SandboxRecord | undefined> {
+  const row = await db
+    .selectFrom('sandboxes')
+    .selectAll()
+    .where('id', '=', id)
+    .where(inScope(scope))
+    .executeTakeFirst();
   return row && fromRow(row);
 }
 
@@ -62,11 +68,18 @@ export async function setEgress(
  * Sets the end of a running sandbox. Returns false when it is not running. `timeoutSec` is kept as what the client asked
  * for; 0 is no wish for a life, so it is not.
  */
-export async function setEnd(db: Db, id: string, endAtMs: number, timeoutSec: number): Promise<boolean> {
+export async function setEnd(
+  db: Db,
+  scope: TeamScope,
+  id: string,
+  endAtMs: number,
+  timeoutSec: number,
+): Promise<boolean> {
   const result = await db
     .updateTable('sandboxes')
     .set({ end_at_ms: endAtMs, ...(timeoutSec > 0 ? { timeout_sec: timeoutSec } : {}) })
     .where('id', '=', id)
+    .where(inScope(scope))
     .where('state', '=', 'running')
     .executeTakeFirst();
   return result.numUpdatedRows > 0n;
@@ -76,7 +89,13 @@ export async function setEnd(db: Db, id: string, endAtMs: number, timeoutSec: nu
  * Moves the end of a running sandbox later, never earlier. Returns false when it is not running. `timeoutSec`, when it is
  * given and the end was moved, is kept as what the client asked for.
  */
-export async function extendEnd(db: Db, id: string, endAtMs: number, timeoutSec?: number): Promise<boolean> {
+export async function extendEnd(
+  db: Db,
+  scope: TeamScope,
+  id: string,
+  endAtMs: number,
+  timeoutSec?: number,
+): Promise<boolean> {
   const result = await db
     .updateTable('sandboxes')
     .set((eb) => {
@@ -88,6 +107,7 @@ export async function extendEnd(db: Db, id: string, endAtMs: number, timeoutSec?
       };
     })
     .where('id', '=', id)
+    .where(inScope(scope))
     .where('state', '=', 'running')
     .executeTakeFirst();
   return result.numUpdatedRows > 0n;

@@ -40,3 +40,6 @@ export function shownState(state: SandboxState): ShownState | undefined {
       return undefined;
   }
 }
+
+/** The states in which a sandbox takes memory and processors, or is about to, because somebody wants it. */
+export const ACTIVE_STATES: readonly SandboxState[] = ['starting', 'running', 'pausing', 'resuming'];

@@ -1,3 +1,4 @@
+import type { Generated } from 'kysely';
 import type { SandboxState } from './sandbox-state.ts';
 
 /**
@@ -9,11 +10,16 @@ export interface Database {
   sandbox_metadata: SandboxMetadataTable;
   ended_sandboxes: EndedSandboxTable;
   template_usage: TemplateUsageTable;
+  teams: TeamTable;
+  team_usage: TeamUsageTable;
   api_keys: ApiKeyTable;
+  snapshot_owners: SnapshotOwnerTable;
 }
 
 export interface SandboxTable {
   id: string;
+  /** Whom it belongs to: nobody else sees it. */
+  team_id: string;
   state: SandboxState;
   host_id: string;
   template_id: string;
@@ -60,20 +66,68 @@ export interface SandboxMetadataTable {
 /** Where a sandbox was that has ended, while its host may still keep its log. */
 export interface EndedSandboxTable {
   id: string;
+  team_id: string;
   host_id: string;
   ended_at_ms: number;
 }
 
+/** How often a team has used a template. */
 export interface TemplateUsageTable {
+  team_id: string;
   template_id: string;
   spawn_count: number;
   last_spawned_at_ms: number;
 }
 
-export interface ApiKeyTable {
+export interface TeamTable {
+  /** A UUID. */
   id: string;
+  name: string;
+  /** 1 for the one that was there first: what nobody else owns is its own. */
+  is_default: number;
+  created_at_ms: number;
+  /** The limits; null: none. */
+  max_running: number | null;
+  max_vcpus: number | null;
+  max_memory_mib: number | null;
+  max_creates_per_minute: number | null;
+  /** Until when the creates so far use the team's rate up: service/team-limits.ts. */
+  creates_used_until_ms: Generated<number>;
+}
+
+/** What a team did in a period of USAGE_PERIOD_MS; periods without anything have no row. */
+export interface TeamUsageTable {
+  team_id: string;
+  period_start_ms: number;
+  /** Most sandboxes at once. */
+  peak_running: number;
+  /** Sandboxes that were created, copies included. */
+  starts: number;
+}
+
+export interface ApiKeyTable {
+  /** A UUID. */
+  id: string;
+  team_id: string;
   name: string;
   /** SHA-256 of the key in hexadecimal. Keys are 160 random bits, so no salt and no slow hash is needed. */
   key_hash: string;
+  /** Of the key without `e2b_`: how long it is, how it begins and ends, for telling keys apart. */
+  value_length: number;
+  shown_prefix: string;
+  shown_suffix: string;
+  created_at_ms: number;
+  /** Written some time after the use. */
+  last_used_at_ms: number | null;
+  /** Null: never. */
+  expires_at_ms: number | null;
+  /** Null: it is valid. A revoked key keeps its row, so that no configuration brings it back. */
+  revoked_at_ms: number | null;
+}
+
+/** Whose a snapshot is. One that has no row, from before there were teams, is the default team's. */
+export interface SnapshotOwnerTable {
+  template_id: string;
+  team_id: string;
   created_at_ms: number;
 }

@@ -1,5 +1,6 @@
 import type { Kysely } from 'kysely';
 import type { Database } from './schema.ts';
+import type { OneTeam } from './team-scope.ts';
 
 type Db = Kysely<Database>;
 
@@ -8,13 +9,13 @@ export interface TemplateUsage {
   readonly lastSpawnedAtMs: number;
 }
 
-/** Counts one sandbox more for the template. */
-export async function countSpawn(db: Db, templateId: string, atMs: number): Promise<void> {
+/** Counts one sandbox more of a team for the template. */
+export async function countSpawn(db: Db, { teamId }: OneTeam, templateId: string, atMs: number): Promise<void> {
   await db
     .insertInto('template_usage')
-    .values({ template_id: templateId, spawn_count: 1, last_spawned_at_ms: atMs })
+    .values({ team_id: teamId, template_id: templateId, spawn_count: 1, last_spawned_at_ms: atMs })
     .onConflict((conflict) =>
-      conflict.column('template_id').doUpdateSet((eb) => ({
+      conflict.columns(['team_id', 'template_id']).doUpdateSet((eb) => ({
         spawn_count: eb('template_usage.spawn_count', '+', 1),
         last_spawned_at_ms: atMs,
       })),
@@ -27,9 +28,9 @@ export async function forgetUsage(db: Db, templateId: string): Promise<void> {
   await db.deleteFrom('template_usage').where('template_id', '=', templateId).execute();
 }
 
-/** By template id; templates that were never used are missing. */
-export async function listTemplateUsage(db: Db): Promise<ReadonlyMap<string, TemplateUsage>> {
-  const rows = await db.selectFrom('template_usage').selectAll().execute();
+/** By template id; templates that the team never used are missing. */
+export async function listTemplateUsage(db: Db, { teamId }: OneTeam): Promise<ReadonlyMap<string, TemplateUsage>> {
+  const rows = await db.selectFrom('template_usage').selectAll().where('team_id', '=', teamId).execute();
   return new Map(
     rows.map((row) => [row.template_id, { spawnCount: row.spawn_count, lastSpawnedAtMs: row.last_spawned_at_ms }]),
   );

@@ -1,9 +1,23 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Kysely } from 'kysely';
-import { listApiKeyHashes, putApiKey } from '../store/api-key-repository.ts';
+import { type Kysely, sql } from 'kysely';
+import {
+  type ApiKeyRecord,
+  findApiKeyByHash,
+  insertApiKey,
+  listApiKeys,
+  noteKeyUse,
+  renameApiKey,
+  revokeApiKey,
+} from '../store/api-key-repository.ts';
 import { MIGRATIONS, migrate } from '../store/migrate.ts';
-import { countSandboxes, pageSandboxes, type SandboxFilter } from '../store/sandbox-list-repository.ts';
+import {
+  countRunningByTeam,
+  countSandboxes,
+  listSandboxIdsOfTeam,
+  pageSandboxes,
+  type SandboxFilter,
+} from '../store/sandbox-list-repository.ts';
 import { type SandboxRecord, toRow } from '../store/sandbox-record.ts';
 import {
   committedMemoryMib,
@@ -29,6 +43,24 @@ import {
   takeDue,
 } from '../store/sandbox-state-repository.ts';
 import type { Database, SandboxTable } from '../store/schema.ts';
+import { forgetSnapshotOwner, listSnapshotOwners, putSnapshotOwner } from '../store/snapshot-owner-repository.ts';
+import {
+  deleteTeam,
+  findTeam,
+  findTeamByName,
+  getDefaultTeam,
+  insertTeam,
+  listTeams,
+  updateTeam,
+} from '../store/team-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
+import {
+  dropTeamUsageBefore,
+  listTeamUsage,
+  measureTeamUse,
+  noteTeamUse,
+  USAGE_PERIOD_MS,
+} from '../store/team-usage-repository.ts';
 import { countSpawn, forgetUsage, listTemplateUsage } from '../store/template-usage-repository.ts';
 
 /** A database system that the repositories must work on. */
@@ -39,10 +71,13 @@ export interface RepositoryBackend {
 }
 
 const T0 = 1_700_000_000_000;
+const TEAM = { teamId: 'team-1' };
+const OTHER_TEAM = { teamId: 'team-2' };
 
 function record(id: string, overrides: Partial<SandboxRecord> = {}): SandboxRecord {
   return {
     id,
+    teamId: TEAM.teamId,
     state: 'starting',
     hostId: 'host-1',
     templateId: 'tpl',
@@ -68,7 +103,7 @@ function record(id: string, overrides: Partial<SandboxRecord> = {}): SandboxReco
   };
 }
 
-const everything: SandboxFilter = { metadata: {}, states: ['running', 'paused'] };
+const everything: SandboxFilter = { scope: EVERY_TEAM, metadata: {}, states: ['running', 'paused'] };
 
 /** What every backend must do. */
 export function describeRepositories(backend: RepositoryBackend): void {
@@ -100,9 +135,9 @@ export function describeRepositories(backend: RepositoryBackend): void {
           pausedMemory: false,
         });
         await insertSandboxes(db, [plain, full]);
-        assert.deepEqual(await findSandbox(db, 'a'), plain);
-        assert.deepEqual(await findSandbox(db, 'b'), full);
-        assert.equal(await findSandbox(db, 'c'), undefined);
+        assert.deepEqual(await findSandbox(db, EVERY_TEAM, 'a'), plain);
+        assert.deepEqual(await findSandbox(db, EVERY_TEAM, 'b'), full);
+        assert.equal(await findSandbox(db, EVERY_TEAM, 'c'), undefined);
       }));
 
     test('a second sandbox with the same id is refused and leaves no metadata', () =>
@@ -121,7 +156,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
           }),
           /changed my mind/,
         );
-        assert.equal(await findSandbox(db, 'a'), undefined);
+        assert.equal(await findSandbox(db, EVERY_TEAM, 'a'), undefined);
       }));
 
     const ready = { vcpuCount: 4, memoryMib: 1024, diskMib: 1, envdVersion: '1.0.0' };
@@ -132,7 +167,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         await insertSandboxes(db, [record('a')]);
         const running = record('a', { state: 'running', ...ready, ...life });
         assert.deepEqual(await markRunning(db, 'a', ready, life), running);
-        assert.deepEqual(await findSandbox(db, 'a'), running);
+        assert.deepEqual(await findSandbox(db, EVERY_TEAM, 'a'), running);
       }));
 
     test('a state changes only the way that the transition table allows', () =>
@@ -161,7 +196,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
             await insertSandboxes(db, [record(id, { state })]);
             const changed = Boolean(await way(id));
             assert.equal(changed, from.includes(state), id);
-            assert.equal((await findSandbox(db, id))?.state, changed ? to : state, id);
+            assert.equal((await findSandbox(db, EVERY_TEAM, id))?.state, changed ? to : state, id);
           }
           assert.equal(Boolean(await way('none')), false, name);
         }
@@ -211,38 +246,38 @@ export function describeRepositories(backend: RepositoryBackend): void {
         await insertSandboxes(db, [record('a')]);
         await insertSandboxes(db, [record('b', { state: 'running' })]);
         assert.equal(await markAllStartingAsStopping(db, T0), 1);
-        assert.equal((await findSandbox(db, 'a'))?.state, 'stopping');
-        assert.equal((await findSandbox(db, 'b'))?.state, 'running');
+        assert.equal((await findSandbox(db, EVERY_TEAM, 'a'))?.state, 'stopping');
+        assert.equal((await findSandbox(db, EVERY_TEAM, 'b'))?.state, 'running');
       }));
 
     test('the end of a running sandbox moves both ways when set, and only later when extended', () =>
       withDb(async (db) => {
         await insertSandboxes(db, [record('a', { state: 'running', endAtMs: T0 + 100 })]);
-        const endAtMs = async () => (await findSandbox(db, 'a'))?.endAtMs;
-        assert.equal(await extendEnd(db, 'a', T0 + 50), true);
+        const endAtMs = async () => (await findSandbox(db, EVERY_TEAM, 'a'))?.endAtMs;
+        assert.equal(await extendEnd(db, EVERY_TEAM, 'a', T0 + 50), true);
         assert.equal(await endAtMs(), T0 + 100);
-        assert.equal(await extendEnd(db, 'a', T0 + 200), true);
+        assert.equal(await extendEnd(db, EVERY_TEAM, 'a', T0 + 200), true);
         assert.equal(await endAtMs(), T0 + 200);
-        assert.equal(await setEnd(db, 'a', T0 + 10, 1), true);
+        assert.equal(await setEnd(db, EVERY_TEAM, 'a', T0 + 10, 1), true);
         assert.equal(await endAtMs(), T0 + 10);
         await markStopping(db, 'a', T0);
-        assert.equal(await setEnd(db, 'a', T0 + 10, 1), false);
-        assert.equal(await extendEnd(db, 'a', T0 + 10), false);
+        assert.equal(await setEnd(db, EVERY_TEAM, 'a', T0 + 10, 1), false);
+        assert.equal(await extendEnd(db, EVERY_TEAM, 'a', T0 + 10), false);
       }));
 
     test('what was last asked for is kept when it had an effect, and when it is a wish for a life', () =>
       withDb(async (db) => {
         await insertSandboxes(db, [record('a', { state: 'running', endAtMs: T0 + 100, timeoutSec: 60 })]);
-        const timeoutSec = async () => (await findSandbox(db, 'a'))?.timeoutSec;
-        await extendEnd(db, 'a', T0 + 50, 5);
+        const timeoutSec = async () => (await findSandbox(db, EVERY_TEAM, 'a'))?.timeoutSec;
+        await extendEnd(db, EVERY_TEAM, 'a', T0 + 50, 5);
         assert.equal(await timeoutSec(), 60);
-        await extendEnd(db, 'a', T0 + 200, 6);
+        await extendEnd(db, EVERY_TEAM, 'a', T0 + 200, 6);
         assert.equal(await timeoutSec(), 6);
-        await extendEnd(db, 'a', T0 + 300);
+        await extendEnd(db, EVERY_TEAM, 'a', T0 + 300);
         assert.equal(await timeoutSec(), 6);
-        await setEnd(db, 'a', T0 + 1, 7);
+        await setEnd(db, EVERY_TEAM, 'a', T0 + 1, 7);
         assert.equal(await timeoutSec(), 7);
-        await setEnd(db, 'a', T0, 0);
+        await setEnd(db, EVERY_TEAM, 'a', T0, 0);
         assert.equal(await timeoutSec(), 7);
       }));
 
@@ -257,7 +292,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const stopping = (id: string) => ({ id, state: 'stopping' as const });
         assert.deepEqual(await takeDue(db, T0, T0 + 99, 10), []);
         assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 1), [stopping('first')]);
-        assert.equal((await findSandbox(db, 'first'))?.state, 'stopping');
+        assert.equal((await findSandbox(db, EVERY_TEAM, 'first'))?.state, 'stopping');
         assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 10), [stopping('stopping')], 'nothing is taken twice');
         assert.equal(await nextDueAtMs(db), T0 + 20);
         await postponeStop(db, 'stopping', T0 + 10);
@@ -285,9 +320,9 @@ export function describeRepositories(backend: RepositoryBackend): void {
             { id: 'without', state: 'pausing' },
           ],
         );
-        const kept = async (id: string) => (await findSandbox(db, id))?.pausedMemory;
+        const kept = async (id: string) => (await findSandbox(db, EVERY_TEAM, id))?.pausedMemory;
         assert.deepEqual([await kept('with'), await kept('without'), await kept('stopping')], [true, false, undefined]);
-        assert.equal((await findSandbox(db, 'with'))?.endAtMs, T0 + 10);
+        assert.equal((await findSandbox(db, EVERY_TEAM, 'with'))?.endAtMs, T0 + 10);
         assert.deepEqual(await takeDue(db, T0, T0 + 10, 10), []);
       }));
 
@@ -296,9 +331,9 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const metadata = Object.fromEntries(Array.from({ length: 30 }, (_, index) => [`k${index}`, 'v']));
         const many = Array.from({ length: 100 }, (_, index) => record(`m${index}`, { metadata }));
         await insertSandboxes(db, many);
-        assert.deepEqual(await findSandbox(db, 'm99'), many[99]);
+        assert.deepEqual(await findSandbox(db, EVERY_TEAM, 'm99'), many[99]);
         await assert.rejects(insertSandboxes(db, [record('new'), record('m0')]));
-        assert.equal(await findSandbox(db, 'new'), undefined);
+        assert.equal(await findSandbox(db, EVERY_TEAM, 'new'), undefined);
       }));
 
     test('deleting takes the metadata along and tells whether there was something', () =>
@@ -382,11 +417,11 @@ export function describeRepositories(backend: RepositoryBackend): void {
 
     test('uses of a template are counted', () =>
       withDb(async (db) => {
-        await countSpawn(db, 'tpl', T0);
-        await countSpawn(db, 'tpl', T0 + 5);
-        assert.deepEqual((await listTemplateUsage(db)).get('tpl'), { spawnCount: 2, lastSpawnedAtMs: T0 + 5 });
+        await countSpawn(db, TEAM, 'tpl', T0);
+        await countSpawn(db, TEAM, 'tpl', T0 + 5);
+        assert.deepEqual((await listTemplateUsage(db, TEAM)).get('tpl'), { spawnCount: 2, lastSpawnedAtMs: T0 + 5 });
         await forgetUsage(db, 'tpl');
-        assert.equal((await listTemplateUsage(db)).size, 0);
+        assert.equal((await listTemplateUsage(db, TEAM)).size, 0);
       }));
 
     test('a database of the first version keeps its sandboxes, which end at their time-out as they did', async () => {
@@ -396,26 +431,169 @@ export function describeRepositories(backend: RepositoryBackend): void {
         assert.ok(first !== undefined);
         await migrate(db, { '0001-sandboxes': first });
         const { id, ...columns } = toRow(record('old', { state: 'running', metadata: { k: 'v' } }));
-        const { auto_pause, auto_pause_memory, auto_resume, timeout_sec, paused_memory, ...before } = columns;
+        const { team_id, auto_pause, auto_pause_memory, auto_resume, timeout_sec, paused_memory, ...before } = columns;
         // The row as that version wrote it: the type is of today.
         await db
           .insertInto('sandboxes')
           .values({ id, ...before } as SandboxTable)
           .execute();
+        await sql`insert into template_usage values ('tpl', 4, ${T0})`.execute(db);
         await migrate(db);
-        const old = await findSandbox(db, 'old');
-        assert.deepEqual(old, record('old', { state: 'running', metadata: { k: 'v' }, timeoutSec: 300 }));
+        const old = await findSandbox(db, EVERY_TEAM, 'old');
+        const { id: teamId } = await getDefaultTeam(db);
+        assert.deepEqual(old, record('old', { teamId, state: 'running', metadata: { k: 'v' }, timeoutSec: 300 }));
+        assert.equal((await listTemplateUsage(db, { teamId })).get('tpl')?.spawnCount, 4);
         assert.deepEqual(await takeDue(db, old?.endAtMs ?? 0, T0, 1), [{ id: 'old', state: 'stopping' }]);
       } finally {
         await db.destroy();
       }
     });
 
-    test('a key is stored as a hash and replaced under its id', () =>
+    test('a sandbox of one team is not there for another', () =>
       withDb(async (db) => {
-        await putApiKey(db, { id: 'one', name: 'one', key_hash: 'aa', created_at_ms: T0 });
-        await putApiKey(db, { id: 'one', name: 'one', key_hash: 'bb', created_at_ms: T0 });
-        assert.deepEqual(await listApiKeyHashes(db), ['bb']);
+        await insertSandboxes(db, [
+          record('mine', { state: 'running' }),
+          record('theirs', { state: 'running', teamId: OTHER_TEAM.teamId }),
+        ]);
+        assert.equal((await findSandbox(db, TEAM, 'mine'))?.id, 'mine');
+        assert.equal(await findSandbox(db, TEAM, 'theirs'), undefined);
+        assert.equal(await setEnd(db, TEAM, 'theirs', T0, 5), false);
+        assert.equal(await extendEnd(db, TEAM, 'theirs', T0 + 999_999, 5), false);
+        assert.equal((await findSandbox(db, EVERY_TEAM, 'theirs'))?.endAtMs, T0 + 60_000);
+        const filter: SandboxFilter = { ...everything, scope: TEAM };
+        assert.deepEqual(
+          (await pageSandboxes(db, filter, { order: 'asc', limit: 9 })).map(({ id }) => id),
+          ['mine'],
+        );
+        assert.equal(await countSandboxes(db, filter), 1);
+        assert.deepEqual(await listSandboxIdsOfTeam(db, OTHER_TEAM), ['theirs']);
+        assert.deepEqual(
+          await countRunningByTeam(db),
+          new Map([
+            [TEAM.teamId, 1],
+            [OTHER_TEAM.teamId, 1],
+          ]),
+        );
+      }));
+
+    test('uses of a template are counted by team', () =>
+      withDb(async (db) => {
+        await countSpawn(db, TEAM, 'tpl', T0);
+        assert.equal((await listTemplateUsage(db, OTHER_TEAM)).size, 0);
+      }));
+
+    test('there is a default team, names are of one team each, and limits are changed one by one', () =>
+      withDb(async (db) => {
+        const standard = await getDefaultTeam(db);
+        assert.equal(standard.name, 'default');
+        const none = {
+          maxRunning: undefined,
+          maxVcpus: undefined,
+          maxMemoryMib: undefined,
+          maxCreatesPerMinute: undefined,
+        };
+        const team = { id: 'b', name: 'two', isDefault: false, createdAtMs: T0, limits: { ...none, maxRunning: 3 } };
+        assert.equal(await insertTeam(db, team), true);
+        assert.equal(await insertTeam(db, { ...team, id: 'c' }), false);
+        assert.deepEqual(await findTeam(db, 'b'), team);
+        assert.equal(await findTeam(db, 'c'), undefined);
+        const limits = { ...none, maxMemoryMib: 5_000_000_000 };
+        assert.deepEqual(await updateTeam(db, 'b', { name: 'zwei', limits }), { ...team, name: 'zwei', limits });
+        assert.deepEqual(await updateTeam(db, 'b', {}), { ...team, name: 'zwei', limits });
+        assert.equal(await updateTeam(db, 'c', { name: 'x' }), undefined);
+        assert.equal((await findTeamByName(db, 'zwei'))?.id, 'b');
+        assert.equal((await listTeams(db)).length, 2);
+        assert.equal(await insertApiKey(db, keyRecord('k', { teamId: 'b' })), true);
+        assert.equal(await deleteTeam(db, 'b'), true);
+        assert.equal(await deleteTeam(db, 'b'), false);
+        assert.equal(await findApiKeyByHash(db, 'hash of k'), undefined);
+      }));
+
+    test('a key comes back as it was stored, is renamed, used and revoked by its team alone, and revoked for ever', () =>
+      withDb(async (db) => {
+        const { id: teamId } = await getDefaultTeam(db);
+        const key = keyRecord('k', { teamId, expiresAtMs: T0 + 5 });
+        assert.equal(await insertApiKey(db, key), true);
+        assert.deepEqual(await findApiKeyByHash(db, 'hash of k'), key);
+        assert.deepEqual(await listApiKeys(db, { teamId }), [key]);
+        assert.deepEqual(await listApiKeys(db, OTHER_TEAM), []);
+        assert.equal(await renameApiKey(db, OTHER_TEAM, 'k', 'x'), false);
+        assert.equal(await renameApiKey(db, { teamId }, 'k', 'x'), true);
+        await noteKeyUse(db, 'k', T0 + 9);
+        await noteKeyUse(db, 'k', T0 + 3);
+        assert.deepEqual(await findApiKeyByHash(db, 'hash of k'), { ...key, name: 'x', lastUsedAtMs: T0 + 9 });
+        assert.equal(await revokeApiKey(db, OTHER_TEAM, 'k', T0 + 10), false);
+        assert.equal(await revokeApiKey(db, { teamId }, 'k', T0 + 10), true);
+        assert.equal(await revokeApiKey(db, { teamId }, 'k', T0 + 11), false);
+        assert.equal(await renameApiKey(db, { teamId }, 'k', 'y'), false);
+        assert.deepEqual(await listApiKeys(db, { teamId }), []);
+        assert.equal(await insertApiKey(db, keyRecord('again', { teamId, keyHash: 'hash of k' })), false);
+        assert.equal((await findApiKeyByHash(db, 'hash of k'))?.revokedAtMs, T0 + 10);
+      }));
+
+    test('a snapshot has one owner, and keeps it', () =>
+      withDb(async (db) => {
+        await putSnapshotOwner(db, TEAM, 'tpl', T0);
+        await putSnapshotOwner(db, OTHER_TEAM, 'tpl', T0);
+        assert.deepEqual(await listSnapshotOwners(db), new Map([['tpl', TEAM.teamId]]));
+        await forgetSnapshotOwner(db, 'tpl');
+        assert.equal((await listSnapshotOwners(db)).size, 0);
+      }));
+
+    test('what a team takes is what runs or is about to', () =>
+      withDb(async (db) => {
+        assert.deepEqual(await measureTeamUse(db, TEAM), {
+          running: 0,
+          vcpus: 0,
+          memoryMib: 0,
+          nextEndAtMs: undefined,
+        });
+        await insertSandboxes(db, [
+          record('a'),
+          record('b', { state: 'running', endAtMs: T0 + 5 }),
+          record('c', { state: 'paused' }),
+          record('d', { state: 'stopping' }),
+          record('e', { state: 'running', teamId: OTHER_TEAM.teamId }),
+        ]);
+        assert.deepEqual(await measureTeamUse(db, TEAM), {
+          running: 2,
+          vcpus: 4,
+          memoryMib: 1024,
+          nextEndAtMs: T0 + 5,
+        });
+      }));
+
+    test('the use of a period adds up, and keeps its peak', () =>
+      withDb(async (db) => {
+        const start = T0 - (T0 % USAGE_PERIOD_MS);
+        await noteTeamUse(db, TEAM, start + 5, { running: 3, starts: 1 });
+        await noteTeamUse(db, TEAM, start + USAGE_PERIOD_MS - 1, { running: 2, starts: 2 });
+        await noteTeamUse(db, TEAM, start + USAGE_PERIOD_MS, { running: 7, starts: 0 });
+        await noteTeamUse(db, OTHER_TEAM, start, { running: 9, starts: 9 });
+        assert.deepEqual(await listTeamUsage(db, TEAM, { fromMs: start, toMs: start }), [
+          { startMs: start, peakRunning: 3, starts: 3 },
+        ]);
+        await dropTeamUsageBefore(db, start + 1);
+        assert.deepEqual(await listTeamUsage(db, TEAM, { fromMs: 0, toMs: 8.64e15 }), [
+          { startMs: start + USAGE_PERIOD_MS, peakRunning: 7, starts: 0 },
+        ]);
       }));
   });
+}
+
+function keyRecord(id: string, overrides: Partial<ApiKeyRecord> = {}): ApiKeyRecord {
+  return {
+    id,
+    teamId: TEAM.teamId,
+    name: 'a key',
+    keyHash: `hash of ${id}`,
+    valueLength: 40,
+    shownPrefix: 'ab',
+    shownSuffix: 'cdef',
+    createdAtMs: T0,
+    lastUsedAtMs: undefined,
+    expiresAtMs: undefined,
+    revokedAtMs: undefined,
+    ...overrides,
+  };
 }

@@ -2,11 +2,12 @@ import { diskUsageBody } from '@nestbox/contract/http';
 import { getDiskUsage } from '../../service/disk-usage.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { widestContext } from '../caller.ts';
 import { requestSignal } from '../request-signal.ts';
 
-/** `GET /disk`, Nestbox's own. */
+/** `GET /disk`, Nestbox's own. An administrator who names no team sees everything. */
 export function diskUsageRoute(app: ApiServer, context: ServiceContext): void {
-  app.get('/disk', { schema: { response: { 200: diskUsageBody } } }, async (_request, reply) => ({
-    hosts: await getDiskUsage(context, requestSignal(reply)),
+  app.get('/disk', { schema: { response: { 200: diskUsageBody } } }, async (request, reply) => ({
+    hosts: await getDiskUsage(widestContext(context, request), requestSignal(reply)),
   }));
 }

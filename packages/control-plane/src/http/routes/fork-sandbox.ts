@@ -4,6 +4,7 @@ import { forkSandbox } from '../../service/fork-sandbox.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { toErrorResponse } from '../error-response.ts';
 import { requestSignal } from '../request-signal.ts';
 import { viewSandbox } from '../sandbox-views.ts';
@@ -16,7 +17,13 @@ export function forkSandboxRoute(app: ApiServer, context: ServiceContext): void 
     async (request, reply) => {
       const timings = new Timings();
       const { sandboxID } = request.params;
-      const results = await forkSandbox(context, sandboxID, request.body, timings, requestSignal(reply));
+      const results = await forkSandbox(
+        teamContext(context, request),
+        sandboxID,
+        request.body,
+        timings,
+        requestSignal(reply),
+      );
       sendTimings(reply, timings);
       reply.code(201);
       return results.map((result) =>

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { listAllSandboxes, listSandboxes } from '../../service/list-sandboxes.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { viewListedSandbox } from '../sandbox-views.ts';
 
 const answer = z.array(listedSandboxBody);
@@ -15,13 +16,13 @@ export function listSandboxesRoute(app: ApiServer, context: ServiceContext): voi
     async (request, reply) => {
       // The views are of the answer's form already: checking a hundred of them once more takes longer than making them.
       reply.type('application/json; charset=utf-8').serializer(JSON.stringify);
-      const page = await listSandboxes(context, request.query);
+      const page = await listSandboxes(teamContext(context, request), request.query);
       reply.header('X-Total-Running', page.totalRunning);
       if (page.nextToken !== undefined) reply.header('X-Next-Token', page.nextToken);
       return page.sandboxes.map(viewListedSandbox);
     },
   );
   app.get('/sandboxes', { schema: { querystring: sandboxListQueryV1, response: { 200: answer } } }, async (request) =>
-    (await listAllSandboxes(context, request.query.metadata)).map(viewListedSandbox),
+    (await listAllSandboxes(teamContext(context, request), request.query.metadata)).map(viewListedSandbox),
   );
 }

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { listSnapshots } from '../../service/list-snapshots.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { requestSignal } from '../request-signal.ts';
 
 export function listSnapshotsRoute(app: ApiServer, context: ServiceContext): void {
@@ -10,7 +11,7 @@ export function listSnapshotsRoute(app: ApiServer, context: ServiceContext): voi
     '/snapshots',
     { schema: { querystring: snapshotListQuery, response: { 200: z.array(snapshotInfoBody) } } },
     async (request, reply) => {
-      const page = await listSnapshots(context, request.query, requestSignal(reply));
+      const page = await listSnapshots(teamContext(context, request), request.query, requestSignal(reply));
       if (page.nextToken !== undefined) reply.header('X-Next-Token', page.nextToken);
       return [...page.snapshots];
     },

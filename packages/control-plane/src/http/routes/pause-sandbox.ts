@@ -3,6 +3,7 @@ import { pauseSandbox } from '../../service/pause-sandbox.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { sendTimings } from '../server-timing.ts';
 
 export function pauseSandboxRoute(app: ApiServer, context: ServiceContext): void {
@@ -11,7 +12,7 @@ export function pauseSandboxRoute(app: ApiServer, context: ServiceContext): void
     { schema: { params: sandboxIdParams, body: sandboxPauseBody } },
     async (request, reply) => {
       const timings = new Timings();
-      await pauseSandbox(context, request.params.sandboxID, request.body.memory, timings);
+      await pauseSandbox(teamContext(context, request), request.params.sandboxID, request.body.memory, timings);
       sendTimings(reply, timings);
       return reply.code(204).send();
     },

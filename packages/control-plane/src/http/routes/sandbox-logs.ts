@@ -9,6 +9,7 @@ import {
 import { getSandboxLogs } from '../../service/sandbox-logs.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { requestSignal } from '../request-signal.ts';
 
 /** `GET /v2/sandboxes/{sandboxID}/logs`, and the older form without filters. */
@@ -17,7 +18,12 @@ export function sandboxLogsRoute(app: ApiServer, context: ServiceContext): void 
     '/v2/sandboxes/:sandboxID/logs',
     { schema: { params: sandboxIdParams, querystring: sandboxLogsV2Query, response: { 200: sandboxLogsV2Body } } },
     async (request, reply) => ({
-      logs: await getSandboxLogs(context, request.params.sandboxID, request.query, requestSignal(reply)),
+      logs: await getSandboxLogs(
+        teamContext(context, request),
+        request.params.sandboxID,
+        request.query,
+        requestSignal(reply),
+      ),
     }),
   );
   app.get(
@@ -26,7 +32,12 @@ export function sandboxLogsRoute(app: ApiServer, context: ServiceContext): void 
     async (request, reply) => {
       const { start, limit } = request.query;
       const query = { cursor: start, limit: Math.min(limit, MAX_LOG_LINES), direction: 'forward' } as const;
-      const logEntries = await getSandboxLogs(context, request.params.sandboxID, query, requestSignal(reply));
+      const logEntries = await getSandboxLogs(
+        teamContext(context, request),
+        request.params.sandboxID,
+        query,
+        requestSignal(reply),
+      );
       return {
         logs: logEntries.map(({ timestamp, message, level, fields }) => ({
           timestamp,

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { getMetricsOfSandboxes, getSandboxMetrics } from '../../service/sandbox-metrics.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { requestSignal } from '../request-signal.ts';
 
 /** `GET /sandboxes/{sandboxID}/metrics` and `GET /sandboxes/metrics`. */
@@ -22,13 +23,18 @@ export function sandboxMetricsRoute(app: ApiServer, context: ServiceContext): vo
         response: { 200: z.array(sandboxMetricBody) },
       },
     },
-    (request, reply) => getSandboxMetrics(context, request.params.sandboxID, request.query, requestSignal(reply)),
+    (request, reply) =>
+      getSandboxMetrics(teamContext(context, request), request.params.sandboxID, request.query, requestSignal(reply)),
   );
   app.get(
     '/sandboxes/metrics',
     { schema: { querystring: sandboxesMetricsQuery, response: { 200: sandboxesWithMetricsBody } } },
     async (request, reply) => ({
-      sandboxes: await getMetricsOfSandboxes(context, request.query.sandbox_ids, requestSignal(reply)),
+      sandboxes: await getMetricsOfSandboxes(
+        teamContext(context, request),
+        request.query.sandbox_ids,
+        requestSignal(reply),
+      ),
     }),
   );
 }

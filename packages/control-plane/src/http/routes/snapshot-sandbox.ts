@@ -3,6 +3,7 @@ import type { ServiceContext } from '../../service/service-context.ts';
 import { snapshotSandbox } from '../../service/snapshot-sandbox.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
+import { teamContext } from '../caller.ts';
 import { sendTimings } from '../server-timing.ts';
 
 export function snapshotSandboxRoute(app: ApiServer, context: ServiceContext): void {
@@ -11,7 +12,12 @@ export function snapshotSandboxRoute(app: ApiServer, context: ServiceContext): v
     { schema: { params: sandboxIdParams, body: sandboxSnapshotBody, response: { 201: snapshotInfoBody } } },
     async (request, reply) => {
       const timings = new Timings();
-      const snapshot = await snapshotSandbox(context, request.params.sandboxID, request.body.name, timings);
+      const snapshot = await snapshotSandbox(
+        teamContext(context, request),
+        request.params.sandboxID,
+        request.body.name,
+        timings,
+      );
       sendTimings(reply, timings);
       return reply.code(201).send(snapshot);
     },

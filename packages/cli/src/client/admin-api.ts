@@ -1,0 +1,104 @@
+import { NestboxError } from '@nestbox/contract';
+import {
+  type AdminTeam,
+  type ApiKey,
+  adminTeamBody,
+  apiKeyBody,
+  type CreatedApiKey,
+  createdApiKeyBody,
+  type TeamLimitsBody,
+} from '@nestbox/contract/http';
+import type { NestboxPaths } from '@nestbox/kit';
+import { z } from 'zod';
+import { adminTokenPath, readSecret } from '../server/secrets.ts';
+import { ApiConnection } from './api-connection.ts';
+import { requireServer } from './endpoints.ts';
+
+/** What administrators ask of the control API: teams, and the keys of each. Throws NestboxError with the server's own words. */
+export class AdminApi {
+  readonly #api: ApiConnection;
+
+  private constructor(api: ApiConnection) {
+    this.#api = api;
+  }
+
+  /**
+   * The running server's, with the token of NESTBOX_ADMIN_TOKEN or the state folder's. Throws `server_not_running`, and
+   * `unauthorized` when there is no token.
+   */
+  static async open(env: NodeJS.ProcessEnv, paths: NestboxPaths): Promise<AdminApi> {
+    const server = await requireServer(env, paths);
+    const token = env.NESTBOX_ADMIN_TOKEN || (await readToken(paths));
+    return new AdminApi(new ApiConnection(server, { 'X-Admin-Token': token }));
+  }
+
+  async listTeams(signal?: AbortSignal): Promise<AdminTeam[]> {
+    const { body } = await this.#api.call({ method: 'GET', path: '/admin/teams' }, signal);
+    return this.#api.parse(z.array(adminTeamBody), body);
+  }
+
+  /** By id or name; undefined: the first team, whose the server's own key is. Throws `team_not_found`. */
+  async findTeam(word: string | undefined, signal?: AbortSignal): Promise<AdminTeam> {
+    const teams = await this.listTeams(signal);
+    const found = teams.find((team) =>
+      word === undefined ? team.isDefault : team.teamID === word || team.name === word,
+    );
+    if (found !== undefined) return found;
+    throw new NestboxError('team_not_found', `There is no team ${JSON.stringify(word ?? 'default')}.`);
+  }
+
+  async createTeam(name: string, limits: Partial<TeamLimitsBody>, signal?: AbortSignal): Promise<AdminTeam> {
+    const json = { name, limits };
+    const { body } = await this.#api.call({ method: 'POST', path: '/admin/teams', json }, signal);
+    return this.#api.parse(adminTeamBody, body);
+  }
+
+  /** Limits that are not named stay as they were. */
+  async limitTeam(teamId: string, limits: Partial<TeamLimitsBody>, signal?: AbortSignal): Promise<AdminTeam> {
+    const path = `/admin/teams/${encodeURIComponent(teamId)}`;
+    const { body } = await this.#api.call({ method: 'PATCH', path, json: { limits } }, signal);
+    return this.#api.parse(adminTeamBody, body);
+  }
+
+  async listKeys(teamId: string, signal?: AbortSignal): Promise<ApiKey[]> {
+    const { body } = await this.#api.call({ method: 'GET', path: keysPath(teamId) }, signal);
+    return this.#api.parse(z.array(apiKeyBody), body);
+  }
+
+  /** The answer is the only one that ever has the key itself. */
+  async createKey(
+    teamId: string,
+    key: { readonly name: string; readonly expiresAt: Date | undefined },
+    signal?: AbortSignal,
+  ): Promise<CreatedApiKey> {
+    const json = { name: key.name, ...(key.expiresAt === undefined ? {} : { expiresAt: key.expiresAt.toISOString() }) };
+    const { body } = await this.#api.call({ method: 'POST', path: keysPath(teamId), json }, signal);
+    return this.#api.parse(createdApiKeyBody, body);
+  }
+
+  async revokeKey(teamId: string, keyId: string, signal?: AbortSignal): Promise<void> {
+    await this.#api.call({ method: 'DELETE', path: `${keysPath(teamId)}/${encodeURIComponent(keyId)}` }, signal);
+  }
+}
+
+function keysPath(teamId: string): string {
+  return `/admin/teams/${encodeURIComponent(teamId)}/api-keys`;
+}
+
+async function readToken(paths: NestboxPaths): Promise<string> {
+  const path = adminTokenPath(paths);
+  const token = await readSecret(path).catch((cause: unknown) => {
+    throw new NestboxError(
+      'unauthorized',
+      `The admin token in ${path} cannot be read: be root, or set NESTBOX_ADMIN_TOKEN.`,
+      {
+        cause,
+      },
+    );
+  });
+  if (token !== undefined) return token;
+  throw new NestboxError(
+    'unauthorized',
+    `There is no admin token in ${path}: set NESTBOX_ADMIN_TOKEN to the server's.`,
+  );
+}

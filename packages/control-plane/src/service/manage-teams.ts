@@ -1,0 +1,70 @@
+import { randomUUID } from 'node:crypto';
+import { NestboxError } from '@nestbox/contract';
+import { countSandboxes } from '../store/sandbox-list-repository.ts';
+import type { SandboxState } from '../store/sandbox-state.ts';
+import {
+  deleteTeam as dropTeam,
+  findTeam,
+  findTeamByName,
+  insertTeam,
+  type TeamLimits,
+  type TeamRecord,
+  updateTeam as writeTeam,
+} from '../store/team-repository.ts';
+import type { ServiceContext } from './service-context.ts';
+
+export function teamNotFound(teamId: string): NestboxError {
+  return new NestboxError('team_not_found', `There is no team ${JSON.stringify(teamId.slice(0, 40))}.`);
+}
+
+/** Throws `team_not_found`. */
+export async function requireTeam(context: ServiceContext, teamId: string): Promise<TeamRecord> {
+  const team = await findTeam(context.db, teamId);
+  if (team === undefined) throw teamNotFound(teamId);
+  return team;
+}
+
+/** Throws `conflict` when another team has the name. */
+export async function createTeam(context: ServiceContext, name: string, limits: TeamLimits): Promise<TeamRecord> {
+  const team = { id: randomUUID(), name, isDefault: false, createdAtMs: context.clock.now(), limits };
+  if (!(await insertTeam(context.db, team))) throw nameTaken(name);
+  context.logger.info({ teamId: team.id, name }, 'A team was made');
+  return team;
+}
+
+/** What is undefined stays as it was. Throws `team_not_found`, and `conflict` when another team has the name. */
+export async function updateTeam(
+  context: ServiceContext,
+  teamId: string,
+  { name, limits }: { readonly name?: string | undefined; readonly limits?: Partial<TeamLimits> | undefined },
+): Promise<TeamRecord> {
+  return await context.db.transaction().execute(async (trx) => {
+    const team = await findTeam(trx, teamId);
+    if (team === undefined) throw teamNotFound(teamId);
+    const holder = name === undefined ? undefined : await findTeamByName(trx, name);
+    if (name !== undefined && holder !== undefined && holder.id !== teamId) throw nameTaken(name);
+    const changed = await writeTeam(trx, teamId, {
+      name,
+      limits: limits === undefined ? undefined : { ...team.limits, ...limits },
+    });
+    if (changed === undefined) throw teamNotFound(teamId);
+    return changed;
+  });
+}
+
+const EVERY_STATE: readonly SandboxState[] = ['starting', 'running', 'pausing', 'paused', 'resuming', 'stopping'];
+
+/** With its keys. Throws `team_not_found`, and `conflict` for the default team and while it has sandboxes. */
+export async function deleteTeam(context: ServiceContext, teamId: string): Promise<void> {
+  const team = await requireTeam(context, teamId);
+  if (team.isDefault) throw new NestboxError('conflict', 'The default team cannot be deleted.');
+  const count = await countSandboxes(context.db, { scope: { teamId }, metadata: {}, states: EVERY_STATE });
+  if (count > 0) throw new NestboxError('conflict', `The team "${team.name}" has ${count} sandboxes: end them first.`);
+  await dropTeam(context.db, teamId);
+  context.keys.forget();
+  context.logger.info({ teamId, name: team.name }, 'A team was deleted');
+}
+
+function nameTaken(name: string): NestboxError {
+  return new NestboxError('conflict', `There is a team ${JSON.stringify(name)} already.`);
+}
