@@ -90,6 +90,8 @@ describe('isInternalGuestPath', () => {
       '///init',
       '/INIT',
       '//x/../%63lock;a=b',
+      '/#/../init',
+      '/init#?a',
     ])
       assert.equal(isInternalGuestPath(target), true, target);
   });

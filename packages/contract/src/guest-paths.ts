@@ -32,6 +32,7 @@ export function isInternalGuestPath(rawPath: string): boolean {
 /** What a parser may do to a path before it looks at it. */
 const READINGS: readonly ((path: string) => string)[] = [
   cutQuery,
+  cutFragment,
   percentDecode,
   (path) => path.toLowerCase(),
   (path) => path.replaceAll('\\', '/'),
@@ -45,7 +46,12 @@ const READINGS: readonly ((path: string) => string)[] = [
 ];
 
 function cutQuery(path: string): string {
-  return path.split(/[?#]/, 1)[0] ?? '';
+  return path.split('?', 1)[0] ?? '';
+}
+
+/** A request target has no fragment, so to some parsers `#` is a letter like any other. */
+function cutFragment(path: string): string {
+  return path.split('#', 1)[0] ?? '';
 }
 
 /** Decodes byte by byte and never fails: everything that matters here is ASCII. */
