@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomHex } from '../system/random-pool.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -56,7 +56,7 @@ export class LogBuffer {
    * another one (a guest that booted anew) it means nothing.
    */
   after(buffer: string | null, seq: number, sandboxId: string): { buffer: string; next: number; lines: LogLine[] } {
-    this.#id ??= randomUUID();
+    this.#id ??= randomHex(16);
     const from = buffer === this.#id ? seq : 0;
     const lines: LogLine[] = [];
     let bytes = 0;
