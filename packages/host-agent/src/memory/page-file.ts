@@ -27,6 +27,13 @@ const MAX_PAGES = 2 ** 31;
 export const CHUNK_BYTES = 1024 * 1024;
 const TURN_BYTES = 4 * CHUNK_BYTES;
 
+/** Memory of a guest of which it is known which pages changed. */
+export interface ChangedMemory {
+  readonly pageCount: number;
+  changedPages(): PageRuns;
+  read(firstPage: number, into: Buffer): void;
+}
+
 export interface PageTable {
   readonly memoryBytes: number;
   readonly runs: PageRuns;
@@ -59,7 +66,7 @@ export async function forEachStretch(
 }
 
 /** Copies the changed pages of a guest, which stands still, into a new file. The caller syncs it. */
-export async function writePageFile(path: string, memory: ProcessMemory, signal?: AbortSignal): Promise<PageTable> {
+export async function writePageFile(path: string, memory: ChangedMemory, signal?: AbortSignal): Promise<PageTable> {
   const runs = memory.changedPages();
   const file = openSync(path, 'wx', 0o600);
   try {

@@ -38,7 +38,7 @@ export interface TestHost {
   readonly networks: LoopbackNetworks;
   readonly failures: FakeFailures;
   /** In place of what the fake driver says of itself. */
-  readonly features: { -readonly [F in keyof VmFeatures]?: boolean };
+  readonly features: { -readonly [F in keyof VmFeatures]?: VmFeatures[F] };
   /** What the next VMs' agents do wrong (tiny-agent.ts). */
   readonly agent: { mood: string };
   start(config?: Partial<HostAgentConfig>): Promise<HostAgent>;

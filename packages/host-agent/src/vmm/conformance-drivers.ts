@@ -3,22 +3,27 @@ import type { BootWatchdog } from './boot-watchdog.ts';
 import type { VmDriver } from './driver.ts';
 import { createFakeDriver } from './fake/fake-driver.ts';
 import { createQemuDriver } from './qemu/qemu-driver.ts';
+import { createStandInDriver } from './testing/firecracker-bench.ts';
 
 /** A driver under test as plain data, so that another process can make the same one. */
 export interface ConformanceDriver {
-  readonly kind: 'fake' | 'qemu';
+  readonly kind: 'fake' | 'qemu' | 'firecracker';
   readonly runRoot: string;
   readonly instance: string;
   readonly cacheDir: string;
   readonly bootWatchdog?: BootWatchdog;
+  /** Of the stand-in for Firecracker. */
+  readonly planPath?: string;
 }
 
 /** Makes it, each time anew, as a host agent does when it starts. */
-export function createConformanceDriver({ kind, ...options }: ConformanceDriver): VmDriver {
+export function createConformanceDriver({ kind, planPath = '', ...options }: ConformanceDriver): VmDriver {
   const logger = createLogger({ level: 'silent' });
   switch (kind) {
     case 'fake':
       return createFakeDriver({ ...options, logger });
+    case 'firecracker':
+      return createStandInDriver({ ...options, planPath });
     case 'qemu':
       // TCG: these tests are about the driver, and it is there on every machine.
       return createQemuDriver({ ...options, logger, accelerator: 'tcg' });

@@ -109,6 +109,8 @@ export interface VmFeatures {
   readonly needsSnapshotPrepare: boolean;
   /** A restored VM must load all its memory before the next snapshot (guest's /memory/preload). */
   readonly needsMemoryPreload: boolean;
+  /** Disks it can read. One without `qcow2` answers not_supported to `switchDisk` and `flattenDisk`. */
+  readonly diskFormats: readonly VmDisk['format'][];
 }
 
 export interface VmmDescription {

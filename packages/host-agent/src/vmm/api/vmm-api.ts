@@ -37,9 +37,12 @@ const MAX_ANSWER_BYTES = 4 * 1024 * 1024;
  */
 export class VmmApi {
   readonly #socketPath: string;
+  readonly #longestMs: number;
 
-  constructor(socketPath: string) {
+  /** `longestMs` cuts the deadline of every call. */
+  constructor(socketPath: string, longestMs = Number.POSITIVE_INFINITY) {
     this.#socketPath = socketPath;
+    this.#longestMs = longestMs;
   }
 
   /**
@@ -60,11 +63,12 @@ export class VmmApi {
   }
 
   #exchange(
-    { method, path, body, deadlineMs }: ApiCall,
+    { method, path, body, deadlineMs: wantedMs }: ApiCall,
     name: string,
     signal: AbortSignal | undefined,
   ): Promise<{ status: number; text: string }> {
     const payload = body === undefined ? undefined : Buffer.from(JSON.stringify(body));
+    const deadlineMs = Math.min(wantedMs, this.#longestMs);
     const deadline = AbortSignal.timeout(deadlineMs);
     const unavailable = (why: string, cause?: unknown) => new VmmUnavailableError(`${name}: ${why}`, { cause });
     return new Promise((resolve, reject) => {

@@ -59,6 +59,7 @@ class FakeDriver implements VmDriver {
       snapshot: true,
       needsSnapshotPrepare: false,
       needsMemoryPreload: false,
+      diskFormats: ['raw', 'qcow2'],
       ...this.#options.features,
     };
   }

@@ -1,7 +1,9 @@
 import { NestboxError } from '@nestbox/contract';
+import { runCommand } from '@nestbox/kit';
 
-/** The first release whose `/snapshot/load` knows `track_dirty_pages`, which took the place of `enable_diff_snapshots`. */
-const FIRST_MINOR = 13;
+/** The release that is current when this is written, and the two before. All know what the calls say. */
+const FIRST_MINOR = 14;
+const LAST_MINOR = 16;
 
 export interface FirecrackerVersion {
   /** E.g. `1.16.0`. */
@@ -17,10 +19,22 @@ export function parseFirecrackerVersion(output: string): FirecrackerVersion {
       'not_supported',
       `This is no Firecracker; it says of itself: ${output.slice(0, 100).trim()}`,
     );
-  if (Number(major) !== 1 || Number(minor) < FIRST_MINOR)
+  if (Number(major) !== 1 || Number(minor) < FIRST_MINOR || Number(minor) > LAST_MINOR)
     throw new NestboxError(
       'not_supported',
-      `Firecracker ${text} is not supported; versions 1.${FIRST_MINOR} and later of 1.x are.`,
+      `Firecracker ${text} is not supported; versions 1.${FIRST_MINOR} to 1.${LAST_MINOR} are.`,
     );
   return { text, minor: Number(minor) };
+}
+
+const VERSION_DEADLINE_MS = 5000;
+
+/** Asks the program. Throws not_set_up when it does not run, and as above. */
+export async function askFirecrackerVersion([program, ...args]: readonly [string, ...string[]]): Promise<string> {
+  const signal = AbortSignal.timeout(VERSION_DEADLINE_MS);
+  const { stdout } = await runCommand(program, [...args, '--version'], { signal }).catch((cause: unknown) => {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new NestboxError('not_set_up', `${program} does not tell its version: ${why}`, { cause });
+  });
+  return parseFirecrackerVersion(stdout).text;
 }

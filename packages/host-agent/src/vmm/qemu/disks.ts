@@ -1,7 +1,7 @@
 import { basename } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
-import { giveFile, keepFile } from './qemu-jail.ts';
+import { giveFile, keepFile } from '../jail/hand-over.ts';
 import type { QemuVm } from './qemu-vm.ts';
 
 const SWITCH_DEADLINE_MS = 30_000;

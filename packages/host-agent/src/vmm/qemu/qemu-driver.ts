@@ -21,6 +21,7 @@ import { ExitNotices } from '../exit-notices.ts';
 import { handleKey, isRunDirBelow } from '../handle-identity.ts';
 import { readProcessWords } from '../processes.ts';
 import { programPath } from '../program-path.ts';
+import { removeStrays } from '../strays.ts';
 import { describeAccelerator, type QemuAccelerator, type WantedAccelerator } from './accelerator.ts';
 import { bootOnce, checkMachine, vmmUnreachable } from './boot.ts';
 import { QEMU_BINARY, runDirOfCommandLine } from './command-line.ts';
@@ -33,7 +34,6 @@ import { installReadOnlyOpen } from './read-only-open.ts';
 import { restoreVm } from './restore.ts';
 import { qemuRunFiles, removeRunFiles } from './run-files.ts';
 import { describeSnapshotMachine, saveState } from './save-state.ts';
-import { removeStrays } from './strays.ts';
 
 export interface QemuDriverOptions {
   /** NestboxPaths.runDir: every VM's run folder is right below. */
@@ -76,6 +76,7 @@ class QemuDriver implements VmDriver {
     needsSnapshotPrepare: false,
     // A restored VM maps the whole image, so its next state is complete without.
     needsMemoryPreload: false,
+    diskFormats: ['raw', 'qcow2'],
   };
   readonly #options: QemuDriverOptions;
   readonly #runRoot: string;
@@ -251,6 +252,8 @@ class QemuDriver implements VmDriver {
       cgroups: await this.#cgroupTree(),
       known: [...known, ...own],
       booting: this.#booting,
+      runDirOfCommandLine,
+      removeRunFiles,
     });
   }
 

@@ -1,14 +1,14 @@
 import { existsSync } from 'node:fs';
-import { chmod, chown, mkdir, stat } from 'node:fs/promises';
+import { chown, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { VmDisk, VmMachine } from '../driver.ts';
+import { giveFile, keepFile, letThrough, openTunDevice, TUN_DEVICE } from '../jail/hand-over.ts';
 import { type Jail, sameMount } from '../jail/jail.ts';
 import type { QemuAccelerator } from './accelerator.ts';
 import { qemuRunFiles } from './run-files.ts';
 
 /** Firmware, which QEMU looks for in both. */
 const FIRMWARE = ['/usr/share/qemu', '/usr/share/seabios'];
-const TUN_DEVICE = '/dev/net/tun';
 const KVM_DEVICE = '/dev/kvm';
 
 export interface QemuJailParts {
@@ -65,38 +65,10 @@ export async function handOverFiles(machine: VmMachine, moreFiles: readonly stri
   ]);
 }
 
-/** The user alone can read and write it. */
-export async function giveFile(path: string, userId: number): Promise<void> {
-  await chown(path, userId, userId);
-  await chmod(path, 0o600);
-}
-
-/** Nobody can write to it any more, root excepted. */
-export async function keepFile(path: string): Promise<void> {
-  const { uid, gid, mode } = await stat(path);
-  if (uid !== 0 || gid !== 0) await chown(path, 0, 0);
-  if ((mode & 0o777) !== 0o444) await chmod(path, 0o444);
-}
-
 function diskFiles({ path, below = [] }: VmDisk): string[] {
   return [path, ...below];
 }
 
 function machineFolder(machine: VmMachine): string {
   return dirname(machine.disks[0]?.path ?? machine.memoryPath);
-}
-
-/**
- * Everybody may open the device: what one does with it needs a privilege, or a TAP that belongs to one. Where udev runs it is so
- * from the start. Source: Linux, Documentation/networking/tuntap.rst; udev's 50-udev-default.rules.
- */
-async function openTunDevice(): Promise<void> {
-  const { mode } = await stat(TUN_DEVICE);
-  if ((mode & 0o666) !== 0o666) await chmod(TUN_DEVICE, 0o666);
-}
-
-/** The folder's own parent is closed to users of the host. */
-async function letThrough(folder: string): Promise<void> {
-  const { mode } = await stat(folder);
-  if ((mode & 0o011) !== 0o011) await chmod(folder, (mode & 0o777) | 0o011);
 }

@@ -6,9 +6,9 @@ import { NestboxError } from '@nestbox/contract';
 import { writePageFile } from '../../memory/page-file.ts';
 import { ProcessMemory } from '../../memory/process-memory.ts';
 import type { SavedState, VmState } from '../driver.ts';
+import { giveFile, keepFile } from '../jail/hand-over.ts';
 import type { QemuAccelerator } from './accelerator.ts';
 import { rootDisk } from './disks.ts';
-import { giveFile, keepFile } from './qemu-jail.ts';
 import type { QemuVm } from './qemu-vm.ts';
 import { QmpCommandError } from './qmp-client.ts';
 

@@ -1,15 +1,17 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isProcessAlive, type ProcessIdentity, readProcessIdentity } from '@nestbox/kit';
-import type { CgroupTree } from '../cgroup/cgroup.ts';
-import type { VmHandle } from '../driver.ts';
-import { endProcess } from '../end-process.ts';
-import { isRunDirBelow } from '../handle-identity.ts';
-import { findProcesses } from '../processes.ts';
-import { runDirOfCommandLine } from './command-line.ts';
-import { removeRunFiles } from './run-files.ts';
+import type { CgroupTree } from './cgroup/cgroup.ts';
+import type { VmHandle } from './driver.ts';
+import { endProcess } from './end-process.ts';
+import { isRunDirBelow } from './handle-identity.ts';
+import { findProcesses } from './processes.ts';
 
 export interface StrayHunt {
+  /** The run folder that a VMM's command line names; undefined for other programs. */
+  readonly runDirOfCommandLine: (words: readonly string[]) => string | undefined;
+  /** Removes what a VMM leaves in its run folder. */
+  readonly removeRunFiles: (runDir: string) => Promise<void>;
   readonly runRoot: string;
   readonly cgroups: CgroupTree;
   /** VMs to spare. */
@@ -23,7 +25,7 @@ export interface StrayHunt {
  * cgroups and sockets that belong to none. Returns the pids ended.
  */
 export async function removeStrays(hunt: StrayHunt): Promise<number[]> {
-  const { runRoot, cgroups, known, booting } = hunt;
+  const { runRoot, cgroups, known, booting, runDirOfCommandLine, removeRunFiles } = hunt;
   const sparedRunDirs = new Set([...booting.keys(), ...known.map((handle) => handle.runDir)]);
   const sparedIds = new Set([...booting.values(), ...known.map((handle) => handle.vmId)]);
   const targets = new Map<number, ProcessIdentity>();
