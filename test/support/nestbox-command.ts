@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 const COMMAND = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'nestbox.mjs');
 
 /** Environment variables that would lead the command to another server. */
-const FOREIGN = ['E2B_API_URL', 'E2B_SANDBOX_URL', 'E2B_DOMAIN', 'E2B_API_KEY', 'NESTBOX_DIR'];
+const FOREIGN = ['E2B_API_URL', 'E2B_SANDBOX_URL', 'E2B_DOMAIN', 'E2B_API_KEY', 'NESTBOX_ADMIN_TOKEN', 'NESTBOX_DIR'];
 
 export interface CommandOutcome {
   readonly exitCode: number | null;

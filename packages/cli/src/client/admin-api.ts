@@ -12,7 +12,7 @@ import type { NestboxPaths } from '@nestbox/kit';
 import { z } from 'zod';
 import { adminTokenPath, readSecret } from '../server/secrets.ts';
 import { ApiConnection } from './api-connection.ts';
-import { requireServer } from './endpoints.ts';
+import { type Endpoints, requireServer } from './endpoints.ts';
 
 /** What administrators ask of the control API: teams, and the keys of each. Throws NestboxError with the server's own words. */
 export class AdminApi {
@@ -23,12 +23,13 @@ export class AdminApi {
   }
 
   /**
-   * The running server's, with the token of NESTBOX_ADMIN_TOKEN or the state folder's. Throws `server_not_running`, and
-   * `unauthorized` when there is no token.
+   * The running server's, with the token of NESTBOX_ADMIN_TOKEN or the state folder's. The latter goes to the server that
+   * runs on the folder and to no other, whatever the environment names. Throws `server_not_running`, and `unauthorized` when
+   * there is no token.
    */
   static async open(env: NodeJS.ProcessEnv, paths: NestboxPaths): Promise<AdminApi> {
     const server = await requireServer(env, paths);
-    const token = env.NESTBOX_ADMIN_TOKEN || (await readToken(paths));
+    const token = env.NESTBOX_ADMIN_TOKEN || (await ownToken(server, paths));
     return new AdminApi(new ApiConnection(server, { 'X-Admin-Token': token }));
   }
 
@@ -83,6 +84,12 @@ export class AdminApi {
 
 function keysPath(teamId: string): string {
   return `/admin/teams/${encodeURIComponent(teamId)}/api-keys`;
+}
+
+async function ownToken({ apiUrl, pid }: Endpoints & { readonly pid?: number }, paths: NestboxPaths): Promise<string> {
+  // Only what runs on this folder has a process here.
+  if (pid !== undefined) return await readToken(paths);
+  throw new NestboxError('unauthorized', `Set NESTBOX_ADMIN_TOKEN to the admin token of the server at ${apiUrl}.`);
 }
 
 async function readToken(paths: NestboxPaths): Promise<string> {

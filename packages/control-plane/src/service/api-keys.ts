@@ -2,11 +2,19 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import type { Logger } from '@nestbox/kit';
 import type { Kysely } from 'kysely';
 import { type Clock, systemClock } from '../clock.ts';
-import { type ApiKeyRecord, findApiKeyByHash, insertApiKey, noteKeyUse } from '../store/api-key-repository.ts';
+import {
+  type ApiKeyRecord,
+  dropReplacedKeys,
+  findApiKeyByHash,
+  insertApiKey,
+  noteKeyUse,
+} from '../store/api-key-repository.ts';
 import type { Database } from '../store/schema.ts';
 
 const KEY_PREFIX = 'e2b_';
 const KEY_BYTES = 20;
+/** How the ids of keys of the configuration begin; of names users can choose any. */
+const CONFIGURED_ID_PREFIX = 'configured-';
 /** How much of a key is shown, in front and at the end, to tell it from others: 24 of its 160 bits. */
 const SHOWN_PREFIX_LENGTH = 2;
 const SHOWN_SUFFIX_LENGTH = 4;
@@ -106,8 +114,8 @@ export function newKey(teamId: string, name: string, createdAtMs: number, expire
 }
 
 /**
- * Puts the key of the configuration in, for the default team, unless it is there. One that was revoked stays revoked: the
- * answer is false then.
+ * Puts the key of the configuration in, for the default team, unless it is there, in place of the one that was configured
+ * before: whoever changes it wants the old one refused. One that was revoked stays revoked: the answer is false then.
  */
 export async function putConfiguredKey(
   db: Kysely<Database>,
@@ -115,9 +123,13 @@ export async function putConfiguredKey(
   key: string,
   createdAtMs: number,
 ): Promise<boolean> {
-  const record = describeKey(key, { teamId, name: 'configured', createdAtMs, expiresAtMs: undefined });
-  if (await insertApiKey(db, record)) return true;
-  return (await findApiKeyByHash(db, record.keyHash))?.revokedAtMs === undefined;
+  const made = describeKey(key, { teamId, name: 'configured', createdAtMs, expiresAtMs: undefined });
+  const record = { ...made, id: CONFIGURED_ID_PREFIX + made.id };
+  return await db.transaction().execute(async (trx) => {
+    await dropReplacedKeys(trx, CONFIGURED_ID_PREFIX, record.keyHash);
+    if (await insertApiKey(trx, record)) return true;
+    return (await findApiKeyByHash(trx, record.keyHash))?.revokedAtMs === undefined;
+  });
 }
 
 function describeKey(

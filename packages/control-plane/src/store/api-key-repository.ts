@@ -85,6 +85,16 @@ export async function revokeApiKey(db: Db, { teamId }: OneTeam, id: string, atMs
   return numUpdatedRows > 0n;
 }
 
+/** Deletes the keys with such ids but the one with this hash. Revoked ones stay, since they must stay revoked. */
+export async function dropReplacedKeys(db: Db, idPrefix: string, keptHash: string): Promise<void> {
+  await db
+    .deleteFrom('api_keys')
+    .where('id', 'like', `${idPrefix}%`)
+    .where('key_hash', '!=', keptHash)
+    .where('revoked_at_ms', 'is', null)
+    .execute();
+}
+
 /** Never moves it back: another server may have seen the key later. */
 export async function noteKeyUse(db: Db, id: string, atMs: number): Promise<void> {
   await db
