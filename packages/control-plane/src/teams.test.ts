@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { runNestbox } from '../../../test/support/nestbox-command.ts';
 import { HostDouble } from './testing/host-double.ts';
+import { ManualClock } from './testing/manual-clock.ts';
 import { startTestServer, type TestServer } from './testing/start-test-server.ts';
 
 const ADMIN = 'a'.repeat(64);
@@ -45,10 +50,14 @@ describe('teams', () => {
       ['POST', '/snapshots', {}],
       ['POST', '/timeout', { timeout: 5 }],
       ['POST', '/refreshes', {}],
+      ['GET', '/logs'],
+      ['PUT', '/network', {}],
     ] as const) {
       const { status, body: answer } = await as(method, `/sandboxes/${sandboxID}${path}`, body);
       assert.deepEqual([status, answer.error_code], [404, 'sandbox_not_found'], `${method} ${path}`);
     }
+    assert.equal((await as('GET', `/v2/sandboxes/${sandboxID}/logs`)).status, 404);
+    assert.equal((await as('POST', `/v2/sandboxes/${sandboxID}/connect`, { timeout: 60 })).status, 404);
     assert.deepEqual((await as('GET', '/v2/sandboxes')).body, []);
     assert.deepEqual((await as('GET', `/sandboxes/metrics?sandbox_ids=${sandboxID}`)).body, { sandboxes: {} });
     assert.equal((await as('GET', '/teams')).body[0].teamID, team.teamID);
@@ -58,6 +67,105 @@ describe('teams', () => {
     assert.equal((await as('POST', '/sandboxes', { templateID: 'kept' })).body.error_code, 'template_not_found');
     assert.equal((await as('DELETE', '/templates/kept')).body.error_code, 'template_not_found');
     assert.equal((await server.api(`/sandboxes/${sandboxID}`)).status, 200);
+    // Also when it has ended, since what is remembered of it is told for a week.
+    assert.equal((await server.api(`/sandboxes/${sandboxID}`, { method: 'DELETE' })).status, 204);
+    for (const path of ['metrics', 'logs']) {
+      assert.equal((await server.api(`/sandboxes/${sandboxID}/${path}`)).status, 200);
+      assert.equal((await as('GET', `/sandboxes/${sandboxID}/${path}`)).status, 404);
+    }
+  });
+
+  test('a key ends at its time, and one that is to end in the past is not made', async () => {
+    await using host = await new HostDouble().open();
+    const clock = new ManualClock();
+    await using server = await startTestServer([host], { adminToken: ADMIN }, clock);
+    const { admin, team } = await newTeam(server, 'two');
+    const make = (inMs: number) =>
+      admin('POST', `/admin/teams/${team.teamID}/api-keys`, {
+        name: 'short',
+        expiresAt: new Date(clock.now() + inMs).toISOString(),
+      });
+    assert.equal((await make(0)).status, 400);
+    const as = caller(server, { 'X-API-Key': (await make(60_000)).body.key });
+    assert.equal((await as('GET', '/v2/sandboxes')).status, 200);
+    clock.advance(60_000);
+    assert.equal((await as('GET', '/v2/sandboxes')).status, 401);
+  });
+
+  test('without the right admin token nobody administers, and without one in the configuration nobody at all', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    await using closed = await startTestServer([]);
+    for (const [where, token] of [
+      [server, 'b'.repeat(64)],
+      [server, ADMIN.slice(1)],
+      [closed, ADMIN],
+    ] as const)
+      assert.equal((await caller(where, { 'X-Admin-Token': token })('GET', '/admin/teams')).status, 401);
+    const ofNoTeam = caller(server, { 'X-Admin-Token': ADMIN, 'X-Team-ID': 'x' });
+    assert.equal((await ofNoTeam('GET', '/v2/sandboxes')).body.error_code, 'team_not_found');
+  });
+
+  test('are deleted with their keys when they have no sandboxes, and never the default one', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const { admin, as, team } = await newTeam(server, 'two');
+    const { sandboxID } = (await as('POST', '/sandboxes', { templateID: 'base', timeout: 60 })).body;
+    assert.equal((await admin('DELETE', `/admin/teams/${team.teamID}`)).status, 409);
+    assert.equal((await as('DELETE', `/sandboxes/${sandboxID}`)).status, 204);
+    assert.equal((await admin('DELETE', `/admin/teams/${team.teamID}`)).status, 204);
+    assert.equal((await as('GET', '/v2/sandboxes')).status, 401);
+    const [first] = (await admin('GET', '/admin/teams')).body;
+    assert.equal((await admin('DELETE', `/admin/teams/${first.teamID}`)).status, 409);
+    assert.equal((await server.api('/v2/sandboxes')).status, 200);
+  });
+
+  test('are managed by the nestbox command', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const nestbox = async (...words: string[]) => {
+      const env = { E2B_API_URL: server.apiUrl, E2B_API_KEY: 'e2b_none', NESTBOX_ADMIN_TOKEN: ADMIN };
+      const { exitCode, stdout, stderr } = await runNestbox(words, env);
+      return { exitCode, stdout: stdout.toString().trim(), stderr };
+    };
+    assert.equal((await nestbox('team', 'create', 'two', '--max-running', '0')).exitCode, 0);
+    const key = (await nestbox('key', 'create', 'ci', '--team', 'two')).stdout;
+    const as = caller(server, { 'X-API-Key': key });
+    const create = () => as('POST', '/sandboxes', { templateID: 'base', timeout: 60 });
+    assert.equal((await create()).body.error_code, 'team_limit');
+    assert.equal((await nestbox('team', 'limit', 'two', '--max-running', 'none')).exitCode, 0);
+    assert.equal((await create()).status, 201);
+    const listed = (await nestbox('key', 'list', '--team', 'two')).stdout;
+    assert.ok(listed.includes(`e2b_${key.slice(4, 6)}…${key.slice(-4)}`) && !listed.includes(key), listed);
+    assert.match((await nestbox('team', 'create', 'two')).stderr, /\[conflict\]/);
+    const [{ id }] = JSON.parse((await nestbox('key', 'list', '--team', 'two', '--json')).stdout);
+    assert.equal((await nestbox('key', 'revoke', id, '--team', 'two')).exitCode, 0);
+    assert.match((await nestbox('key', 'revoke', id, '--team', 'two')).stderr, /\[not_found\]/);
+    assert.equal((await create()).status, 401);
+  });
+
+  test('a key of the configuration replaces the one before, and stays revoked over restarts', async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'nestbox-keys-'));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const [first, second] = [`e2b_${'1'.repeat(40)}`, `e2b_${'2'.repeat(40)}`];
+    let made = '';
+    const withKey = async (apiKey: string, use: (status: (key: string) => Promise<number>) => Promise<void>) => {
+      const databasePath = join(folder, 'nestbox.db');
+      await using server = await startTestServer([], { databasePath, apiKey, adminToken: ADMIN });
+      if (made === '') made = (await newTeam(server, 'two')).made.key;
+      await use(async (key) => (await caller(server, { 'X-API-Key': key })('GET', '/v2/sandboxes')).status);
+      if (apiKey !== second) return;
+      const admin = caller(server, { 'X-Admin-Token': ADMIN });
+      const team = (await admin('GET', '/admin/teams')).body.find(({ isDefault }: { isDefault: boolean }) => isDefault);
+      const [key] = (await admin('GET', `/admin/teams/${team.teamID}/api-keys`)).body;
+      if (key !== undefined) await admin('DELETE', `/admin/teams/${team.teamID}/api-keys/${key.id}`);
+    };
+    await withKey(first, async (status) => assert.equal(await status(first), 200));
+    await withKey(second, async (status) =>
+      assert.deepEqual([await status(first), await status(second), await status(made)], [401, 200, 200]),
+    );
+    await withKey(second, async (status) => assert.deepEqual([await status(second), await status(made)], [401, 200]));
+    await withKey(first, async (status) => assert.deepEqual([await status(first), await status(second)], [200, 401]));
   });
 
   test('a revoked key is refused at once, and a key makes no keys', async () => {

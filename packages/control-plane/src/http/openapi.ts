@@ -32,12 +32,13 @@ export class OpenApi {
     return {
       openapi: '3.1.0',
       info: { title: 'Nestbox', version: NESTBOX_VERSION, description: 'The control API of Nestbox.' },
-      security: [{ ApiKey: [] }, { Bearer: [] }],
+      security: [{ ApiKey: [] }, { Bearer: [] }, { AdminToken: [] }],
       paths: this.#paths(),
       components: {
         securitySchemes: {
           ApiKey: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
           Bearer: { type: 'http', scheme: 'bearer' },
+          AdminToken: { type: 'apiKey', in: 'header', name: 'X-Admin-Token' },
         },
         schemas: { Error: toSchema(errorBody, 'output') },
       },
