@@ -181,6 +181,26 @@ describe('teams', () => {
     assert.equal((await as('GET', '/v2/sandboxes')).status, 401);
   });
 
+  test('copies and resumed sandboxes need a place too, and one that is refused changes nothing', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const { as } = await newTeam(server, 'two', { maxRunning: 2 });
+    const create = async () => (await as('POST', '/sandboxes', { templateID: 'base', timeout: 60 })).body.sandboxID;
+    const [first] = [await create(), await create()];
+    const refused = async (path: string, body: object) => {
+      const { status, body: answer, headers } = await as('POST', `/sandboxes/${first}${path}`, body);
+      assert.deepEqual([status, answer.error_code], [429, 'team_limit'], path);
+      assert.ok(Number(headers.get('retry-after')) >= 1, path);
+    };
+    await refused('/fork', { count: 1 });
+    assert.equal((await as('POST', `/sandboxes/${first}/pause`, {})).status, 204);
+    await create();
+    await refused('/resume', {});
+    await refused('/connect', { timeout: 60 });
+    const states = (await as('GET', '/v2/sandboxes')).body.map(({ state }: { state: string }) => state);
+    assert.deepEqual(states.toSorted(), ['paused', 'running', 'running']);
+  });
+
   test('two creates at once do not pass the limit, and the answer says when to try again', async () => {
     await using host = await new HostDouble().open();
     await using server = await startTestServer([host], { adminToken: ADMIN });
