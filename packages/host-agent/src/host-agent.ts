@@ -31,7 +31,7 @@ import { acquireStateLock } from './storage/state-lock.ts';
 import { TemplateStore } from './storage/template-store.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
 import type { VmDriver, VmmDescription } from './vmm/driver.ts';
-import { selectDriver } from './vmm/select.ts';
+import { requireSandboxDisks, selectDriver } from './vmm/select.ts';
 
 export interface HostAgentConfig {
   readonly paths: NestboxPaths;
@@ -199,13 +199,15 @@ async function removeIfEmpty(folder: string): Promise<void> {
 
 function makeDriver({ paths, logger, vmm, accelerator }: HostAgentConfig, cacheDir: string): VmDriver {
   const { runDir: runRoot, instance } = paths;
-  return selectDriver(vmm ?? 'auto', {
+  const driver = selectDriver(vmm ?? 'auto', {
     runRoot,
     instance,
     cacheDir,
     logger,
     ...(accelerator === undefined ? {} : { accelerator }),
   });
+  requireSandboxDisks(driver);
+  return driver;
 }
 
 async function makeNetworks(

@@ -24,7 +24,9 @@ export async function checkVmm(describe: () => Promise<VmmDescription>): Promise
   } catch (error) {
     const found = error instanceof Error ? error.message : String(error);
     const mend =
-      error instanceof NestboxError ? 'Run: nestbox setup' : 'See whether qemu-system-x86_64 --version works.';
+      error instanceof NestboxError
+        ? 'Run: nestbox setup, which brings QEMU; another VM manager you install yourself.'
+        : 'See whether qemu-system-x86_64 --version works.';
     return { id, name, state: 'failed', found, why, mend };
   }
 }

@@ -312,7 +312,11 @@ class FirecrackerDriver implements VmDriver {
   async #program(): Promise<FirecrackerProgram> {
     const { program } = this.#options;
     if (typeof program === 'object') return program;
-    const path = await programPath(program ?? FIRECRACKER_BINARY);
+    const name = program ?? FIRECRACKER_BINARY;
+    const path = await programPath(name).catch((cause: unknown) => {
+      const message = `The program ${name} is missing. Install Firecracker, or name its program by NESTBOX_FIRECRACKER_BIN.`;
+      throw new NestboxError('not_set_up', message, { cause });
+    });
     return { command: [path], mounts: [sameMount(path)] };
   }
 
