@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, stat, symlink, truncate, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
@@ -243,6 +243,21 @@ describe('Firecracker driver, when something goes wrong', { skip: whyNoDescripti
     assert.notEqual(await other.snapshotMachine(), await driver.snapshotMachine());
     assert.match((await rejectsWith('snapshot_damaged', other.restore(spec, state))).message, /version/i);
     await assertNothingLeft(spec, files);
+  });
+
+  test('what a crash in the middle of a restore leaves is gone with the next look for strays', async () => {
+    const spec = await bench.createSpec();
+    const { memory, changes } = firecrackerRunFiles(spec.runDir);
+    for (const [link, name] of [
+      [memory, `${spec.vmId}.memory`],
+      [changes, `${spec.vmId}.changes`],
+    ] as const) {
+      const path = join(dirname(spec.memoryPath), name);
+      await writeFile(path, 'half');
+      await symlink(path, link);
+    }
+    await driverFor(await bench.writePlan()).removeStrays([]);
+    await assertNothingLeft(spec, ['memory', 'root.raw']);
   });
 
   test('a save that fails leaves no file and a VM that can go on', async () => {

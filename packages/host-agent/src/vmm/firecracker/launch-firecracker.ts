@@ -33,8 +33,8 @@ export interface FirecrackerLaunch {
   readonly consoleNote: string;
   /** Files that it reads besides the disks. */
   readonly readFiles: readonly { readonly hostPath: string; readonly jailPath: string }[];
-  /** Fills the file of changed pages, which is all holes. */
-  readonly seedChanges?: (path: string) => Promise<void>;
+  /** Makes what else the launch needs; the file of changed pages is there, all holes. */
+  readonly prepare?: (changesPath: string) => Promise<void>;
 }
 
 export interface LaunchedFirecracker {
@@ -105,7 +105,7 @@ export async function openApi(vm: FirecrackerVm, deadlines: VmDeadlines, signal?
  * Makes every file that it writes to, and gives it to its user; what is shared with other VMs belongs to root and is read-only.
  * Returns where this start's output begins in the console log.
  */
-async function makeFiles({ machine, consoleNote, readFiles, seedChanges }: FirecrackerLaunch): Promise<number> {
+async function makeFiles({ machine, consoleNote, readFiles, prepare }: FirecrackerLaunch): Promise<number> {
   const { runDir, userId, disks, consolePath, memoryMib, network } = machine;
   const { controlDir, log, metrics, ...links } = firecrackerRunFiles(runDir);
   const changes = draftPath(machine, 'changes');
@@ -119,7 +119,7 @@ async function makeFiles({ machine, consoleNote, readFiles, seedChanges }: Firec
   for (const path of [changes, devices]) await rm(path, { force: true });
   await makeFile(changes, memoryMib * 2 ** 20);
   await Promise.all([devices, log, metrics].map((path) => makeFile(path)));
-  await seedChanges?.(changes);
+  await prepare?.(changes);
   await mkdir(controlDir, { mode: 0o700 });
   await chown(controlDir, userId, userId);
   await using console = await open(consolePath, 'a', 0o600);

@@ -1,7 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { rm, symlink } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { runCommand } from '@nestbox/kit';
+import { CommandError, runCommand } from '@nestbox/kit';
 import { damaged, openPageFile, writeFully } from '../../memory/page-file.ts';
 import { PAGE_BYTES } from '../../memory/page-runs.ts';
 import { VmmFaultError } from '../api/vmm-api.ts';
@@ -10,7 +10,7 @@ import { checkMachine } from './check-machine.ts';
 import { loadSnapshot } from './firecracker-calls.ts';
 import type { FirecrackerVm } from './firecracker-vm.ts';
 import { draftPath, type FirecrackerHost, launchFirecracker, openApi } from './launch-firecracker.ts';
-import { JAIL_PATHS } from './run-files.ts';
+import { firecrackerRunFiles, JAIL_PATHS } from './run-files.ts';
 
 export interface FirecrackerRestore extends FirecrackerHost {
   readonly machine: VmMachine;
@@ -27,27 +27,26 @@ export async function restoreVm(restore: FirecrackerRestore, signal?: AbortSigna
   const { pagesPath } = state;
   signal?.throwIfAborted();
   await checkMachine(machine, [state.devicesPath, ...(pagesPath === undefined ? [] : [pagesPath])]);
+  const memoryPath = pagesPath === undefined ? machine.memoryPath : draftPath(machine, 'memory');
+  const makeMemory = async (pages: string, changesPath: string) => {
+    // Linked first: what a crash leaves half-made is found again.
+    await symlink(memoryPath, firecrackerRunFiles(machine.runDir).memory);
+    await copySparse(machine.memoryPath, memoryPath, signal);
+    await applyPages(pages, memoryPath, machine, signal);
+    // The next state is told from the image again, so it begins with what this one has on top.
+    await applyPages(pages, changesPath, machine, signal);
+  };
   await using undo = new AsyncDisposableStack();
-  const ownMemory = draftPath(machine, 'memory');
-  await using copies = new AsyncDisposableStack();
-  if (pagesPath !== undefined) {
-    copies.defer(() => rm(ownMemory, { force: true }));
-    await copySparse(machine.memoryPath, ownMemory, signal);
-    await applyPages(pagesPath, ownMemory, machine, signal);
-  }
   const { vm } = await launchFirecracker(
     restore,
     {
       machine,
       consoleNote: '[nestbox: restore]',
       readFiles: [
-        { hostPath: pagesPath === undefined ? machine.memoryPath : ownMemory, jailPath: JAIL_PATHS.memory },
+        { hostPath: memoryPath, jailPath: JAIL_PATHS.memory },
         { hostPath: state.devicesPath, jailPath: JAIL_PATHS.state },
       ],
-      // The next state is told from the image again, so it begins with what this one has on top.
-      ...(pagesPath === undefined
-        ? {}
-        : { seedChanges: (path: string) => applyPages(pagesPath, path, machine, signal) }),
+      ...(pagesPath === undefined ? {} : { prepare: (changesPath: string) => makeMemory(pagesPath, changesPath) }),
     },
     undo,
   );
@@ -63,6 +62,7 @@ export async function restoreVm(restore: FirecrackerRestore, signal?: AbortSigna
       });
     throw await vm.explainFailure(error);
   }
+  if (pagesPath !== undefined) await rm(memoryPath);
   signal?.throwIfAborted();
   undo.move();
   return vm;
@@ -75,7 +75,13 @@ function isDamage(fault: string): boolean {
 
 async function copySparse(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
   await rm(to, { force: true });
-  await runCommand('cp', ['--reflink=auto', '--sparse=always', '--', from, to], signal === undefined ? {} : { signal });
+  const options = signal === undefined ? {} : { signal };
+  await runCommand('cp', ['--reflink=auto', '--sparse=always', '--', from, to], options).catch((cause: unknown) => {
+    const isFull = cause instanceof CommandError && cause.stderr.includes('No space left on device');
+    throw isFull
+      ? new NestboxError('host_disk_full', `The host's disk is full: ${to} cannot be written.`, { cause })
+      : cause;
+  });
 }
 
 async function applyPages(

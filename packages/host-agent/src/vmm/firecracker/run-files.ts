@@ -22,9 +22,13 @@ export function firecrackerRunFiles(runDir: string) {
   } as const;
 }
 
-/** Links to files that live as long as the VM. */
+/** Links to files that live as long as the VM, or shorter. */
 function draftLinks(runDir: string) {
-  return { changes: join(runDir, 'changes'), devices: join(runDir, 'devices') } as const;
+  return {
+    changes: join(runDir, 'changes'),
+    devices: join(runDir, 'devices'),
+    memory: join(runDir, 'memory'),
+  } as const;
 }
 
 /** Where the files are inside of the jail, in every VM the same: a snapshot remembers the paths of its disks. */
