@@ -18,6 +18,8 @@ const QUESTIONS = 2;
 const QUESTIONS_IN_DOUBT = 4;
 /** Quicker than this, a further question would hardly do better. */
 const GOOD_ROUND_TRIP_MS = 5;
+/** An answer as quick as this is believed in what it says of the clock. */
+const GOOD_LOOK_MS = 60;
 /** Less cannot be told from how the way there and the way back differ. */
 const MIN_CORRECTION_MS = 1;
 /** What is still off by more, beyond doubt, was corrected by a wrong measurement. */
@@ -39,7 +41,10 @@ export interface ClockSync extends ClockOffset {
  */
 export async function syncClock(guest: GuestConnection, signal?: AbortSignal): Promise<ClockSync> {
   const found = await measure(guest, QUESTIONS, undefined, signal);
-  const left = Math.abs(found.offsetMs) < MIN_CORRECTION_MS ? found : await correct(guest, found, signal);
+  // A guest that has much to do answers late, and of that half may be error: a clock that may be right is left alone.
+  const isInDoubt = found.roundTripMs > GOOD_LOOK_MS && !isBeyondDoubt(found);
+  const isRight = Math.abs(found.offsetMs) < MIN_CORRECTION_MS;
+  const left = isRight || isInDoubt ? found : await correct(guest, found, signal);
   return { ...left, foundMs: found.offsetMs };
 }
 
@@ -74,13 +79,27 @@ async function measure(
 
 /** Less is within what the way there and back hide on a busy machine. */
 const CLOSE_MS = 10;
-const MOVES = 4;
+const LOOKS = 8;
 
-/** Moves the guest's clock by so much, positive for later, and then by what is left until it is close. Throws GuestError. */
+/**
+ * Moves the guest's clock by so much, positive for later, and then by what is left until it is close. Half of an answer's round
+ * trip may be error (a guest that was just restored takes long over its first ones): what is less than that is looked at again
+ * and not corrected. Throws GuestError.
+ */
 export async function moveClock(guest: GuestConnection, byMs: number, signal?: AbortSignal): Promise<void> {
   let left = await ask(guest, byMs, signal);
-  for (let moves = 1; moves < MOVES && Math.abs(left.offsetMs) > CLOSE_MS; moves++)
-    left = await ask(guest, -left.offsetMs, signal);
+  for (let looks = 1; looks < LOOKS && !isClose(left); looks++)
+    left = await ask(guest, isBeyondDoubt(left) ? -left.offsetMs : undefined, signal);
+}
+
+function isClose({ offsetMs, roundTripMs }: ClockOffset): boolean {
+  return (
+    Math.abs(offsetMs) + roundTripMs / 2 <= CLOSE_MS || (Math.abs(offsetMs) <= CLOSE_MS && roundTripMs <= GOOD_LOOK_MS)
+  );
+}
+
+function isBeyondDoubt({ offsetMs, roundTripMs }: ClockOffset): boolean {
+  return Math.abs(offsetMs) > roundTripMs / 2;
 }
 
 /** One question. With a correction the guest moves its clock by so much first. */

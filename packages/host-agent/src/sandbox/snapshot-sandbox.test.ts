@@ -8,6 +8,7 @@ import { machineFiles } from '../storage/machine-folder.ts';
 import { readManifest } from '../storage/snapshot-manifest.ts';
 import { gate, until, withCode } from '../testing/sandbox-checks.ts';
 import { makeTestHost, TEST_TEMPLATE_ID, type TestHost, testSpec, writeTestTemplate } from '../testing/test-host.ts';
+import type { FakeFailures } from '../vmm/fake/fake-options.ts';
 import type { SandboxManager } from './sandbox.ts';
 
 const WITH_MEMORY = { memory: true };
@@ -271,6 +272,19 @@ describe('deleting a snapshot', () => {
   });
 });
 
+/** VMs stand still before they go on; the returned function tells whether one does. */
+function holdResumes({ failures }: { readonly failures: FakeFailures }, until: Promise<void>): () => boolean {
+  let isHeld = false;
+  Object.defineProperty(failures, 'resumeGate', {
+    configurable: true,
+    get() {
+      isHeld = true;
+      return until;
+    },
+  });
+  return () => isHeld;
+}
+
 describe('a snapshot that is replaced under a create', () => {
   for (const sameSize of [true, false])
     test(`${sameSize ? '' : 'by one of another size '}does not fail it: it begins anew with the one that is there now`, async (t) => {
@@ -286,9 +300,9 @@ describe('a snapshot that is replaced under a create', () => {
       await manager.snapshot(first, { templateId: 'snap', names: [] });
       // A create that has its plan, and waits for its turn behind another.
       const turn = gate();
-      testHost.failures.resumeGate = turn.promise;
+      const isHeld = holdResumes(testHost, turn.promise);
       const ahead = manager.create(testSpec({ templateId: 'snap' }));
-      await until('the one ahead', async () => (await readdir(testHost.layout.sandboxesDir)).length === 3);
+      await until('the one ahead', isHeld);
       const waiting = manager.create(testSpec({ templateId: 'snap' }));
       await until('the plan', () => manager.list().length === 4);
       await delay(100);
@@ -312,9 +326,9 @@ describe('a snapshot that is replaced under a create', () => {
     const first = (await manager.create(testSpec())).result.sandboxId;
     await manager.snapshot(first, { templateId: 'snap', names: [] });
     const turn = gate();
-    testHost.failures.resumeGate = turn.promise;
+    const isHeld = holdResumes(testHost, turn.promise);
     const ahead = manager.create(testSpec({ templateId: 'snap' }));
-    await until('the one ahead', async () => (await readdir(testHost.layout.sandboxesDir)).length === 2);
+    await until('the one ahead', isHeld);
     const waiting = manager.create(testSpec({ templateId: 'snap' }));
     await until('the plan', () => manager.list().length === 3);
     await delay(100);
