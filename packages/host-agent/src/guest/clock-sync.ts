@@ -93,9 +93,7 @@ export async function moveClock(guest: GuestConnection, byMs: number, signal?: A
 }
 
 function isClose({ offsetMs, roundTripMs }: ClockOffset): boolean {
-  return (
-    Math.abs(offsetMs) + roundTripMs / 2 <= CLOSE_MS || (Math.abs(offsetMs) <= CLOSE_MS && roundTripMs <= GOOD_LOOK_MS)
-  );
+  return Math.abs(offsetMs) <= CLOSE_MS && roundTripMs <= GOOD_LOOK_MS;
 }
 
 function isBeyondDoubt({ offsetMs, roundTripMs }: ClockOffset): boolean {

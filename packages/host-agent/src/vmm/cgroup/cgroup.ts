@@ -97,7 +97,7 @@ export class VmCgroup {
     this.vmId = vmId;
   }
 
-  /** A process that writes itself into all of these is inside. */
+  /** A process whose pid is written into all of these is inside. */
   get procsFiles(): string[] {
     return this.#folders.map((folder) => join(folder, 'cgroup.procs'));
   }
