@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statfsSync, statSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { writePageFile } from '../../memory/page-file.ts';
 import { ProcessMemory } from '../../memory/process-memory.ts';
@@ -22,7 +23,8 @@ const MACHINE_REVISION = 1;
 /**
  * Writes the state of a VM whose vCPUs stand still. Its name notwithstanding `xen-save-devices-state` has nothing to do with
  * Xen: it writes what a migration would, without memory. `live: false` leaves the disks in the VM's hands, so that it can
- * go on. Throws host_disk_full and what QMP throws.
+ * go on. QEMU gets an empty file in the one folder of ours that it sees, which goes to its place when it is complete: no path of
+ * QEMU's making is ever followed. Throws host_disk_full and what QMP throws.
  */
 export async function saveState(
   vm: QemuVm,
@@ -30,37 +32,38 @@ export async function saveState(
   { devicesPath, pagesPath }: VmState,
   signal?: AbortSignal,
 ): Promise<SavedState> {
-  await saveDevices(vm, devicesPath, signal);
-  if (pagesPath === undefined) return { changedPages: 0 };
-  using memory = ProcessMemory.open(vm.handle.process.pid, memoryPath, 'r');
-  const { pageCount } = await writePageFile(pagesPath, memory, signal);
-  return { changedPages: pageCount };
-}
-
-/**
- * QEMU gets an empty file in the one folder of ours that it sees, which goes to its place when it is complete: no path of QEMU's
- * making is ever followed.
- */
-async function saveDevices(vm: QemuVm, devicesPath: string, signal: AbortSignal | undefined): Promise<void> {
   const draft = join(dirname((await rootDisk(vm, signal)).path), DEVICES_DRAFT);
   await rm(draft, { force: true });
   try {
     await (await open(draft, 'wx')).close();
     await giveFile(draft, vm.userId);
-    await vm
-      .execute('xen-save-devices-state', { filename: draft, live: false }, SAVE_DEADLINE_MS, signal)
-      .catch((error: unknown) => {
-        // QEMU says no more than that writing failed.
-        throw error instanceof QmpCommandError && isFull(dirname(draft)) ? diskFull(draft, error) : error;
-      });
+    const ordered = vm.execute('xen-save-devices-state', { filename: draft, live: false }, SAVE_DEADLINE_MS, signal);
+    // QEMU writes while we copy, and the order goes out first: copying leaves nobody else a turn.
+    await nextTurn();
+    const copied = pagesPath === undefined ? 0 : copyPages(vm, memoryPath, pagesPath, signal);
+    // What failed is told when neither goes on any more.
+    const [devices, pages] = await Promise.allSettled([ordered, copied]);
+    if (devices.status === 'rejected') throw explainFailure(devices.reason, draft);
+    if (pages.status === 'rejected') throw pages.reason;
     await keepFile(draft);
     if (statSync(draft).size === 0)
       throw new NestboxError('internal', `QEMU says that it has written ${draft}, but nothing is in it.`);
     await rename(draft, devicesPath);
+    return { changedPages: pages.value };
   } catch (error) {
     await rm(draft, { force: true });
     throw error;
   }
+}
+
+async function copyPages(vm: QemuVm, memoryPath: string, pagesPath: string, signal?: AbortSignal): Promise<number> {
+  using memory = ProcessMemory.open(vm.handle.process.pid, memoryPath, 'r');
+  return (await writePageFile(pagesPath, memory, signal)).pageCount;
+}
+
+/** QEMU says no more than that writing failed. */
+function explainFailure(error: unknown, draft: string): unknown {
+  return error instanceof QmpCommandError && isFull(dirname(draft)) ? diskFull(draft, error) : error;
 }
 
 /** So little is free that nothing fits any more. */
