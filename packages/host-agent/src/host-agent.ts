@@ -21,10 +21,10 @@ import { type HostLimits, resolveHostLimits } from './sandbox/host-limits.ts';
 import { ImageGuard } from './sandbox/image-guard.ts';
 import { createSandboxManager } from './sandbox/manager.ts';
 import { sandboxRecord } from './sandbox/record.ts';
+import { rootDisksFor } from './sandbox/root-disks-for.ts';
 import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
 import type { SandboxTraffic } from './sandbox/sandbox-context.ts';
 import type { WarmOrder } from './sandbox/warm-pool.ts';
-import { DiskLayers } from './storage/disk-layers.ts';
 import { hostLayout } from './storage/layout.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
@@ -113,7 +113,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       records: new SandboxRecordStore(layout, sandboxRecord),
       templates: new TemplateStore(layout),
       currentImages: () => readCurrentImages(layout),
-      diskLayers: new DiskLayers(layout.layerWorkDir),
+      disks: rootDisksFor(driver, layout.layerWorkDir),
       imageGuard: new ImageGuard(),
       guestClient: createGuestClient,
       traffic,

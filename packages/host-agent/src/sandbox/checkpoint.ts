@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
+import { linkMachine } from '../storage/machine-folder.ts';
 import { attempt } from './clean-up.ts';
 import type { SavedMachine } from './create-plan.ts';
 import { endSandbox } from './end-sandbox.ts';
@@ -10,6 +10,7 @@ import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { confirmLayers } from './present-layers.ts';
+import type { DiskCopy } from './root-disks.ts';
 import { saveInto } from './save-state.ts';
 import type { Trace } from './trace.ts';
 import { recordRunning } from './write-record.ts';
@@ -21,9 +22,9 @@ export interface Checkpoint extends SavedMachine, AsyncDisposable {
 }
 
 /**
- * Copies a running sandbox at one moment: devices and changed pages as files, everything else as links. The sandbox stands
- * still for the copying only, and then goes on on a new disk layer, since the old ones belong to the copy as well. When
- * something fails it goes on; when it cannot, it is ended. Alone with its sandbox id.
+ * Copies a running sandbox at one moment: devices and changed pages as files, its disk in the way of the host's disks, everything
+ * else as links. The sandbox stands still for the copying only. When something fails it goes on; when it cannot, it is ended.
+ * Alone with its sandbox id.
  */
 export async function checkpoint(host: HostState, sandboxId: string, trace: Trace): Promise<Checkpoint> {
   const { context, table, tidier } = host;
@@ -39,32 +40,26 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   const remove = () =>
     attempt(context, sandboxId, 'removing a checkpoint', () => rm(folder, { recursive: true, force: true }));
   undo.defer(remove);
-  await using undoLayer = new AsyncDisposableStack();
-  const top = await trace.measure('files', async () => {
-    const name = await context.diskLayers.create({
-      folder: source,
-      below: machine.layers[0],
-      diskMib: sandbox.identity.diskMib,
-    });
-    undoLayer.defer(() =>
-      attempt(context, sandboxId, 'removing a layer', () => rm(machineFiles(source).layer(name), { force: true })),
-    );
-    await linkMachine({ folder: source, layers: machine.layers, memory: true }, folder);
-    return name;
+  await using undoDisk = new AsyncDisposableStack();
+  const disk = await trace.measure('files', async () => {
+    const target = { folder, ownFolder: source, diskMib: sandbox.identity.diskMib };
+    const copy = await context.disks.prepareCopy(vm, target, undoDisk);
+    await linkMachine(source, folder);
+    return copy;
   });
   const prepared = { syncDisk: false };
   await trace.measure('prepare', () => prepareGuest(context, sandbox, vm, prepared));
-  const layered = { ...vm, machine: { ...machine, layers: [top, ...machine.layers] } };
+  const after = { ...vm, machine: { ...machine, layers: disk.own } };
   try {
-    await trace.measure('frozen', () => copyWhileFrozen(host, sandbox, layered, folder, trace));
+    await trace.measure('frozen', () => copyWhileFrozen(host, sandbox, { vm, folder, disk }, trace));
   } catch (error) {
     if (sandbox.lifecycle.state === 'running') await unprepareGuest(context, sandbox, vm, prepared);
     throw error;
   }
-  undoLayer.move();
-  sandbox.transition({ state: 'running', vm: layered, stall: undefined });
+  undoDisk.move();
+  sandbox.transition({ state: 'running', vm: after, stall: undefined });
   try {
-    await trace.measure('record', () => recordRunning(context, sandbox.identity, layered));
+    await trace.measure('record', () => recordRunning(context, sandbox.identity, after));
   } finally {
     await unprepareGuest(context, sandbox, vm, prepared);
   }
@@ -74,7 +69,7 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
     sandbox,
     vm,
     folder,
-    layers: machine.layers,
+    layers: disk.layers,
     hasPages: true,
     kernelVersion,
     agentDiskHash,
@@ -82,29 +77,22 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   };
 }
 
-/** On return the VM runs, on the new layer. When it throws the VM runs as before, or the sandbox has been ended. */
+/** On return the VM runs, on the disk that it is to have. When it throws the VM runs as before, or the sandbox has been ended. */
 async function copyWhileFrozen(
   host: HostState,
   sandbox: LiveSandbox,
-  layered: RunningVm,
-  folder: string,
+  { vm, folder, disk }: { readonly vm: RunningVm; readonly folder: string; readonly disk: DiskCopy },
   trace: Trace,
 ): Promise<void> {
-  const { driver, layout } = host.context;
-  const { handle, machine } = layered;
-  const newTop = machineFiles(layout.sandboxDir(sandbox.id)).layer(machine.layers[0] ?? '');
+  const { driver } = host.context;
+  const { handle } = vm;
   let failure: unknown;
   try {
     await driver.pause(handle);
-    await saveInto(host.context, sandbox, layered, folder, trace);
-    await trace.measure('disk', () => driver.switchDisk(handle, newTop));
+    await saveInto(host.context, sandbox, vm, folder, trace);
+    await trace.measure('disk', () => disk.take());
   } catch (error) {
-    // A switch whose answer did not come may have been carried out; then there is no way back, and none is needed.
-    const switched = await driver.rootDiskPath(handle).then(
-      (path) => path === newTop,
-      () => false,
-    );
-    if (!switched) failure = error;
+    failure = error;
   }
   try {
     await driver.resume(handle);

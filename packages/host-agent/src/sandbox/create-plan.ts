@@ -4,15 +4,16 @@ import type { CurrentImages } from '../storage/images-file.ts';
 import { linkFile, linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import type { Template } from '../storage/template-store.ts';
 import { allSettled } from './all-settled.ts';
+import type { DiskSource } from './root-disks.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { StartKind } from './start-machine.ts';
 
 /** What a new sandbox's machine is made of. */
 export interface CreatePlan {
   readonly how: StartKind;
-  /** Layers below the sandbox's own, top first. */
-  readonly lowerLayers: readonly string[];
-  /** Puts everything but the new top layer into the sandbox's folder. */
+  /** What the sandbox's disk is made of. */
+  readonly disk: DiskSource;
+  /** Puts everything but the disk into the sandbox's folder. */
   fillFolder(folder: string): Promise<void>;
 }
 
@@ -31,32 +32,32 @@ export function restorePlan(saved: SavedMachine): CreatePlan {
   const state = { devicesPath: files.devices, pagesPath: hasPages ? files.pages : undefined };
   return {
     how: { kind: 'restore', state, kernelVersion, agentDiskHash },
-    lowerLayers: layers,
-    fillFolder: (target) => linkMachine({ folder, layers, memory: true }, target),
+    disk: { folder, layers, bottomPath: files.rootfs },
+    fillFolder: (target) => linkMachine(folder, target),
   };
 }
 
-/** Boots from a template's disk; of a snapshot that is the disk as it was then. */
-export function bootPlan(
-  context: Pick<SandboxContext, 'layout'>,
-  template: Template,
-  images: CurrentImages,
-  lowerLayers: readonly string[],
-): CreatePlan {
+/** Boots from a template's disk. */
+export function bootPlan({ memoryMib }: Template, images: CurrentImages, disk: DiskSource): CreatePlan {
   return {
     how: { kind: 'boot', images },
-    lowerLayers,
+    disk,
     async fillFolder(target) {
       const to = machineFiles(target);
-      const from = machineFiles(snapshotFolder(context, template) ?? '');
       await allSettled([
-        linkFile(lowerLayers.length === 0 ? template.rootfsPath : from.rootfs, to.rootfs),
         linkFile(images.agentDiskPath, to.agentDisk),
-        createBlankImage(to.memory, template.memoryMib * 2 ** 20),
-        ...lowerLayers.map((name) => linkFile(from.layer(name), to.layer(name))),
+        createBlankImage(to.memory, memoryMib * 2 ** 20),
       ]);
     },
   };
+}
+
+/** The disk of a template that was built. */
+export function builtDisk(
+  { layout }: Pick<SandboxContext, 'layout'>,
+  { templateId, rootfsPath }: Template,
+): DiskSource {
+  return { folder: layout.templateDir(templateId), layers: [], bottomPath: rootfsPath };
 }
 
 export function snapshotFolder({ layout }: Pick<SandboxContext, 'layout'>, template: Template): string | undefined {

@@ -23,7 +23,7 @@ export async function createMachine(
   trace: Trace,
   { recorded } = { recorded: true },
 ): Promise<RunningVm> {
-  const { layout, diskLayers } = context;
+  const { layout, disks } = context;
   const { sandboxId } = identity.spec;
   const folder = layout.sandboxDir(sandboxId);
   await using undo = new AsyncDisposableStack();
@@ -31,12 +31,12 @@ export async function createMachine(
     const layers = await trace.measure('files', async () => {
       await mkdir(folder, { recursive: true, mode: 0o700 });
       undo.defer(() => removeFiles(context, sandboxId));
-      const [top] = await allSettled([
-        diskLayers.create({ folder, below: plan.lowerLayers[0], diskMib: identity.diskMib }),
+      const [made] = await allSettled([
+        disks.derive(plan.disk, { folder, diskMib: identity.diskMib }, signal),
         plan.fillFolder(folder),
         recordStarting(context, identity),
       ]);
-      return [top, ...plan.lowerLayers];
+      return made;
     });
     const vm = await startMachine(context, { identity, layers, how: plan.how }, signal, trace);
     undo.defer(() => abandonMachine(context, sandboxId, vm));

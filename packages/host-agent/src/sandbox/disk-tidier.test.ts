@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { runCommand } from '@nestbox/kit';
-import { isLayerName } from '../storage/disk-layers.ts';
+import { DiskLayers, isLayerName } from '../storage/disk-layers.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
@@ -203,9 +203,9 @@ describe('a tidier', () => {
     const folder = testHost.layout.sandboxDir(spec.sandboxId);
     await mkdir(folder, { recursive: true });
     await copyFile(testHost.layout.templateRootfs('base00000000000000t1'), machineFiles(folder).rootfs);
+    const stack = new DiskLayers(testHost.layout.layerWorkDir);
     const layers: string[] = [];
-    while (layers.length < count)
-      layers.unshift(await context.diskLayers.create({ folder, below: layers[0], diskMib: DISK_MIB }));
+    while (layers.length < count) layers.unshift(await stack.create({ folder, below: layers[0], diskMib: DISK_MIB }));
     await write(join(folder, layers[0] ?? ''), 1);
     const identity = {
       spec,

@@ -1,10 +1,11 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isLayerName, shortenStack } from '../storage/disk-layers.ts';
-import { machineFiles } from '../storage/machine-folder.ts';
+import { isLayerName } from '../storage/disk-layers.ts';
+import { isRawDiskFile } from '../storage/raw-disks.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
 import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
+import type { DiskStacks } from './root-disks.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { recordPaused, recordRunning } from './write-record.ts';
 
@@ -21,7 +22,8 @@ interface Task {
 }
 
 /**
- * Keeps the stacks of disk layers short, in the background: a resume and a fork each add one. Whoever is about to do something
+ * Keeps the stacks of disk layers short, in the background: a resume and a fork each add one. Of disks without stacks it does
+ * nothing. Whoever is about to do something
  * with a sandbox stops it first; what was begun is then dropped, and nothing has changed.
  */
 export class DiskTidier {
@@ -34,9 +36,10 @@ export class DiskTidier {
   }
 
   begin(sandbox: LiveSandbox): void {
-    if (this.#closed.signal.aborted || this.#tasks.has(sandbox.id)) return;
+    const { stacks } = this.#context.disks;
+    if (stacks === undefined || this.#closed.signal.aborted || this.#tasks.has(sandbox.id)) return;
     const abort = new AbortController();
-    const done = this.#tidy(sandbox, abort.signal)
+    const done = this.#tidy(stacks, sandbox, abort.signal)
       .catch((error: unknown) => {
         if (!abort.signal.aborted)
           this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'the layers of a disk could not be merged');
@@ -70,15 +73,15 @@ export class DiskTidier {
     await Promise.all([...this.#tasks.values()].map(({ done }) => done));
   }
 
-  async #tidy(sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
+  async #tidy(stacks: DiskStacks, sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
     const { lifecycle } = sandbox;
-    if (lifecycle.state === 'paused') await this.#tidyPaused(sandbox, lifecycle.paused, signal);
-    else if (lifecycle.state === 'running') await this.#tidyRunning(sandbox, lifecycle.vm, signal);
+    if (lifecycle.state === 'paused') await this.#tidyPaused(stacks, sandbox, lifecycle.paused, signal);
+    else if (lifecycle.state === 'running') await this.#tidyRunning(stacks, sandbox, lifecycle.vm, signal);
   }
 
-  async #tidyPaused(sandbox: LiveSandbox, paused: PausedVm, signal: AbortSignal): Promise<void> {
+  async #tidyPaused(stacks: DiskStacks, sandbox: LiveSandbox, paused: PausedVm, signal: AbortSignal): Promise<void> {
     const folder = this.#context.layout.sandboxDir(sandbox.id);
-    const layers = await shortenStack(folder, paused.machine.layers, MAX_LAYERS, signal);
+    const layers = await stacks.shorten(folder, paused.machine.layers, MAX_LAYERS, signal);
     signal.throwIfAborted();
     if (layers === paused.machine.layers) return;
     const disk = await sealDisk(folder, layers);
@@ -88,11 +91,11 @@ export class DiskTidier {
     await removeOtherLayers(folder, layers);
   }
 
-  async #tidyRunning(sandbox: LiveSandbox, vm: RunningVm, signal: AbortSignal): Promise<void> {
+  async #tidyRunning(stacks: DiskStacks, sandbox: LiveSandbox, vm: RunningVm, signal: AbortSignal): Promise<void> {
     const [top, ...lower] = vm.machine.layers;
     if (top === undefined || lower.length < MAX_LAYERS) return;
     const folder = this.#context.layout.sandboxDir(sandbox.id);
-    await this.#context.driver.flattenDisk(vm.handle, machineFiles(folder).rootfs, signal);
+    await stacks.flatten(folder, vm.handle, signal);
     const { lifecycle } = sandbox;
     // A stall that began or ended meanwhile is the same VM.
     if (lifecycle.state !== 'running' || lifecycle.vm !== vm) return;
@@ -108,8 +111,9 @@ function layersOf({ lifecycle }: LiveSandbox): readonly string[] {
   return lifecycle.state === 'running' ? lifecycle.vm.machine.layers : [];
 }
 
-/** Layers in the folder that the stack does not have: of merges, and of resumes and forks that did not come to their end. */
+/** Disk files in the folder that the disk does not have: of merges, and of resumes and forks that did not come to their end. */
 export async function removeOtherLayers(folder: string, layers: readonly string[]): Promise<void> {
   for (const name of await readdir(folder))
-    if (isLayerName(name) && !layers.includes(name)) await rm(join(folder, name), { force: true });
+    if ((isLayerName(name) || isRawDiskFile(name)) && !layers.includes(name))
+      await rm(join(folder, name), { force: true });
 }

@@ -35,14 +35,16 @@ export async function installSnapshot(
   await using undo = new AsyncDisposableStack();
   await mkdir(draft, { recursive: true, mode: 0o755 });
   undo.defer(() => rm(draft, { recursive: true, force: true }));
-  await buildSnapshot(draft, saved, facts);
+  await buildSnapshot(context, draft, saved, facts);
 
   const folder = layout.templateSnapshotDir(templateId, name);
   if ((await mkdir(layout.templateDir(templateId), { recursive: true, mode: 0o755 })) !== undefined)
     undo.defer(() => rm(layout.templateDir(templateId), { recursive: true, force: true }));
   await rename(draft, folder);
   undo.defer(() => rm(folder, { recursive: true, force: true }));
-  await replaceByLink(machineFiles(folder).rootfs, layout.templateRootfs(templateId));
+  // One that was built stays as it was built.
+  if (template.originSandboxId !== undefined)
+    await replaceByLink(context.disks.bottomPath(folder, saved.layers), layout.templateRootfs(templateId));
   await syncFile(layout.templateDir(templateId));
   const file: TemplateFile = { ...template, snapshot: name };
   await writeFileAtomic(layout.templateFile(templateId), `${JSON.stringify(file, undefined, 2)}\n`, 0o644);
@@ -68,10 +70,15 @@ export async function removeOtherSnapshots(templateDir: string, current: string 
       await rm(join(templateDir, name), { recursive: true, force: true });
 }
 
-async function buildSnapshot(draft: string, saved: SavedMachine, facts: SnapshotFacts): Promise<void> {
+async function buildSnapshot(
+  { disks }: SandboxContext,
+  draft: string,
+  saved: SavedMachine,
+  facts: SnapshotFacts,
+): Promise<void> {
   const from = machineFiles(saved.folder);
   const files = machineFiles(draft);
-  await linkMachine({ folder: saved.folder, layers: saved.layers, memory: true }, draft);
+  await Promise.all([linkMachine(saved.folder, draft), disks.link(saved.folder, saved.layers, draft)]);
   await linkFile(from.devices, files.devices);
   if (saved.hasPages) {
     await linkFile(from.pages, files.pages);

@@ -1,6 +1,6 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { type DiskSeal, sealDisk } from '../storage/snapshot-manifest.ts';
+import type { DiskSeal } from '../storage/snapshot-manifest.ts';
 import { attempt } from './clean-up.ts';
 import { endSandbox } from './end-sandbox.ts';
 import type { HostState } from './host-state.ts';
@@ -71,13 +71,13 @@ async function writeToDisk(
     await rm(draft, { recursive: true, force: true });
     await mkdir(draft, { mode: 0o700 });
     await saveInto(context, sandbox, vm, draft, trace);
-    disk = await sealDisk(folder, machine.layers);
+    disk = await context.disks.seal(folder, machine.layers);
     await trace.measure('sync', async () => {
       await sealState(context, sandbox, vm, draft, disk);
       await rename(draft, layout.sandboxPauseDir(sandbox.id));
     });
   } else {
-    disk = await sealDisk(folder, machine.layers);
+    disk = await context.disks.seal(folder, machine.layers);
   }
   const paused: PausedVm = { machine, memory, disk, pausedAtMs };
   await trace.measure('record', () => recordPaused(context, sandbox.identity, paused));

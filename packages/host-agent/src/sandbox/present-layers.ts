@@ -1,5 +1,3 @@
-import { basename } from 'node:path';
-import { layersFrom } from '../storage/disk-layers.ts';
 import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { requireRunningVm } from './require-state.ts';
@@ -7,17 +5,16 @@ import type { SandboxContext } from './sandbox-context.ts';
 import { recordRunning } from './write-record.ts';
 
 /**
- * The layers of a VM's disk, top first, by what its VMM writes to. A host agent that ended right after it had given the VM a
+ * The files of a VM's disk, top first, by what its VMM writes to. A host agent that ended right after it had given the VM a
  * new layer did not come to write that down, and a record may be behind by more than one when the disk was full. Throws what
  * the driver throws when the VMM does not say.
  */
-export async function presentLayers(
-  { driver, layout }: Pick<SandboxContext, 'driver' | 'layout'>,
+export function presentLayers(
+  { disks, layout }: Pick<SandboxContext, 'disks' | 'layout'>,
   sandboxId: string,
-  { handle, machine }: Pick<RunningVm, 'handle' | 'machine'>,
+  vm: Pick<RunningVm, 'handle' | 'machine'>,
 ): Promise<readonly string[]> {
-  const top = basename(await driver.rootDiskPath(handle));
-  return top === machine.layers[0] ? machine.layers : layersFrom(layout.sandboxDir(sandboxId), top);
+  return disks.present(layout.sandboxDir(sandboxId), vm);
 }
 
 /**

@@ -23,7 +23,7 @@ export interface Resume extends ResumeOptions {
 }
 
 /**
- * Lets a paused sandbox go on. It writes to a new layer, so that until its record says "running" everything that was paused
+ * Lets a paused sandbox go on. It writes to a disk of its own, so that until its record says "running" everything that was paused
  * is as it was, whatever fails or ends. Alone with its sandbox id.
  */
 export async function resumeSandbox(
@@ -67,9 +67,11 @@ export async function resumeSandbox(
   context.traffic.admit(sandboxId);
   context.logger.info({ sandboxId, reboot, resumeMs: Math.round(trace.elapsedMs) }, 'a sandbox goes on');
   resume.onRunning(sandbox.info);
-  await attempt(context, sandboxId, 'removing the state that was resumed', () =>
-    rm(context.layout.sandboxPauseDir(sandboxId), { recursive: true, force: true }),
-  );
+  await attempt(context, sandboxId, 'removing the state that was resumed', async () => {
+    await rm(context.layout.sandboxPauseDir(sandboxId), { recursive: true, force: true });
+    const left = paused.machine.layers.filter((name) => !vm.machine.layers.includes(name));
+    for (const name of left) await rm(machineFiles(context.layout.sandboxDir(sandboxId)).layer(name), { force: true });
+  });
   tidier.begin(sandbox);
 }
 
@@ -96,7 +98,7 @@ async function goOn(
     const { kernelVersion, agentDiskHash } = manifest;
     return { kind: 'restore', state, kernelVersion, agentDiskHash };
   });
-  return onNewLayer(context, sandbox, paused, { how }, signal, trace);
+  return onOwnDisk(context, sandbox, paused, { how }, signal, trace);
 }
 
 /** Boots from the disk, on a blank memory image and with the agent of today. */
@@ -120,7 +122,7 @@ async function startAgain(
     linkFile(images.agentDiskPath, next.agentDisk),
   ]);
   const start = { how: { kind: 'boot', images }, memoryPath: next.memory, agentDiskPath: next.agentDisk } as const;
-  const vm = await onNewLayer(context, sandbox, paused, start, signal, trace);
+  const vm = await onOwnDisk(context, sandbox, paused, start, signal, trace);
   undo.move();
   // The sandbox runs; what fails here the next start repeats.
   await attempt(context, sandbox.id, 'giving the files of a boot their names', () =>
@@ -129,7 +131,7 @@ async function startAgain(
   return vm;
 }
 
-async function onNewLayer(
+async function onOwnDisk(
   context: SandboxContext,
   sandbox: LiveSandbox,
   paused: PausedVm,
@@ -137,16 +139,17 @@ async function onNewLayer(
   signal: AbortSignal,
   trace: Trace,
 ): Promise<RunningVm> {
-  const { layout, diskLayers } = context;
+  const { layout, disks } = context;
   const { identity } = sandbox;
-  const { layers } = paused.machine;
   const folder = layout.sandboxDir(sandbox.id);
   await using undo = new AsyncDisposableStack();
-  const top = await trace.measure('files', () =>
-    diskLayers.create({ folder, below: layers[0], diskMib: identity.diskMib }),
+  const files = machineFiles(folder);
+  const source = { folder, layers: paused.machine.layers, bottomPath: files.rootfs };
+  const layers = await trace.measure('files', () =>
+    disks.derive(source, { folder, diskMib: identity.diskMib }, signal),
   );
-  undo.defer(() => attempt(context, sandbox.id, 'removing a layer', () => rm(machineFiles(folder).layer(top))));
-  const vm = await startMachine(context, { identity, layers: [top, ...layers], ...start }, signal, trace);
+  undo.defer(() => attempt(context, sandbox.id, 'removing a disk', () => rm(files.layer(layers[0] ?? ''))));
+  const vm = await startMachine(context, { identity, layers, ...start }, signal, trace);
   undo.defer(() => abandonMachine(context, sandbox.id, vm));
   undo.defer(() => attempt(context, sandbox.id, 'recording the pause', () => recordPaused(context, identity, paused)));
   await trace.measure('record', () => recordRunning(context, identity, vm));

@@ -1,7 +1,6 @@
 import type { Logger } from '@nestbox/kit';
 import type { GuestClientFactory } from '../guest/guest-client.ts';
 import type { SandboxNetworks } from '../network/network.ts';
-import type { DiskLayers } from '../storage/disk-layers.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
 import type { SandboxRecordStore } from '../storage/sandbox-records.ts';
@@ -11,6 +10,7 @@ import type { VmDriver } from '../vmm/driver.ts';
 import type { HostLimits } from './host-limits.ts';
 import type { ImageGuard } from './image-guard.ts';
 import type { SandboxRecord } from './record.ts';
+import type { RootDisks } from './root-disks.ts';
 
 /** The rooms that the manager composes. */
 export interface SandboxContext {
@@ -19,7 +19,7 @@ export interface SandboxContext {
   readonly layout: HostLayout;
   readonly records: SandboxRecordStore<SandboxRecord>;
   readonly templates: TemplateStore;
-  readonly diskLayers: DiskLayers;
+  readonly disks: RootDisks;
   readonly imageGuard: ImageGuard;
   /** Throws NestboxError not_set_up. */
   readonly currentImages: () => Promise<CurrentImages>;

@@ -25,7 +25,7 @@ export type StartKind =
 /** A sandbox whose folder has everything that its VM needs. */
 export interface MachineStart {
   readonly identity: SandboxIdentity;
-  /** In the sandbox's folder, top first. The top is new. */
+  /** Its root disk in the sandbox's folder, top first. The top is new. */
   readonly layers: readonly string[];
   readonly how: StartKind;
   /** Where memory image and agent disk are, when not under their usual names. */
@@ -94,14 +94,15 @@ function restoreTimeoutMs(memoryMib: number): number {
 }
 
 function startVm(
-  { driver, layout }: SandboxContext,
+  { driver, layout, disks }: SandboxContext,
   start: MachineStart,
   slot: NetworkSlot,
   signal: AbortSignal,
 ): Promise<VmHandle> {
   const { identity, layers, how } = start;
   const { sandboxId } = identity.spec;
-  const files = machineFiles(layout.sandboxDir(sandboxId));
+  const folder = layout.sandboxDir(sandboxId);
+  const files = machineFiles(folder);
   const machine: VmMachine = {
     vmId: sandboxId,
     vcpuCount: identity.vcpuCount,
@@ -109,12 +110,7 @@ function startVm(
     userId: tapOwnerUid(slot),
     memoryPath: start.memoryPath ?? files.memory,
     disks: [
-      {
-        path: files.layer(layers[0] ?? ''),
-        format: 'qcow2',
-        readOnly: false,
-        below: [...layers.slice(1).map(files.layer), files.rootfs],
-      },
+      disks.vmDisk(folder, layers),
       { path: start.agentDiskPath ?? files.agentDisk, format: 'raw', readOnly: true },
     ],
     network: { netnsName: slot.netnsName, tapName: slot.tapName, guestMac: slot.guestMac },

@@ -11,6 +11,7 @@ import { initialise } from './bring-up-agent.ts';
 import { attempt, removeFiles } from './clean-up.ts';
 import {
   bootPlan,
+  builtDisk,
   type CreatePlan,
   incompatible,
   restorePlan,
@@ -134,15 +135,16 @@ export class TemplateSnapshots {
   }
 
   async #boot(template: Template, images: CurrentImages): Promise<CreatePlan> {
-    if (template.originSandboxId === undefined) return bootPlan(this.#context, template, images, []);
-    // The disk of a snapshot is its layers; without the list there is nothing to boot.
+    if (template.originSandboxId === undefined) return bootPlan(template, images, builtDisk(this.#context, template));
+    // The disk of a snapshot is a list of files; without the list there is nothing to boot.
     const folder = snapshotFolder(this.#context, template);
     if (folder === undefined)
       throw new NestboxError('snapshot_damaged', `The snapshot ${template.templateId} has lost its files.`);
     // Of a state that is damaged its disk may be whole.
     const { disk } = await readManifestFile(machineFiles(folder).manifest);
     await checkDisk(folder, disk);
-    return bootPlan(this.#context, template, images, disk.layers);
+    const { rootfs } = machineFiles(folder);
+    return bootPlan(template, images, { folder, layers: disk.layers, bottomPath: rootfs });
   }
 
   /** Undefined, with the reason in the log once, when it cannot be used here. */
@@ -205,9 +207,9 @@ export class TemplateSnapshots {
     const { sandboxId } = identity.spec;
     await using undo = new AsyncDisposableStack();
     // The record stays "starting": a host agent that ends meanwhile leaves nothing to be found again.
+    const plan = bootPlan(template, images, builtDisk(context, template));
     const vm = await this.#gate.run(
-      () =>
-        createMachine(context, identity, bootPlan(context, template, images, []), signal, trace, { recorded: false }),
+      () => createMachine(context, identity, plan, signal, trace, { recorded: false }),
       signal,
     );
     undo.defer(() => removeFiles(context, sandboxId));
@@ -232,7 +234,7 @@ export class TemplateSnapshots {
     await trace.measure('save', () => driver.save(vm.handle, machineFiles(source).memory, state));
     await driver.destroy(vm.handle, { graceful: false });
     const { layers, kernelVersion, agentDiskHash, envdVersion } = vm.machine;
-    await linkMachine({ folder: source, layers, memory: true }, folder);
+    await Promise.all([linkMachine(source, folder), context.disks.link(source, layers, folder)]);
     const machine = await driver.snapshotMachine();
     // Somebody may have replaced the template meanwhile; then this is of no use.
     const { snapshot: _, rootfsPath: __, ...file } = await context.templates.get(templateId);

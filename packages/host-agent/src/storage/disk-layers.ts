@@ -5,7 +5,7 @@ import { NestboxError } from '@nestbox/contract';
 import { CommandError, runCommand } from '@nestbox/kit';
 import { mapDiskFull, requireFreeSpace } from './disk-space.ts';
 import { errnoOf } from './errno.ts';
-import { ROOTFS_NAME } from './machine-folder.ts';
+import { linkFile, machineFiles, ROOTFS_NAME } from './machine-folder.ts';
 
 /**
  * A machine's root disk is a stack of files in one folder: `rootfs.ext4` (raw) at the bottom, qcow2 layers above it, each
@@ -35,6 +35,25 @@ const LAYER_NAME = /^disk-[0-9a-f]{8}\.qcow2$/;
 
 export function isLayerName(name: string): boolean {
   return LAYER_NAME.test(name);
+}
+
+/** Links a stack into another folder. Throws as linkFile does. */
+export async function linkLayers(
+  stack: {
+    readonly folder: string;
+    /** Top first. */
+    readonly layers: readonly string[];
+    /** The raw disk at the bottom. */
+    readonly bottomPath: string;
+  },
+  target: string,
+): Promise<void> {
+  const from = machineFiles(stack.folder);
+  const to = machineFiles(target);
+  await Promise.all([
+    linkFile(stack.bottomPath, to.rootfs),
+    ...stack.layers.map((name) => linkFile(from.layer(name), to.layer(name))),
+  ]);
 }
 
 /** Makes empty layers. One factory for each host agent: it keeps what is always the same. */

@@ -8,13 +8,14 @@ export const ROOTFS_NAME = 'rootfs.ext4';
 
 /**
  * Everything that a VM needs lies in one folder: a sandbox's, a template's snapshot's, a fork's on its way. What several
- * have in common (root disk, memory image, layers, agent disk) each has as a hard link of its own. So the file system counts
+ * have in common (layers and what is below them, memory image, agent disk) each has as a hard link of its own. So the file system counts
  * who needs a file; deleting a folder never takes anything from another, and a folder can be copied to another machine.
  */
 export function machineFiles(folder: string) {
   return {
-    /** The raw disk at the bottom. */
+    /** The raw disk at the bottom of layers. */
     rootfs: join(folder, ROOTFS_NAME),
+    /** A file of the root disk by its name: a layer, or a raw disk. */
     layer: (name: string) => join(folder, name),
     agentDisk: join(folder, 'agent.ext4'),
     /** The memory image that VMs of this folder are on, and which pages of it are not zero. */
@@ -27,24 +28,17 @@ export function machineFiles(folder: string) {
   } as const;
 }
 
-/** What a machine can be made of. */
-export interface MachineParts {
-  readonly folder: string;
-  /** Top first. Empty: the raw disk alone. */
-  readonly layers: readonly string[];
-  /** False: the folder's memory image stays where it is. */
-  readonly memory: boolean;
-}
-
-/** Links a machine's files into another folder. Throws not_set_up when a file is missing or on another file system. */
-export async function linkMachine({ folder, layers, memory }: MachineParts, target: string): Promise<void> {
+/**
+ * Links a machine's agent disk and memory image into another folder; its root disk has ways of its own. Throws not_set_up when a
+ * file is missing or on another file system.
+ */
+export async function linkMachine(folder: string, target: string): Promise<void> {
   const from = machineFiles(folder);
   const to = machineFiles(target);
   await Promise.all([
-    linkFile(from.rootfs, to.rootfs),
     linkFile(from.agentDisk, to.agentDisk),
-    ...layers.map((name) => linkFile(from.layer(name), to.layer(name))),
-    ...(memory ? [linkFile(from.memory, to.memory), linkFileIfThere(from.memoryMap, to.memoryMap)] : []),
+    linkFile(from.memory, to.memory),
+    linkFileIfThere(from.memoryMap, to.memoryMap),
   ]);
 }
 

@@ -11,6 +11,8 @@ import { errnoOf } from './errno.ts';
 /** For VM managers that read raw disks alone: what a layer is to others is a copy here, which shares its blocks where it can. */
 export interface NewRawDisk {
   readonly folder: string;
+  /** Default: a new one. */
+  readonly name?: string;
   /** A raw disk, which nobody writes to meanwhile: a template's, or that of a guest that is frozen. */
   readonly sourcePath: string;
   readonly diskMib: number;
@@ -33,9 +35,18 @@ export function isRawDiskName(name: string): boolean {
   return RAW_DISK_NAME.test(name);
 }
 
+/** Also one that did not come to its end. */
+export function isRawDiskFile(name: string): boolean {
+  return isRawDiskName(name.replace(/\.new$/, ''));
+}
+
+export function newRawDiskName(): string {
+  return `disk-${randomBytes(4).toString('hex')}.raw`;
+}
+
 /**
- * Makes a disk of its own of another one, of that size, and returns its name. It appears under it when it is whole and on the
- * disk. Throws NestboxError host_disk_full, and invalid_request for a size below the source's. After an error or an abort nothing is left.
+ * Makes a disk of its own of another one, of that size, and returns its name. It appears under it when it is whole; whoever needs
+ * it to outlive a power failure syncs it. Throws NestboxError host_disk_full, and invalid_request for a size below the source's. After an error or an abort nothing is left.
  */
 export async function createRawDisk(disk: NewRawDisk, signal?: AbortSignal): Promise<RawDisk> {
   const { folder, sourcePath, diskMib } = disk;
@@ -47,7 +58,7 @@ export async function createRawDisk(disk: NewRawDisk, signal?: AbortSignal): Pro
       `A disk of ${diskMib} MiB cannot hold the ${source.size} bytes of its source.`,
     );
   await requireFreeSpace(folder, minimumFreeBytes);
-  const name = `disk-${randomBytes(4).toString('hex')}.raw`;
+  const name = disk.name ?? newRawDiskName();
   const draft = join(folder, `${name}.new`);
   try {
     const shared = await cloneFile(sourcePath, draft);
@@ -60,7 +71,6 @@ export async function createRawDisk(disk: NewRawDisk, signal?: AbortSignal): Pro
       await using file = await open(draft, 'r+');
       await file.chmod(0o600);
       await file.truncate(diskMib * 2 ** 20);
-      await file.sync();
     }
     await rename(draft, join(folder, name));
     return { name, kind: shared ? 'shared' : 'sparse' };

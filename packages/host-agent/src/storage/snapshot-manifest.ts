@@ -7,14 +7,15 @@ import { z } from 'zod';
 import { errnoOf } from './errno.ts';
 import { machineFiles } from './machine-folder.ts';
 import { parseJson } from './parse-json.ts';
+import { isRawDiskName } from './raw-disks.ts';
 
 const fileSeal = z.object({ bytes: z.int().nonnegative(), crc32: z.int().nonnegative() });
 
 /** What a disk was when the state was saved: with another moment's disk a memory is rubbish. */
 export const diskSeal = z.object({
-  /** Top first. */
+  /** Top first: layers of qcow2 on `rootfs.ext4`, or one raw disk. */
   layers: z.array(z.string()).min(1),
-  /** Of the top layer, which is the only one that was written to. */
+  /** Of the top, which is the only one that was written to. */
   topBytes: z.int(),
   topModifiedMs: z.number(),
 });
@@ -95,7 +96,7 @@ export async function sealDisk(folder: string, layers: readonly string[]): Promi
   return { layers: [...layers], topBytes: size, topModifiedMs: mtimeMs };
 }
 
-/** Throws `snapshot_damaged` when a layer is missing, or the top is not from the moment of the seal. */
+/** Throws `snapshot_damaged` when a file is missing, or the top is not from the moment of the seal. */
 export async function checkDisk(folder: string, seal: DiskSeal): Promise<void> {
   const { size, mtimeMs } = await checkLayers(folder, seal.layers);
   if (size !== seal.topBytes || mtimeMs !== seal.topModifiedMs)
@@ -105,15 +106,15 @@ export async function checkDisk(folder: string, seal: DiskSeal): Promise<void> {
 /** Throws `snapshot_damaged` when a file of the disk is missing. Answers what its top is. */
 export async function checkLayers(folder: string, layers: readonly string[]): Promise<Stats> {
   const files = machineFiles(folder);
-  const [, ...stats] = await Promise.all(
-    [files.rootfs, ...layers.map((name) => files.layer(name))].map((path) =>
+  const bottom = layers.some(isRawDiskName) ? [] : [files.rootfs];
+  const [top] = await Promise.all(
+    [...layers.map((name) => files.layer(name)), ...bottom].map((path) =>
       stat(path).catch((cause: unknown) => {
         throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
       }),
     ),
   );
-  const [top] = stats;
-  if (top === undefined) throw damagedFile(folder, 'it has no disk layer');
+  if (top === undefined || layers.length === 0) throw damagedFile(folder, 'it has no disk layer');
   return top;
 }
 

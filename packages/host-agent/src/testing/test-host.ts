@@ -11,9 +11,9 @@ import { readCurrentImages } from '../sandbox/current-images.ts';
 import { resolveHostLimits } from '../sandbox/host-limits.ts';
 import { ImageGuard } from '../sandbox/image-guard.ts';
 import { type SandboxRecord, type Situation, sandboxRecord } from '../sandbox/record.ts';
+import { rootDisksFor } from '../sandbox/root-disks-for.ts';
 import type { SandboxSpec } from '../sandbox/sandbox.ts';
 import type { SandboxContext } from '../sandbox/sandbox-context.ts';
-import { DiskLayers } from '../storage/disk-layers.ts';
 import { errnoOf } from '../storage/errno.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { type HostLayout, hostLayout } from '../storage/layout.ts';
@@ -101,22 +101,25 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
       hosts.push(host);
       return host;
     },
-    context: () => ({
-      driver: makeDriver(),
-      networks,
-      layout,
-      records: new SandboxRecordStore(layout, sandboxRecord),
-      templates: new TemplateStore(layout),
-      currentImages: () => readCurrentImages(layout),
-      diskLayers: new DiskLayers(layout.layerWorkDir),
-      imageGuard: new ImageGuard(),
-      guestClient: createGuestClient,
-      traffic: { drain: async () => {}, admit: () => {} },
-      telemetry: new Telemetry(layout, TEST_LOGGER),
-      useSnapshots: true,
-      limits: resolveHostLimits(),
-      logger: TEST_LOGGER,
-    }),
+    context() {
+      const driver = makeDriver();
+      return {
+        driver,
+        networks,
+        layout,
+        records: new SandboxRecordStore(layout, sandboxRecord),
+        templates: new TemplateStore(layout),
+        currentImages: () => readCurrentImages(layout),
+        disks: rootDisksFor(driver, layout.layerWorkDir),
+        imageGuard: new ImageGuard(),
+        guestClient: createGuestClient,
+        traffic: { drain: async () => {}, admit: () => {} },
+        telemetry: new Telemetry(layout, TEST_LOGGER),
+        useSnapshots: true,
+        limits: resolveHostLimits(),
+        logger: TEST_LOGGER,
+      };
+    },
     async running(sandboxId) {
       const { situation } = await record(sandboxId);
       if (situation.state !== 'running') throw new Error(`sandbox ${sandboxId} is ${situation.state}`);

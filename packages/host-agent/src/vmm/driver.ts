@@ -27,7 +27,10 @@ export interface VmDriver {
    */
   status(handle: VmHandle): Promise<VmStatus>;
 
-  /** Stops the vCPUs; memory and devices stay. Pausing a paused VM is fine. Throws vm_died when it is gone. */
+  /**
+   * Stops the vCPUs; memory and devices stay. On return all that the guest has written stands in its disks' files (which nobody
+   * needs to have synced), and these do not change until `resume`. Pausing a paused VM is fine. Throws vm_died when it is gone.
+   */
   pause(handle: VmHandle, signal?: AbortSignal): Promise<void>;
 
   /** Lets the vCPUs go on, also after a stall. Resuming a running VM is fine. Throws vm_died when it is gone. */
@@ -51,21 +54,6 @@ export interface VmDriver {
    * files, which the caller syncs. The VM stays paused and can go on. Throws vm_died, host_disk_full.
    */
   save(handle: VmHandle, memoryPath: string, state: VmState, signal?: AbortSignal): Promise<SavedState>;
-
-  /**
-   * From now on the paused guest writes to another qcow2 file, made by the caller in the same folder with the present one below
-   * it; nobody can write to the present one any more.
-   */
-  switchDisk(handle: VmHandle, newPath: string, signal?: AbortSignal): Promise<void>;
-
-  /** The path of the file that the guest's root disk is written to, as the VMM was told it. */
-  rootDiskPath(handle: VmHandle): Promise<string>;
-
-  /**
-   * Pulls what lies between the root disk's file and the lowest one (`basePath`, raw) into the former while the guest goes on,
-   * so that the files in between are not needed any more. Resolves when that is done.
-   */
-  flattenDisk(handle: VmHandle, basePath: string, signal?: AbortSignal): Promise<void>;
 
   /**
    * SIGTERM, grace, SIGKILL; then sockets and cgroup go. Destroying what is gone is fine. Never throws for a dead VM.
@@ -92,6 +80,29 @@ export interface VmDriver {
   close(): Promise<void>;
 }
 
+/** What a driver can do besides whose VMs may be on layers (`qcow2` in `features.diskFormats`), while a VM is there. */
+export interface LayeringVmDriver extends VmDriver {
+  /**
+   * From now on the paused guest writes to another qcow2 file, made by the caller in the same folder with the present one below
+   * it; nobody can write to the present one any more.
+   */
+  switchDisk(handle: VmHandle, newPath: string, signal?: AbortSignal): Promise<void>;
+
+  /** The path of the file that the guest's root disk is written to, as the VMM was told it. */
+  rootDiskPath(handle: VmHandle): Promise<string>;
+
+  /**
+   * Pulls what lies between the root disk's file and the lowest one (`basePath`, raw) into the former while the guest goes on,
+   * so that the files in between are not needed any more. Resolves when that is done.
+   */
+  flattenDisk(handle: VmHandle, basePath: string, signal?: AbortSignal): Promise<void>;
+}
+
+/** Every driver reads raw disks; one that takes layers gets them. */
+export function takesLayers(driver: VmDriver): driver is LayeringVmDriver {
+  return driver.features.diskFormats.includes('qcow2');
+}
+
 /**
  * The line by which the guest shows that its kernel runs and its initrd has begun, written to the serial console first
  * thing. Firmware and a panicking kernel write there too, so "any output" would be no sign of life.
@@ -103,13 +114,13 @@ export type VmmName = 'qemu' | 'firecracker' | 'cloud-hypervisor' | 'fake';
 export interface VmFeatures {
   /** vCPUs can be stopped and go on. */
   readonly pause: boolean;
-  /** Memory and device state can be written and restored: `restore`, `save`, `switchDisk`, `rootDiskPath`, `flattenDisk`. */
+  /** Memory and device state can be written and restored: `restore`, `save`. */
   readonly snapshot: boolean;
   /** The guest must get ready before a snapshot (its /snapshot/prepare). */
   readonly needsSnapshotPrepare: boolean;
   /** A restored VM must load all its memory before the next snapshot (guest's /memory/preload). */
   readonly needsMemoryPreload: boolean;
-  /** Disks it can read. One without `qcow2` answers not_supported to `switchDisk` and `flattenDisk`. */
+  /** Disks it can read; `raw` always. One with `qcow2` is a `LayeringVmDriver`. */
   readonly diskFormats: readonly VmDisk['format'][];
 }
 

@@ -12,8 +12,8 @@ import {
 import { waitForText } from '../console.ts';
 import {
   BOOT_SIGN_OF_LIFE,
+  type LayeringVmDriver,
   type SavedState,
-  type VmDriver,
   type VmFeatures,
   type VmHandle,
   type VmMachine,
@@ -47,11 +47,11 @@ exec "$@"
 `;
 
 /** A driver for tests. Each "VM" is a real process, so pids, signals, exits, adoption and strays are real as well. */
-export function createFakeDriver(options: FakeDriverOptions): VmDriver {
+export function createFakeDriver(options: FakeDriverOptions): LayeringVmDriver {
   return new FakeDriver(options);
 }
 
-class FakeDriver implements VmDriver {
+class FakeDriver implements LayeringVmDriver {
   readonly name = 'fake';
   get features(): VmFeatures {
     return {

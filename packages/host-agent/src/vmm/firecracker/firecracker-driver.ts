@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { access, constants, readlink } from 'node:fs/promises';
+import { access, constants } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { isProcessAlive, type Logger } from '@nestbox/kit';
@@ -163,21 +163,6 @@ class FirecrackerDriver implements VmDriver {
   save(handle: VmHandle, memoryPath: string, state: VmState, signal?: AbortSignal): Promise<SavedState> {
     return this.#withVm(handle, signal, 'The state of the VM could not be saved.', (vm) =>
       saveState(vm, memoryPath, state, signal),
-    );
-  }
-
-  switchDisk(handle: VmHandle): Promise<void> {
-    return this.#withVm(handle, undefined, '', () => Promise.reject(noLayers()));
-  }
-
-  flattenDisk(handle: VmHandle): Promise<void> {
-    return this.#withVm(handle, undefined, '', () => Promise.reject(noLayers()));
-  }
-
-  /** The path is the same inside of each jail; the link was made with it. */
-  rootDiskPath(handle: VmHandle): Promise<string> {
-    return this.#withVm(handle, undefined, 'The disk of the VM is not known.', () =>
-      readlink(firecrackerRunFiles(handle.runDir).rootDisk),
     );
   }
 
@@ -348,8 +333,4 @@ class FirecrackerDriver implements VmDriver {
       }
     }
   }
-}
-
-function noLayers(): NestboxError {
-  return new NestboxError('not_supported', 'Firecracker has raw disks alone, which have no layers.');
 }

@@ -115,7 +115,6 @@ async function makeFiles({ machine, consoleNote, readFiles, prepare }: Firecrack
   await symlink(changes, links.changes);
   await symlink(devices, links.devices);
   await symlink(consolePath, links.console);
-  await symlink(disks[0]?.path ?? '', links.rootDisk);
   for (const path of [changes, devices]) await rm(path, { force: true });
   await makeFile(changes, memoryMib * 2 ** 20);
   await Promise.all([devices, log, metrics].map((path) => makeFile(path)));

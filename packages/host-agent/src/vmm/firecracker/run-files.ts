@@ -17,7 +17,6 @@ export function firecrackerRunFiles(runDir: string) {
     metrics: join(runDir, 'metrics'),
     /** Symbolic links, so that the files are found again from the run folder. */
     console: join(runDir, 'console'),
-    rootDisk: join(runDir, 'root-disk'),
     ...draftLinks(runDir),
   } as const;
 }

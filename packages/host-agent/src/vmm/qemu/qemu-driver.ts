@@ -5,8 +5,8 @@ import { type BootWatchdog, DEFAULT_BOOT_WATCHDOG, describeSilence, firstSignLim
 import { CgroupTree } from '../cgroup/cgroup.ts';
 import { type ConsoleLimits, limitConsoleLog } from '../console.ts';
 import type {
+  LayeringVmDriver,
   SavedState,
-  VmDriver,
   VmFeatures,
   VmHandle,
   VmMachine,
@@ -65,11 +65,11 @@ const TRANSLATION_BUFFER_MIB = 64;
 const CONSOLE_CHECK_MS = 10_000;
 
 /** Runs VMs on QEMU. */
-export function createQemuDriver(options: QemuDriverOptions): VmDriver {
+export function createQemuDriver(options: QemuDriverOptions): LayeringVmDriver {
   return new QemuDriver(options);
 }
 
-class QemuDriver implements VmDriver {
+class QemuDriver implements LayeringVmDriver {
   readonly name = 'qemu';
   readonly features: VmFeatures = {
     pause: true,

@@ -10,7 +10,7 @@ import { openPageFile } from '../../memory/page-file.ts';
 import { countPages } from '../../memory/page-runs.ts';
 import { ProcessMemory } from '../../memory/process-memory.ts';
 import { createDriverBench, type DriverBench, whyNoVm } from '../../testing/driver-bench.ts';
-import type { VmDriver, VmHandle, VmSpec, VmState } from '../driver.ts';
+import type { LayeringVmDriver, VmHandle, VmSpec, VmState } from '../driver.ts';
 import { createQemuDriver } from './qemu-driver.ts';
 
 const skip = (await whyNoVm()) ?? false;
@@ -18,7 +18,7 @@ const TIMEOUT_MS = 30_000;
 
 interface Stage {
   readonly bench: DriverBench;
-  readonly driver: VmDriver;
+  readonly driver: LayeringVmDriver;
   /** A guest that counts, on a qcow2 disk; it has counted a little. */
   startCounting(): Promise<{ spec: VmSpec; handle: VmHandle }>;
   /** The same machine in another place. */
@@ -99,7 +99,7 @@ async function counted(spec: VmSpec, least: number): Promise<number[]> {
   }
 }
 
-async function freeze(driver: VmDriver, handle: VmHandle, spec: VmSpec, state: VmState): Promise<number> {
+async function freeze(driver: LayeringVmDriver, handle: VmHandle, spec: VmSpec, state: VmState): Promise<number> {
   await driver.pause(handle);
   await driver.save(handle, spec.memoryPath, state);
   // What was on its way to the console file has arrived: QEMU writes it at once.
