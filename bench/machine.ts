@@ -13,7 +13,7 @@ export interface Machine {
 }
 
 export async function describeMachine(paths: NestboxPaths): Promise<Machine> {
-  const driver = selectDriver('auto', {
+  const driver = await selectDriver('auto', {
     runRoot: paths.runDir,
     instance: paths.instance,
     cacheDir: hostLayout(paths).cacheDir,

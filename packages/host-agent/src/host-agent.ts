@@ -24,14 +24,15 @@ import { sandboxRecord } from './sandbox/record.ts';
 import { rootDisksFor } from './sandbox/root-disks-for.ts';
 import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
 import type { SandboxTraffic } from './sandbox/sandbox-context.ts';
+import { requireOwnVms, vmmsInUse } from './sandbox/vmms-in-use.ts';
 import type { WarmOrder } from './sandbox/warm-pool.ts';
 import { hostLayout } from './storage/layout.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
 import { TemplateStore } from './storage/template-store.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
-import type { VmDriver, VmmDescription } from './vmm/driver.ts';
-import { requireSandboxDisks, selectDriver } from './vmm/select.ts';
+import type { VmDriver, VmmDescription, VmmName } from './vmm/driver.ts';
+import { selectDriver } from './vmm/select.ts';
 
 export interface HostAgentConfig {
   readonly paths: NestboxPaths;
@@ -87,7 +88,8 @@ const DEFAULT_NETWORK_POOL_SIZE = 8;
 
 /**
  * Takes the state folder's lock, finds again what runs, and listens for proxy traffic. Neither pool nor probe is waited
- * for. Throws NestboxError: state_dir_in_use (another host agent has this folder), not_set_up (no root, ip or nft). A
+ * for, but where several VM managers are installed and none is named. Throws NestboxError: state_dir_in_use (another host agent has
+ * this folder), conflict (its sandboxes run on another VM manager than the one that was named), not_set_up (no root, ip or nft). A
  * host without images or VMM starts all the same; its creates answer not_set_up. When it throws, nothing is left.
  */
 export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent> {
@@ -99,8 +101,11 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   undo.defer(() => removeIfEmpty(paths.runDir));
   undo.use(await acquireStateLock(layout.hostAgentLockDir));
 
-  const driver = config.driver ?? makeDriver(config, layout.cacheDir);
+  const records = new SandboxRecordStore(layout, sandboxRecord);
+  const inUse = await vmmsInUse(records);
+  const driver = config.driver ?? (await makeDriver(config, layout.cacheDir, new Set(inUse.keys())));
   undo.defer(() => driver.close());
+  requireOwnVms(driver.name, inUse);
   const telemetry = new Telemetry(layout, logger);
   const networks = config.networks ?? (await makeNetworks(config, telemetry));
   undo.defer(() => networks.close());
@@ -110,7 +115,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       driver,
       networks,
       layout,
-      records: new SandboxRecordStore(layout, sandboxRecord),
+      records,
       templates: new TemplateStore(layout),
       currentImages: () => readCurrentImages(layout),
       disks: rootDisksFor(driver, layout.layerWorkDir),
@@ -197,17 +202,14 @@ async function removeIfEmpty(folder: string): Promise<void> {
   });
 }
 
-function makeDriver({ paths, logger, vmm, accelerator }: HostAgentConfig, cacheDir: string): VmDriver {
+function makeDriver(
+  { paths, logger, vmm, accelerator }: HostAgentConfig,
+  cacheDir: string,
+  inUse: ReadonlySet<VmmName>,
+): Promise<VmDriver> {
   const { runDir: runRoot, instance } = paths;
-  const driver = selectDriver(vmm ?? 'auto', {
-    runRoot,
-    instance,
-    cacheDir,
-    logger,
-    ...(accelerator === undefined ? {} : { accelerator }),
-  });
-  requireSandboxDisks(driver);
-  return driver;
+  const options = { runRoot, instance, cacheDir, logger, ...(accelerator === undefined ? {} : { accelerator }) };
+  return selectDriver(vmm ?? 'auto', options, inUse);
 }
 
 async function makeNetworks(

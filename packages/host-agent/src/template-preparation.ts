@@ -68,7 +68,7 @@ async function isSnapshotMissing(paths: NestboxPaths): Promise<boolean> {
     ({ originSandboxId }) => originSandboxId === undefined,
   );
   if (built.some(({ snapshot }) => snapshot === undefined)) return true;
-  const driver = selectDriver('auto', {
+  const driver = await selectDriver('auto', {
     runRoot: paths.runDir,
     instance: paths.instance,
     cacheDir: layout.cacheDir,

@@ -45,7 +45,7 @@ export async function setUpHost(
 
 /** Every need of this machine, met or not, in the order in which one would mend them. Changes nothing. */
 export async function examineHost(paths: NestboxPaths, vmm: string): Promise<HostCheck[]> {
-  const driver = selectDriver(vmm, {
+  const driver = await selectDriver(vmm, {
     runRoot: paths.runDir,
     instance: paths.instance,
     cacheDir: hostLayout(paths).cacheDir,

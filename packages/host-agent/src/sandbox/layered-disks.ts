@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { type DiskLayers, layersFrom, linkLayers, shortenStack } from '../storage/disk-layers.ts';
-import { machineFiles } from '../storage/machine-folder.ts';
+import { linkFile, machineFiles } from '../storage/machine-folder.ts';
 import { isRawDiskName } from '../storage/raw-disks.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
 import type { LayeringVmDriver } from '../vmm/driver.ts';
@@ -19,7 +19,7 @@ export function layeredDisks(driver: LayeringVmDriver, diskLayers: DiskLayers): 
       const { layers, bottomPath } = asStack(source);
       const [top] = await allSettled([
         diskLayers.create({ folder, below: layers[0], diskMib }),
-        source.folder === folder ? Promise.resolve() : linkLayers({ ...source, layers, bottomPath }, folder),
+        linkBelow({ folder: source.folder, layers, bottomPath }, folder),
       ]);
       return [top, ...layers];
     },
@@ -72,6 +72,15 @@ export function layeredDisks(driver: LayeringVmDriver, diskLayers: DiskLayers): 
       flatten: (folder, handle, signal) => driver.flattenDisk(handle, machineFiles(folder).rootfs, signal),
     },
   };
+}
+
+async function linkBelow(stack: DiskSource, target: string): Promise<void> {
+  if (stack.folder !== target) return linkLayers(stack, target);
+  const { rootfs } = machineFiles(target);
+  if (stack.bottomPath === rootfs) return;
+  // A try before this one may have left it.
+  await rm(rootfs, { force: true });
+  await linkFile(stack.bottomPath, rootfs);
 }
 
 /** A raw disk that was somebody's is as good at the bottom as a template's. */

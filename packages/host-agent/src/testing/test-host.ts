@@ -61,7 +61,16 @@ const TINY_AGENT = join(import.meta.dirname, 'tiny-agent.ts');
 /** A restored VM's agent listens already. */
 const RESTORED_SIGN = 'agent: listens';
 
-export async function makeTestHost(t: TestContext, command = tinyAgentCommand): Promise<TestHost> {
+export interface TestHostOptions {
+  /** In place of the fake driver. */
+  readonly makeDriver?: (host: Pick<TestHost, 'paths' | 'layout' | 'networks' | 'agent'>) => VmDriver;
+}
+
+export async function makeTestHost(
+  t: TestContext,
+  command = tinyAgentCommand,
+  options: TestHostOptions = {},
+): Promise<TestHost> {
   const root = await mkdtemp(join(tmpdir(), 'nestbox-host-'));
   const { instance } = resolvePaths({ NESTBOX_DIR: root });
   const paths: NestboxPaths = { stateDir: join(root, 'state'), runDir: join(root, 'run'), instance };
@@ -77,7 +86,9 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
     await makeDriver().removeStrays([]);
     await rm(root, { recursive: true, force: true });
   });
-  const makeDriver = () => testDriver(paths, networks, (address) => command(address, agent.mood), failures, features);
+  const makeDriver = () =>
+    options.makeDriver?.({ paths, layout, networks, agent }) ??
+    testDriver(paths, networks, (address) => command(address, agent.mood), failures, features);
   const record = async (sandboxId: string) =>
     sandboxRecord.parse(JSON.parse(await readFile(layout.sandboxRecord(sandboxId), 'utf8')));
   return {
@@ -140,9 +151,10 @@ export async function makeTestHost(t: TestContext, command = tinyAgentCommand): 
       return [...text.matchAll(/^agent: ((?:GET|POST) .*)$/gm)].map(([, call]) => call ?? '');
     },
     async leftovers() {
-      const processes = await findProcesses('environ', (words) => words.some((word) => word.includes(paths.runDir)));
+      const isOurs = (words: readonly string[]) => words.some((word) => word.includes(paths.runDir));
+      const processes = await Promise.all([findProcesses('environ', isOurs), findProcesses('cmdline', isOurs)]);
       return [
-        ...processes.map(({ identity }) => `process ${identity.pid}`),
+        ...processes.flat().map(({ identity }) => `process ${identity.pid}`),
         ...[...networks.inUse.keys()].map((index) => `slot ${index}`),
         ...(await readdir(layout.sandboxesDir)).map((name) => `sandbox folder ${name}`),
         ...(await namesIn(layout.transitDir)).map((name) => `on its way ${name}`),
@@ -196,7 +208,7 @@ export function tinyAgentCommand(address: string, mood: string): FakeVmCommand {
   return { command: [process.execPath, TINY_AGENT, `${address}:49983`, mood] };
 }
 
-function addressOf(networks: LoopbackNetworks, spec: VmMachine): string {
+export function addressOf(networks: LoopbackNetworks, spec: VmMachine): string {
   for (const slot of networks.inUse.values())
     if (slot.netnsName === spec.network.netnsName) return slot.hostReachableAddress;
   throw new Error(`no slot is named ${spec.network.netnsName}`);
@@ -243,7 +255,12 @@ export async function writeTestTemplate(
 /** As set-up writes them; no VMM reads them. */
 export async function writeTestImages(
   layout: HostLayout,
-  { kernelVersion = '6.1.0-test', agentDiskHash = 'abc' } = {},
+  {
+    kernelVersion = '6.1.0-test',
+    agentDiskHash = 'abc',
+    kernelPath = '/nonexistent/vmlinux',
+    initrdPath = '/nonexistent/initrd',
+  } = {},
 ): Promise<void> {
   if (!existsSync(layout.templatesDir)) await writeTestTemplate(layout);
   await mkdir(layout.agentDir, { recursive: true });
@@ -252,8 +269,8 @@ export async function writeTestImages(
     layout.currentImages,
     JSON.stringify({
       kernelVersion,
-      kernelPath: '/nonexistent/vmlinux',
-      initrdPath: '/nonexistent/initrd',
+      kernelPath,
+      initrdPath,
       agentDiskPath: layout.agentDisk(agentDiskHash),
       agentDiskHash,
     }),

@@ -1,64 +1,104 @@
 import { NestboxError } from '@nestbox/contract';
-import type { VmDriver } from './driver.ts';
+import type { VmDriver, VmmName } from './driver.ts';
 import { examineFirecracker } from './firecracker/examine.ts';
 import { createFirecrackerDriver, type UsableKvm } from './firecracker/firecracker-driver.ts';
 import { probe } from './qemu/probe.ts';
 import { createQemuDriver, type QemuDriverOptions } from './qemu/qemu-driver.ts';
 
 /** What every driver is made from; each takes from it what it needs. */
-export interface DriverOptions extends Omit<QemuDriverOptions, 'whyChosen'> {
+export interface DriverOptions extends QemuDriverOptions {
   /** A name in PATH, or a path. Default: NESTBOX_FIRECRACKER_BIN, else firecracker. */
   readonly firecrackerBinary?: string;
+  /** Whether KVM runs guests here. Default: one is tried with QEMU, and the answer remembered. */
+  readonly askKvm?: () => Promise<UsableKvm>;
 }
 
-/** `--vmm` values of drivers that exist. `auto` picks the best one that sandboxes can be made on here. */
-const DRIVERS: Readonly<Record<string, (options: DriverOptions) => VmDriver>> = {
-  auto: (options) => createQemuDriver({ ...options, whyChosen: () => explainAuto(options) }),
-  qemu: (options) => createQemuDriver(options),
-  firecracker: (options) => {
-    const program = firecrackerBinary(options);
-    return createFirecrackerDriver({
-      ...options,
-      askKvm: () => askKvm(options),
-      ...(program === undefined ? {} : { program }),
-    });
-  },
-};
+/** Whether a VM manager could run VMs here. `reason` is a sentence for users. */
+interface Examination {
+  readonly works: boolean;
+  readonly reason: string;
+}
 
-/** The driver of that name. Throws not_supported for a name that no driver has. */
-export function selectDriver(name: string, options: DriverOptions): VmDriver {
-  const create = Object.hasOwn(DRIVERS, name) ? DRIVERS[name] : undefined;
-  if (create === undefined)
+interface DriverEntry {
+  readonly name: VmmName;
+  readonly create: (options: DriverOptions) => VmDriver;
+  /** Never throws. Undefined for the last one, which is taken when no other works: it says by itself what it lacks. */
+  readonly examine: ((options: DriverOptions) => Promise<Examination>) | undefined;
+}
+
+/** The drivers that there are, in the order in which `auto` would have them: a name here is a value of `--vmm`. */
+const DRIVERS: readonly DriverEntry[] = [
+  {
+    name: 'firecracker',
+    create: makeFirecracker,
+    examine: (options) => examineFirecracker(firecrackerBinary(options), () => askKvm(options)),
+  },
+  { name: 'qemu', create: createQemuDriver, examine: undefined },
+];
+
+/**
+ * The driver of that name. `auto`: that of the VMs that run here already, else the first that works here; for this KVM is probed when
+ * a VM manager that needs it is installed. Its `describe` says why. Throws not_supported for a name that no driver has.
+ */
+export async function selectDriver(
+  name: string,
+  options: DriverOptions,
+  inUse: ReadonlySet<VmmName> = new Set(),
+): Promise<VmDriver> {
+  if (name === 'auto') return selectBest(options, inUse);
+  const entry = DRIVERS.find((driver) => driver.name === name);
+  if (entry === undefined)
     throw new NestboxError(
       'not_supported',
-      `There is no VM driver "${name}". This version has: ${Object.keys(DRIVERS).join(', ')}.`,
+      `There is no VM driver "${name}". This version has: ${['auto', ...DRIVERS.map((driver) => driver.name)].join(', ')}.`,
     );
-  return create(options);
+  return entry.create(options);
 }
 
-/** Sandboxes are made on layers of qcow2. Throws not_supported for a driver that does not read them. */
-export function requireSandboxDisks({ name, features }: Pick<VmDriver, 'name' | 'features'>): void {
-  if (features.diskFormats.includes('qcow2')) return;
-  throw new NestboxError(
-    'not_supported',
-    `Sandboxes cannot be made on ${name} yet: it reads no qcow2 disks. Use --vmm auto.`,
-  );
+async function selectBest(options: DriverOptions, inUse: ReadonlySet<VmmName>): Promise<VmDriver> {
+  const running = DRIVERS.find(({ name }) => inUse.has(name));
+  if (running !== undefined)
+    return withReason(running.create(options), `${running.name} was chosen: sandboxes run on it already.`);
+  const refusals: string[] = [];
+  for (const { name, create, examine } of DRIVERS) {
+    const { works, reason } = (await examine?.(options)) ?? { works: true, reason: '' };
+    if (works) {
+      const because = [reason, ...refusals].filter((sentence) => sentence !== '').join(' ');
+      return withReason(create(options), `${name} was chosen: ${because}`);
+    }
+    refusals.push(`Not ${name}: ${reason}`);
+  }
+  throw new NestboxError('internal', 'The list of VM drivers has no last one.');
 }
 
-/** Why `auto` is QEMU: a sentence. Until sandboxes can be made on Firecracker it is so in any case. */
-async function explainAuto(options: DriverOptions): Promise<string> {
-  const { works, reason } = await examineFirecracker(firecrackerBinary(options), () => askKvm(options));
-  return works
-    ? `QEMU was chosen: ${reason} But sandboxes cannot be made on Firecracker yet.`
-    : `QEMU was chosen, not Firecracker: ${reason}`;
+/** Says in its description why it is there. */
+function withReason(driver: VmDriver, why: string): VmDriver {
+  const describe = driver.describe.bind(driver);
+  return Object.assign(driver, {
+    async describe(signal?: AbortSignal) {
+      const description = await describe(signal);
+      return { ...description, reason: `${description.reason} ${why}` };
+    },
+  });
+}
+
+function makeFirecracker(options: DriverOptions): VmDriver {
+  const program = firecrackerBinary(options);
+  return createFirecrackerDriver({
+    ...options,
+    askKvm: () => askKvm(options),
+    ...(program === undefined ? {} : { program }),
+  });
 }
 
 function firecrackerBinary(options: DriverOptions): string | undefined {
   return options.firecrackerBinary ?? process.env.NESTBOX_FIRECRACKER_BIN;
 }
 
-/** A guest is tried on it with QEMU. Throws not_set_up without one. */
-async function askKvm({ accelerator, cacheDir, qemuBinary }: DriverOptions): Promise<UsableKvm> {
+/** Throws not_set_up when there is no QEMU to try it with. */
+async function askKvm(options: DriverOptions): Promise<UsableKvm> {
+  const { accelerator, cacheDir, qemuBinary } = options;
+  if (options.askKvm !== undefined) return options.askKvm();
   if (accelerator === 'tcg') return { works: false, reason: 'software emulation was asked for.' };
   return (await probe({ cacheDir, qemuBinary, askKvm: true })).kvm;
 }

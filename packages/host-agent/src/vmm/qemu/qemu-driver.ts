@@ -56,8 +56,6 @@ export interface QemuDriverOptions {
   readonly consoleLimits?: ConsoleLimits;
   /** How often console logs are looked at. Default 10 s. */
   readonly consoleCheckMs?: number;
-  /** Why it is QEMU, as a sentence. Asked once, by `describe`; must not fail. */
-  readonly whyChosen?: () => Promise<string>;
 }
 
 const STOP_GRACE_MS = 5000;
@@ -90,7 +88,6 @@ class QemuDriver implements LayeringVmDriver {
   #probe: Promise<ProbeResult> | undefined;
   #cgroups: Promise<CgroupTree> | undefined;
   #programs: Promise<Pick<QemuHost, 'qemuBinary' | 'readOnlyOpen'>> | undefined;
-  #whyChosen: Promise<string> | undefined;
   #bootRetries = 0;
 
   constructor(options: QemuDriverOptions) {
@@ -110,9 +107,7 @@ class QemuDriver implements LayeringVmDriver {
     const { accelerator, reason } = describeAccelerator(this.#options.accelerator ?? 'auto', kvm);
     const { support } = await this.#cgroupTree();
     const unbounded = support.version === undefined ? ` VMs are not bounded on this host: ${support.reason}.` : '';
-    this.#whyChosen ??= this.#options.whyChosen?.();
-    const chosen = this.#whyChosen === undefined ? '' : ` ${await this.#whyChosen}`;
-    return { vmm: 'qemu', version: qemuVersion, accelerator, reason: `${reason}${unbounded}${chosen}` };
+    return { vmm: 'qemu', version: qemuVersion, accelerator, reason: `${reason}${unbounded}` };
   }
 
   async start(spec: VmSpec, signal?: AbortSignal): Promise<VmHandle> {

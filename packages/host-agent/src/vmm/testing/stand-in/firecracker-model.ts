@@ -1,4 +1,14 @@
-import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { z } from 'zod';
 import { GuestMemory } from './guest-memory.ts';
 import { fault, type Reply, type VmmModel, violation } from './model.ts';
@@ -207,7 +217,7 @@ export class FirecrackerModel implements VmmModel {
           'Cannot load kernel due to invalid memory configuration or invalid kernel image: Kernel Loader: invalid ELF magic number',
         );
       this.#memory = GuestMemory.blank(this.#machine.mem_size_mib * 2 ** 20);
-      this.#memory.tick();
+      this.#live();
       this.#say('boot');
       queueMicrotask(() => {
         this.#phase = 'running';
@@ -216,8 +226,15 @@ export class FirecrackerModel implements VmmModel {
   }
 
   #setRunning(running: boolean): void {
-    if (running && this.#phase === 'paused') this.#memory?.tick();
+    if (running && this.#phase === 'paused') this.#live();
     this.#phase = running ? 'running' : 'paused';
+  }
+
+  /** The guest runs for a moment: it changes its memory, and counts on its disk. */
+  #live(): void {
+    this.#memory?.tick();
+    const [root] = this.#drives.values();
+    if (root !== undefined && !root.readOnly) countOnDisk(root.path);
   }
 
   #save({ snapshot_path, mem_file_path, snapshot_type }: z.infer<typeof paths.create>): void {
@@ -290,6 +307,21 @@ export class FirecrackerModel implements VmmModel {
   #open(path: string, what: string, writable = false): void {
     if (!existsSync(path)) throw fault(`${what}: No such file or directory (os error 2) ${path}`);
     accessSync(path, writable ? constants.R_OK | constants.W_OK : constants.R_OK);
+  }
+}
+
+/** Where a guest counts how often it went on. */
+export const DISK_COUNT_OFFSET = 4096;
+
+function countOnDisk(path: string): void {
+  const file = openSync(path, 'r+');
+  try {
+    const count = Buffer.alloc(4);
+    readSync(file, count, 0, count.length, DISK_COUNT_OFFSET);
+    count.writeUInt32LE(count.readUInt32LE() + 1);
+    writeSync(file, count, 0, count.length, DISK_COUNT_OFFSET);
+  } finally {
+    closeSync(file);
   }
 }
 

@@ -16,6 +16,15 @@ const failure = z.object({
 
 export type PlannedFailure = z.infer<typeof failure>;
 
+const guest = z.object({
+  /** Gets the VM's address and what it shall do wrong as its last arguments, and says when it listens. */
+  command: z.array(z.string()),
+  /** Has a file for each VM's id with its address, and `mood`. */
+  addressDir: z.string(),
+});
+
+export type GuestPlan = z.infer<typeof guest>;
+
 /** What a stand-in shall do. Read anew for each request, so a test can change it as it goes. */
 export const standInPlan = z.object({
   vmm: z.enum(['firecracker', 'cloud-hypervisor']),
@@ -31,6 +40,8 @@ export const standInPlan = z.object({
   /** The socket never appears. */
   noSocket: z.boolean().optional(),
   failures: z.array(failure).optional(),
+  /** What runs in the guests. Default: nothing. */
+  guest: guest.optional(),
   /** Of a VM restored on demand: the guest has read all of its memory. */
   preloaded: z.boolean().optional(),
 });

@@ -10,6 +10,7 @@ import { BOOT_SIGN_OF_LIFE } from '../../driver.ts';
 import { type ApiDescription, readApiDescription } from './api-description.ts';
 import { CloudHypervisorModel } from './cloud-hypervisor-model.ts';
 import { FirecrackerModel } from './firecracker-model.ts';
+import { GuestProgram } from './guest-program.ts';
 import { ModelFault, type Reply, type VmmModel } from './model.ts';
 import { type JournalEntry, type PlannedFailure, readPlan } from './plan.ts';
 
@@ -49,6 +50,7 @@ const model: VmmModel =
   plan.vmm === 'firecracker'
     ? new FirecrackerModel(plan.version, say, values['metrics-path'])
     : new CloudHypervisorModel(say, () => readPlan(planPath).preloaded === true);
+const guest = GuestProgram.of(plan.guest, values.id);
 const description: ApiDescription | undefined =
   plan.descriptionPath === undefined ? undefined : readApiDescription(plan.descriptionPath);
 
@@ -90,7 +92,7 @@ function send(answer: ServerResponse, reply: Reply): void {
   answer.end(text);
 }
 
-async function goWrong(failure: PlannedFailure, answer: ServerResponse, proceed: () => Reply): Promise<void> {
+async function goWrong(failure: PlannedFailure, answer: ServerResponse, proceed: () => Promise<Reply>): Promise<void> {
   switch (failure.how) {
     case 'fault':
       send(answer, { status: 400, body: { fault_message: `stand-in: ${failure.call} is refused as it was told` } });
@@ -100,7 +102,7 @@ async function goWrong(failure: PlannedFailure, answer: ServerResponse, proceed:
       process.exit(1);
       break;
     case 'die-after':
-      proceed();
+      await proceed();
       process.stderr.write(`stand-in: it dies after ${failure.call} as it was told\n`);
       process.exit(1);
       break;
@@ -108,10 +110,10 @@ async function goWrong(failure: PlannedFailure, answer: ServerResponse, proceed:
       return;
     case 'slow':
       await new Promise((done) => setTimeout(done, failure.delayMs ?? 0));
-      send(answer, proceed());
+      send(answer, await proceed());
       return;
     case 'truncate':
-      proceed();
+      await proceed();
       answer.socket?.end('HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"half');
   }
 }
@@ -123,13 +125,14 @@ const server = createServer(async (incoming, answer) => {
   const text = Buffer.concat(parts).toString('utf8');
   const body: unknown = text === '' ? undefined : JSON.parse(text);
   const call = `${method} ${url}`;
-  const proceed = () => {
+  const proceed = async () => {
     const reply = answerTo(method, url, body);
     note(method, url, body, reply);
+    if (reply.status < 300) await guest?.follow(method, url, body);
     return reply;
   };
   const failure = readPlan(planPath).failures?.find((planned) => call.startsWith(planned.call));
-  if (failure === undefined) send(answer, proceed());
+  if (failure === undefined) send(answer, await proceed());
   else await goWrong(failure, answer, proceed);
 });
 
