@@ -52,7 +52,12 @@ export async function examineHost(paths: NestboxPaths, vmm: string): Promise<Hos
     logger: createLogger({ level: 'silent' }),
   });
   try {
-    return await hostChecks({ paths, agentSources: agentSources(), describeVmm: () => driver.describe() });
+    return await hostChecks({
+      paths,
+      agentSources: agentSources(),
+      describeVmm: () => driver.describe(),
+      diskFormats: driver.features.diskFormats,
+    });
   } finally {
     await driver.close();
   }

@@ -1,7 +1,8 @@
 import type { NestboxPaths } from '@nestbox/kit';
 import { requiredPackages } from '../image/host-packages.ts';
 import { networkChecks } from '../network/network-checks.ts';
-import type { VmmDescription } from '../vmm/driver.ts';
+import type { VmDisk, VmmDescription } from '../vmm/driver.ts';
+import { checkDiskCopies } from './disk-copy-checks.ts';
 import type { HostCheck } from './host-check.ts';
 import { checkDisk, checkImages } from './image-checks.ts';
 import { checkMemory, checkPlatform, checkRoot, readMachine } from './machine-checks.ts';
@@ -16,16 +17,18 @@ export interface HostCheckOptions {
   readonly agentSources?: readonly string[];
   /** The chosen VM driver's `describe`; without it nothing is said of accelerators. */
   readonly describeVmm?: () => Promise<VmmDescription>;
+  /** Disks that the chosen VM driver reads; without it nothing is said of copies. */
+  readonly diskFormats?: readonly VmDisk['format'][];
   /** As configured for sandboxes. */
   readonly dnsUpstream?: string;
 }
 
 /**
- * Every need of this machine, met or not, in the order in which one would mend them. Changes nothing; needs no root to
- * say what is missing. Takes as long as the VM driver's probe when that is not remembered.
+ * Every need of this machine, met or not, in the order in which one would mend them. Changes nothing (files that it measures with
+ * are gone afterwards); needs no root to say what is missing. Takes as long as the VM driver's probe when that is not remembered.
  */
 export async function hostChecks(options: HostCheckOptions): Promise<HostCheck[]> {
-  const { paths, agentSources, describeVmm, dnsUpstream } = options;
+  const { paths, agentSources, describeVmm, diskFormats, dnsUpstream } = options;
   const machine = await readMachine();
   const checks = await Promise.all([
     [checkPlatform(machine), checkRoot(machine)],
@@ -37,6 +40,7 @@ export async function hostChecks(options: HostCheckOptions): Promise<HostCheck[]
     ),
     [checkMemory(machine)],
     checkDisk(paths.stateDir),
+    diskFormats === undefined ? [] : checkDiskCopies(paths.stateDir, diskFormats),
     checkImages(paths, agentSources),
   ]);
   return checks.flat();

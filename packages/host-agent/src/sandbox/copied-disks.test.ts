@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { open, readdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { runCommand } from '@nestbox/kit';
 import { isLayerName } from '../storage/disk-layers.ts';
+import { freeBytes } from '../storage/disk-space.ts';
 import { isRawDiskFile } from '../storage/raw-disks.ts';
 import { TemplateStore } from '../storage/template-store.ts';
 import { until, withCode } from '../testing/sandbox-checks.ts';
@@ -90,6 +94,51 @@ test('many pauses leave one disk each, and nothing is merged', async (t) => {
     await until('the old one to go', async () => (await diskFiles(testHost, sandboxId)).length === 1);
     assert.equal(await read(await diskOf(testHost, sandboxId)), 'hello');
   }
+});
+
+test('copies share their blocks where the file system has reflinks', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-reflinks-'));
+  const mounted = join(folder, 'mnt');
+  const image = join(folder, 'xfs.img');
+  await mkdir(mounted);
+  await writeFile(image, '');
+  await truncate(image, 2 ** 30);
+  const clear = async () => {
+    await runCommand('umount', ['-q', mounted]).catch(() => undefined);
+    await rm(folder, { recursive: true });
+  };
+  try {
+    await runCommand('mkfs.xfs', ['-q', '-m', 'reflink=1', image]);
+    await runCommand('mount', ['-o', 'loop', image, mounted]);
+  } catch (error) {
+    await clear();
+    t.skip(`no file system with reflinks can be made here: ${error instanceof Error ? error.message : String(error)}`);
+    return;
+  }
+  const { TMPDIR } = process.env;
+  process.env.TMPDIR = mounted;
+  const testHost = await makeRawHost(t);
+  if (TMPDIR === undefined) delete process.env.TMPDIR;
+  else process.env.TMPDIR = TMPDIR;
+  // Hooks run in the order in which they came: the host is gone by then.
+  t.after(clear);
+  const { manager } = await testHost.start();
+  const { sandboxId } = (await manager.create(testSpec())).result;
+  await writeFile(await diskOf(testHost, sandboxId), randomBytes(64 * 2 ** 20), { flag: 'r+' });
+  await runCommand('sync', ['-f', mounted]);
+  const before = await freeBytes(mounted);
+  const copy = testSpec().sandboxId;
+  await manager.fork(sandboxId, [{ sandboxId: copy, accessToken: undefined }]);
+  await manager.pause(copy, WITH_MEMORY);
+  await manager.resume(copy, WITH_MEMORY);
+  await runCommand('sync', ['-f', mounted]);
+  assert.ok(before - (await freeBytes(mounted)) < 16 * 2 ** 20);
+  const [one, other] = await Promise.all(
+    [sandboxId, copy].map(async (id) =>
+      readFile(await diskOf(testHost, id)).then((bytes) => bytes.subarray(0, 2 ** 26)),
+    ),
+  );
+  assert.ok(one !== undefined && other !== undefined && one.equals(other));
 });
 
 test('a paused sandbox with layers stays as it is under a VM manager that does not read them', async (t) => {

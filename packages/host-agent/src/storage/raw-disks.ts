@@ -81,8 +81,8 @@ export async function createRawDisk(disk: NewRawDisk, signal?: AbortSignal): Pro
   }
 }
 
-/** False where the file system does not share blocks. */
-async function cloneFile(from: string, to: string): Promise<boolean> {
+/** A reflink. False where the file system does not share blocks. */
+export async function cloneFile(from: string, to: string): Promise<boolean> {
   try {
     await copyFile(from, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
     return true;
@@ -94,7 +94,7 @@ async function cloneFile(from: string, to: string): Promise<boolean> {
 }
 
 /** Stretches of zeros become holes, so that the copy takes no more than what is in it. */
-async function copySparse(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
+export async function copySparse(from: string, to: string, signal?: AbortSignal): Promise<void> {
   await runCommand(
     'cp',
     ['--reflink=never', '--sparse=always', '--', from, to],
