@@ -14,6 +14,7 @@ export function copiedDisks(vmm: string): RootDisks {
     format: 'raw',
 
     async derive(source, target, signal) {
+      if (source.isSpare === true) return takeOver(source, target.folder, vmm);
       const { name } = await createRawDisk({ ...target, sourcePath: rawPath(source, vmm) }, signal);
       return [name];
     },
@@ -56,6 +57,12 @@ export function copiedDisks(vmm: string): RootDisks {
 
     stacks: undefined,
   };
+}
+
+async function takeOver(source: DiskSource, folder: string, vmm: string): Promise<readonly string[]> {
+  const name = newRawDiskName();
+  await linkFile(rawPath(source, vmm), machineFiles(folder).layer(name));
+  return [name];
 }
 
 function rawPath({ folder, layers, bottomPath }: DiskSource, vmm: string): string {

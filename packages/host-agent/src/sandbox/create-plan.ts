@@ -26,13 +26,14 @@ export interface SavedMachine {
   readonly agentDiskHash: string;
 }
 
-export function restorePlan(saved: SavedMachine): CreatePlan {
+/** `isSpare`: one sandbox is made of it, and then it goes. */
+export function restorePlan(saved: SavedMachine, { isSpare } = { isSpare: false }): CreatePlan {
   const { folder, layers, hasPages, kernelVersion, agentDiskHash } = saved;
   const files = machineFiles(folder);
   const state = { devicesPath: files.devices, pagesPath: hasPages ? files.pages : undefined };
   return {
     how: { kind: 'restore', state, kernelVersion, agentDiskHash },
-    disk: { folder, layers, bottomPath: files.rootfs },
+    disk: { folder, layers, bottomPath: files.rootfs, isSpare },
     fillFolder: (target) => linkMachine(folder, target),
   };
 }

@@ -31,7 +31,7 @@ export async function forkSandbox(
   await using source = await serial.run(sandboxId, () => checkpoint(host, sandboxId, trace));
   const shared = copies.length > 1 ? await trace.measure('share', () => shareChangedPages(source)) : source;
   const { identity } = source.sandbox;
-  const plan = restorePlan(shared);
+  const plan = restorePlan(shared, { isSpare: copies.length === 1 });
   const outcomes = await Promise.all(
     copies.map(async (copy): Promise<ForkOutcome> => {
       const spec = { ...identity.spec, ...copy };

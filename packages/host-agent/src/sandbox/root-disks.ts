@@ -51,6 +51,8 @@ export interface DiskSource {
   /** Empty: the raw disk at the bottom alone. */
   readonly layers: readonly string[];
   readonly bottomPath: string;
+  /** Nobody else makes anything of it, and it is about to go: it may be taken as it is. */
+  readonly isSpare?: boolean;
 }
 
 export interface DiskTarget {
