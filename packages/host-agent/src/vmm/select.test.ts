@@ -69,7 +69,7 @@ test('auto with QEMU says what the others lack', async (t) => {
   const qemuBinary = programSaying(t, 'QEMU emulator version 7.2.0');
   const tcg = { accelerator: 'tcg', qemuBinary } as const;
   for (const [firecrackerBinary, why] of [
-    ['/nonexistent/firecracker', /qemu was chosen: Not firecracker: there is no program \/nonexistent/],
+    ['/nonexistent/firecracker', /qemu was chosen\. Not firecracker: there is no program \/nonexistent/],
     [programSaying(t, 'Firecracker v1.7.0'), /Not firecracker: .*1\.7\.0 is not supported/],
     [programSaying(t, 'something else'), /Not firecracker: .*no Firecracker/],
     [programSaying(t, 'Firecracker v1.16.0'), /Not firecracker: .*1\.16\.0 is there, but KVM.*emulation was asked for/],

@@ -63,8 +63,8 @@ async function selectBest(options: DriverOptions, inUse: ReadonlySet<VmmName>): 
   for (const { name, create, examine } of DRIVERS) {
     const { works, reason } = (await examine?.(options)) ?? { works: true, reason: '' };
     if (works) {
-      const because = [reason, ...refusals].filter((sentence) => sentence !== '').join(' ');
-      return withReason(create(options), `${name} was chosen: ${because}`);
+      const chosen = reason === '' ? `${name} was chosen.` : `${name} was chosen: ${reason}`;
+      return withReason(create(options), [chosen, ...refusals].join(' '));
     }
     refusals.push(`Not ${name}: ${reason}`);
   }
