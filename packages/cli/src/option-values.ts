@@ -1,3 +1,5 @@
+import { NestboxError } from '@nestbox/contract';
+import { collectWarmOrder, type WarmOrder } from '@nestbox/host-agent/warm-order';
 import { InvalidArgumentError } from 'commander';
 
 /** Collects `--env A=1 --env B=2` into one record. The value may be empty and may hold more `=`. */
@@ -38,6 +40,15 @@ export function parseGib(word: string): number {
 
 /** A PiB: more than a host has, and its bytes are still counted exactly. */
 const MAX_GIB = 1_048_576;
+
+/** Collects `--warm base=2 --warm other=1`, by the host agent's own rules. */
+export function collectWarm(word: string, previous?: readonly WarmOrder[]): readonly WarmOrder[] {
+  try {
+    return collectWarmOrder(word, previous);
+  } catch (error) {
+    throw error instanceof NestboxError ? new InvalidArgumentError(error.message) : error;
+  }
+}
 
 /** 0 (any free one) to 65535. */
 export function parseListenPort(word: string): number {

@@ -43,6 +43,7 @@ describe('the configuration of the daemon', () => {
     ['--warm', 'base'],
     ['--warm', 'base=101'],
     ['--warm', '=1'],
+    ['--warm', 'base=1', '--warm', 'base=2'],
     ['--max-snapshots', '-1'],
     ['--max-snapshot-gib', 'much'],
     ['--listen', '0.0.0.0:7000'],

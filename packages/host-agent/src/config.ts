@@ -5,7 +5,7 @@ import { type LogLevel, type NestboxPaths, resolvePaths } from '@nestbox/kit';
 import { z } from 'zod';
 import type { ListenAddress } from './proxy/proxy-server.ts';
 import type { HostLimits } from './sandbox/host-limits.ts';
-import type { WarmOrder } from './sandbox/warm-pool.ts';
+import { collectWarmOrder, type WarmOrder } from './sandbox/warm-order.ts';
 
 export interface DaemonConfig {
   readonly paths: NestboxPaths;
@@ -29,20 +29,8 @@ export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--toke
 Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
 Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
 
-/** More would only take memory from the sandboxes that somebody uses. */
-const MAX_WARM = 100;
-
-const warmOrder = z
-  .string()
-  .regex(/^[^=]+=[0-9]{1,3}$/, 'is not of the form TEMPLATE=N')
-  .transform((word): WarmOrder => {
-    const [templateId = '', count] = word.split('=');
-    return { templateId, count: Number(count) };
-  })
-  .refine(({ count }) => count <= MAX_WARM, `asks for more than ${MAX_WARM}`);
-
 const flags = z.object({
-  warm: z.array(warmOrder).default([]),
+  warm: z.array(z.string()).default([]),
   'max-snapshots': z.coerce.number().int().nonnegative().optional(),
   'max-snapshot-gib': z.coerce.number().nonnegative().optional(),
   'no-snapshots': z.boolean().default(false),
@@ -70,7 +58,7 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
     vmm: values.vmm,
     accelerator: values.accelerator,
     logLevel: values['log-level'],
-    warm: values.warm,
+    warm: readWarm(values.warm),
     limits: {
       ...(values['max-snapshots'] === undefined ? {} : { maxSnapshots: values['max-snapshots'] }),
       ...(values['max-snapshot-gib'] === undefined
@@ -81,6 +69,14 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
     allowPrivate: values['allow-private'],
     metrics: values.metrics === undefined ? undefined : parseMetricsAddress(values.metrics),
   };
+}
+
+function readWarm(words: readonly string[]): readonly WarmOrder[] {
+  try {
+    return words.reduce<readonly WarmOrder[]>((orders, word) => collectWarmOrder(word, orders), []);
+  } catch (error) {
+    throw usage(NestboxError.from(error).message, error);
+  }
 }
 
 function parseFlags(args: readonly string[]): z.infer<typeof flags> {

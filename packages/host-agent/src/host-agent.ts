@@ -25,7 +25,7 @@ import { rootDisksFor } from './sandbox/root-disks-for.ts';
 import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
 import type { SandboxTraffic } from './sandbox/sandbox-context.ts';
 import { requireOwnVms, vmmsInUse } from './sandbox/vmms-in-use.ts';
-import type { WarmOrder } from './sandbox/warm-pool.ts';
+import type { WarmOrder } from './sandbox/warm-order.ts';
 import { hostLayout } from './storage/layout.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';

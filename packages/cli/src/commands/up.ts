@@ -4,12 +4,11 @@ import { createLogger, type LogLevel, type NestboxPaths, resolvePaths } from '@n
 import { type Command, Option } from 'commander';
 import type { Endpoints } from '../client/endpoints.ts';
 import { InterruptGuard } from '../interruption.ts';
-import { parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
+import { collectWarm, parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
 import { type HostAgentWords, hostAgentOptions } from '../server/host-agent-options.ts';
 import { announceServer } from '../server/server-file.ts';
 import { exportLines } from '../terminal/export-lines.ts';
 import { parseDomain, parseTls, type TlsWish } from '../tls-option.ts';
-import { collectWarm } from '../warm-option.ts';
 
 export interface UpOptions extends HostAgentWords {
   readonly host: string;

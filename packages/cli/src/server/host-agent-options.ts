@@ -1,5 +1,5 @@
 import type { HostAgentConfig } from '@nestbox/host-agent';
-import type { WarmTemplate } from '../warm-option.ts';
+import type { WarmOrder } from '@nestbox/host-agent/warm-order';
 
 /** What of the host agent the command line decides. */
 export type HostAgentOptions = Pick<HostAgentConfig, 'vmm' | 'limits' | 'warm' | 'useSnapshots' | 'allowPrivate'>;
@@ -7,7 +7,7 @@ export type HostAgentOptions = Pick<HostAgentConfig, 'vmm' | 'limits' | 'warm' |
 /** The words of `nestbox up` that are the host agent's business. What is missing is left to its own defaults. */
 export interface HostAgentWords {
   readonly vmm: string;
-  readonly warm?: readonly WarmTemplate[];
+  readonly warm?: readonly WarmOrder[];
   readonly maxSnapshots?: number;
   readonly maxSnapshotGib?: number;
   readonly snapshots: boolean;

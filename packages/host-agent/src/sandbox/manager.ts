@@ -47,7 +47,8 @@ import { startCopy, startSandbox } from './start-sandbox.ts';
 import { TelemetryCollector } from './telemetry-collector.ts';
 import { TemplateSnapshots } from './template-snapshots.ts';
 import { TraceBook, type Traced, type TracedOperation } from './trace.ts';
-import { type WarmOrder, WarmPool } from './warm-pool.ts';
+import type { WarmOrder } from './warm-order.ts';
+import { WarmPool } from './warm-pool.ts';
 
 /** Finds again what is on this host, removes what belongs to no sandbox, and answers the manager of it all. */
 export async function createSandboxManager(

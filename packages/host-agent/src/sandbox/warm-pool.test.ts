@@ -4,7 +4,14 @@ import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isProcessAlive } from '@nestbox/kit';
 import { until, withCode } from '../testing/sandbox-checks.ts';
-import { makeTestHost, TEST_TEMPLATE_ID, type TestHost, testSpec, writeTestTemplate } from '../testing/test-host.ts';
+import {
+  makeTestHost,
+  recordingLogger,
+  TEST_TEMPLATE_ID,
+  type TestHost,
+  testSpec,
+  writeTestTemplate,
+} from '../testing/test-host.ts';
 import { findProcesses } from '../vmm/processes.ts';
 import type { SandboxManager } from './sandbox.ts';
 
@@ -168,6 +175,28 @@ describe('VMs that wait', () => {
     await manager.deleteTemplate('snap');
     assert.deepEqual(manager.warmSandboxIds('snap'), []);
     assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('of several templates come in turn, and those of one that fails keep nobody waiting', async (t) => {
+    const testHost = await makeTestHost(t);
+    await writeTestTemplate(testHost.layout, { templateId: 'small', names: [], memoryMib: 256 });
+    // No file can be so large.
+    await writeTestTemplate(testHost.layout, { templateId: 'hopeless', names: [], memoryMib: 2 ** 40 });
+    const { logger, lines } = recordingLogger();
+    const warm = [
+      { templateId: 'hopeless', count: 3 },
+      { templateId: TEST_TEMPLATE_ID, count: 3 },
+      { templateId: 'small', count: 1 },
+    ];
+    const limits = { maxMemoryMib: 2 ** 41 };
+    const { manager } = await testHost.start({ warm, limits, logger });
+    await waiting(manager, 1, 'small');
+    assert.ok(manager.warmSandboxIds(TEST_TEMPLATE_ID).length < 3, 'the small order does not come last');
+    await waiting(manager, 3);
+    assert.deepEqual(manager.warmSandboxIds('hopeless'), []);
+    const told = lines.filter(({ level, text }) => level === 'warn' && text.startsWith('no VM of this template'));
+    assert.equal(told.length, 1);
+    assert.partialDeepStrictEqual(told[0]?.fields, { templateId: 'hopeless', retryMs: 2000 });
   });
 
   test('are made of the templates that are there, though others were ordered too', async (t) => {

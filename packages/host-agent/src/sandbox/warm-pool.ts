@@ -13,14 +13,9 @@ import type { SandboxContext } from './sandbox-context.ts';
 import { abandonMachine } from './start-machine.ts';
 import { guestSettings, type TemplateSnapshots } from './template-snapshots.ts';
 import { Trace } from './trace.ts';
+import type { WarmOrder } from './warm-order.ts';
+import { WarmTurns } from './warm-turns.ts';
 import { recordRunning } from './write-record.ts';
-
-/** How many restored VMs of a template wait for a create. */
-export interface WarmOrder {
-  /** Id or name. */
-  readonly templateId: string;
-  readonly count: number;
-}
 
 interface WarmVm {
   readonly identity: SandboxIdentity;
@@ -28,6 +23,11 @@ interface WarmVm {
   readonly templateCreatedAtMs: number;
   readonly vm: RunningVm;
   readonly stopWatching: () => void;
+}
+
+interface Turn {
+  readonly order: WarmOrder;
+  readonly template: Template;
 }
 
 export interface WarmPoolParts {
@@ -40,8 +40,6 @@ export interface WarmPoolParts {
   readonly stopping: AbortSignal;
 }
 
-const FIRST_RETRY_MS = 2000;
-const LAST_RETRY_MS = 60_000;
 /** Work of users has been over for so long before a VM is made ahead. */
 const QUIET_MS = 150;
 const FIRST_COMMAND_TIMEOUT_MS = 60_000;
@@ -55,24 +53,27 @@ const CLAIM_TIMEOUT_MS = 30_000;
 export class WarmPool {
   readonly #parts: WarmPoolParts;
   readonly #context: SandboxContext;
-  readonly #orders: readonly WarmOrder[];
+  readonly #turns: WarmTurns;
   readonly #stopping: AbortSignal;
   readonly #ready = new Map<string, WarmVm>();
   #filling: Promise<void> | undefined;
-  /** Something changed after the filling had looked. */
-  #lookAgain = false;
+  /** Grows when something changed, which a filling may have looked at before. */
+  #changes = 0;
+  /** Ends the wait for a turn that is put off. */
+  #wake = () => {};
 
   constructor(parts: WarmPoolParts) {
     this.#parts = parts;
     this.#context = parts.context;
-    this.#orders = parts.orders.filter(({ count }) => count > 0);
+    this.#turns = new WarmTurns(parts.orders);
     this.#stopping = parts.stopping;
   }
 
   /** Begins to fill up, in the background. To be called whenever there may be room, or one fewer waits. */
   fill(): void {
-    if (this.#orders.length === 0 || this.#stopping.aborted) return;
-    this.#lookAgain = true;
+    if (this.#turns.isEmpty || this.#stopping.aborted) return;
+    this.#changes++;
+    this.#wake();
     this.#filling ??= this.#fillUp().finally(() => {
       this.#filling = undefined;
     });
@@ -181,39 +182,66 @@ export class WarmPool {
   }
 
   async #fillUp(): Promise<void> {
-    let retryMs = FIRST_RETRY_MS;
     while (!this.#stopping.aborted) {
-      try {
-        this.#lookAgain = false;
-        const template = await this.#nextTemplate();
-        if (template === undefined && !this.#lookAgain) return;
-        if (template === undefined) continue;
-        await this.#parts.gate.whenQuiet(QUIET_MS, this.#stopping);
-        await this.#make(template);
-        retryMs = FIRST_RETRY_MS;
-      } catch (error) {
-        if (this.#stopping.aborted) return;
-        this.#context.logger.warn({ err: error, retryMs }, 'no VM could be made ahead');
-        await delay(retryMs, undefined, { signal: this.#stopping, ref: false }).catch(() => undefined);
-        retryMs = Math.min(retryMs * 2, LAST_RETRY_MS);
+      const seen = this.#changes;
+      const next = await this.#nextTurn();
+      if (next !== undefined) await this.#carryOut(next);
+      else if (seen === this.#changes) {
+        const putOffMs = this.#turns.putOffMs(performance.now());
+        if (putOffMs === undefined) return;
+        await this.#sleep(putOffMs);
       }
     }
   }
 
-  /** What a VM is to be made of. Throws when an order cannot be carried out and no other is open. */
-  async #nextTemplate(): Promise<Template | undefined> {
-    let failure: unknown;
-    for (const { templateId, count } of this.#orders) {
+  /** The order whose turn it is, with its template. One that cannot be carried out is put off. */
+  async #nextTurn(): Promise<Turn | undefined> {
+    const wanted: (Turn & { readonly waiting: number })[] = [];
+    for (const order of this.#turns.open(performance.now())) {
       try {
-        const template = await this.#context.templates.get(templateId);
+        const template = await this.#context.templates.get(order.templateId);
         await this.endOf(template.templateId, template);
-        if (this.ids(template.templateId).length < count && this.#hasRoom(template.memoryMib)) return template;
+        const waiting = this.ids(template.templateId).length;
+        if (waiting < order.count && this.#hasRoom(template.memoryMib)) wanted.push({ order, template, waiting });
       } catch (error) {
-        failure ??= error;
+        this.#putOff(order, error);
       }
     }
-    if (failure !== undefined) throw failure;
-    return undefined;
+    return this.#turns.fairest(wanted);
+  }
+
+  async #carryOut({ order, template }: Turn): Promise<void> {
+    try {
+      await this.#parts.gate.whenQuiet(QUIET_MS, this.#stopping);
+      await this.#make(template);
+    } catch (error) {
+      this.#putOff(order, error);
+      return;
+    }
+    const { templateId } = order;
+    if (this.#turns.succeeded(order, performance.now()))
+      this.#context.logger.info({ templateId }, 'VMs of this template are made ahead again');
+  }
+
+  #putOff(order: WarmOrder, error: unknown): void {
+    if (this.#stopping.aborted) return;
+    const { templateId } = order;
+    const { isFirst, retryMs } = this.#turns.failed(order, performance.now());
+    const fields = { err: error, templateId, retryMs };
+    if (isFirst)
+      this.#context.logger.warn(
+        fields,
+        'no VM of this template could be made ahead; it is tried again, less and less often, and creates are not affected',
+      );
+    else this.#context.logger.debug(fields, 'again no VM of this template could be made ahead');
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    const woken = new AbortController();
+    this.#wake = () => woken.abort();
+    const signal = AbortSignal.any([this.#stopping, woken.signal]);
+    await delay(ms, undefined, { signal, ref: false }).catch(() => undefined);
+    this.#wake = () => {};
   }
 
   #hasRoom(memoryMib: number): boolean {

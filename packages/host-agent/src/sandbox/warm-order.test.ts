@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { collectWarm, type WarmTemplate } from './warm-option.ts';
+import { withCode } from '../testing/sandbox-checks.ts';
+import { collectWarmOrder, type WarmOrder } from './warm-order.ts';
 
 const collect = (...words: string[]) =>
-  words.reduce<readonly WarmTemplate[] | undefined>((previous, word) => collectWarm(word, previous), undefined);
+  words.reduce<readonly WarmOrder[] | undefined>((previous, word) => collectWarmOrder(word, previous), undefined);
 
 test('TEMPLATE=N words are collected', () => {
   assert.deepEqual(collect('base=0', 'ns/other:v2=100'), [
@@ -18,4 +19,5 @@ test('what is no TEMPLATE=N, no number from 0 to 100 and no new template is refu
   for (const word of ['base=', 'base=-1', 'base=101', 'base=1.5', 'base=two', 'base= 1'])
     assert.throws(() => collect(word), /from 0 to 100/);
   assert.throws(() => collect('base=1', 'base=2'), /"base" has a number already/);
+  assert.throws(() => collect('base'), withCode('invalid_request'));
 });
