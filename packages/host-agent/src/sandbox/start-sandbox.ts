@@ -84,7 +84,7 @@ async function startOnce(
 ): Promise<RunningVm> {
   const { context, snapshots } = host;
   const isBuilt = template.originSandboxId === undefined;
-  const plan = await trace.measure('snapshot', () => snapshots.plan(template, images, signal));
+  const plan = await trace.measure('snapshot', () => snapshots.plan(template, images, signal, trace));
   try {
     const vm = await launch(host, identity, plan, signal, trace);
     if (plan.how.kind === 'boot' && isBuilt) snapshots.renewInBackground(template);

@@ -65,6 +65,44 @@ describe('the snapshot of a template', { concurrency: 3 }, () => {
     assert.deepEqual(new Set(names), new Set(['rootfs.ext4', 'template.json', snapshot]));
   });
 
+  test('is waited for by a create that comes before its making has begun, and the create says so', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { logger, lines } = recordingLogger();
+    const { manager } = await testHost.start({ useSnapshots: true, logger });
+    assert.equal(testHost.networks.inUse.size, 0, 'nothing has begun');
+    const spec = testSpec();
+    const { stages } = await manager.create(spec);
+    const names = stages.map(({ name }) => name);
+    assert.ok(names.includes('wait for snapshot') && names.includes('restore') && !names.includes('kernel'));
+    assert.ok(lines.some(({ text }) => text.startsWith('a create waits for the snapshot of its template')));
+    const { stages: later } = await manager.create(testSpec());
+    assert.ok(!later.some(({ name }) => name === 'wait for snapshot'));
+  });
+
+  test('is not waited for while one of another template is made: a boot is quicker', async (t) => {
+    const testHost = await makeTestHost(t);
+    await writeTestTemplate(testHost.layout, { templateId: 'older', names: [], createdAtMs: 1 });
+    const { manager } = await testHost.start({ useSnapshots: true, prepareAtStart: false });
+    const save = gate();
+    testHost.failures.saveGate = save.promise;
+    const preparing = manager.prepareTemplates();
+    await until('the copy', () => existsSync(testHost.layout.transitDir));
+    assert.equal((await create(manager, 'older')).how, 'booted');
+    save.open();
+    await preparing;
+    assert.equal((await create(manager, 'older')).how, 'restored');
+  });
+
+  test('that is there is used at once while it is looked what is missing', async (t) => {
+    const testHost = await makeTestHost(t);
+    await restoreFixture(t, testHost);
+    await writeTestTemplate(testHost.layout, { templateId: 'newer', names: [], createdAtMs: Date.now() });
+    const { manager } = await testHost.start({ useSnapshots: true });
+    const { stages } = await manager.create(testSpec());
+    assert.ok(!stages.some(({ name }) => name === 'wait for snapshot'));
+    assert.ok(stages.some(({ name }) => name === 'restore'));
+  });
+
   test('that is being made does not hold a create that is given up', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start({ useSnapshots: true, prepareAtStart: false });

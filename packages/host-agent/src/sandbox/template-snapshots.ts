@@ -40,6 +40,8 @@ export class TemplateSnapshots {
   readonly #stopping: AbortSignal;
   /** Being made, by template. */
   readonly #renewals = new Map<string, Promise<void>>();
+  /** While `renewMissing` looks at a template and has not said yet whether its snapshot is made next. */
+  #deciding: Promise<void> | undefined;
   /** Of those whose last one failed, by template and its time. */
   readonly #renewNotBefore = new Map<string, number>();
   /** Snapshots that were checked in this process's life, by folder. They never change. */
@@ -55,17 +57,19 @@ export class TemplateSnapshots {
 
   /**
    * How a sandbox of this template comes about. With a snapshot that can be used here: a restore. Else a boot, and of a
-   * template that was built the snapshot is renewed. A snapshot that is being made just now is waited for; an abort throws
-   * the signal's reason.
+   * template that was built the snapshot is renewed. A snapshot that is being made just now, or next, is waited for; an
+   * abort throws the signal's reason. One that comes after another's is not: each takes a boot itself.
    */
-  async plan(template: Template, images: CurrentImages, signal: AbortSignal): Promise<CreatePlan> {
+  async plan(template: Template, images: CurrentImages, signal: AbortSignal, trace: Trace): Promise<CreatePlan> {
     if (!this.#enabled) return this.#boot(template, images);
+    await this.#untilDecided(template, images, signal);
     const renewal = this.#renewals.get(template.templateId);
-    if (renewal !== undefined) {
-      await settledOrAborted(renewal, signal);
-      return this.#planNow(await this.#context.templates.get(template.templateId), images);
-    }
-    return this.#planNow(template, images);
+    if (renewal === undefined) return this.#planNow(template, images);
+    const { templateId } = template;
+    const waiting = trace.measure('wait for snapshot', () => settledOrAborted(renewal, signal));
+    this.#context.logger.info({ templateId }, 'a create waits for the snapshot of its template, which is being made');
+    await waiting;
+    return this.#planNow(await this.#context.templates.get(templateId), images);
   }
 
   /** To be called when a restore by `plan` failed for the snapshot's own fault: a boot instead. */
@@ -82,13 +86,21 @@ export class TemplateSnapshots {
    */
   async renewMissing(onRenew: (template: Template) => void = () => {}): Promise<void> {
     if (!this.#enabled) return;
-    const images = await this.#context.currentImages();
     const failures: unknown[] = [];
-    for (const template of (await this.#context.templates.list()).templates) {
-      this.#stopping.throwIfAborted();
-      if (template.originSandboxId !== undefined || (await this.#usable(template, images)) !== undefined) continue;
-      onRenew(template);
-      await this.renew(template).catch((error: unknown) => failures.push(error));
+    let decided = this.#decide();
+    try {
+      const images = await this.#context.currentImages();
+      for (const template of (await this.#context.templates.list()).templates) {
+        this.#stopping.throwIfAborted();
+        if (template.originSandboxId !== undefined || (await this.#usable(template, images)) !== undefined) continue;
+        onRenew(template);
+        const renewal = this.renew(template);
+        decided();
+        await renewal.catch((error: unknown) => failures.push(error));
+        decided = this.#decide();
+      }
+    } finally {
+      decided();
     }
     if (failures.length > 0) throw failures[0];
   }
@@ -118,6 +130,28 @@ export class TemplateSnapshots {
   /** Resolves when none is being made any more. */
   async settled(): Promise<void> {
     await Promise.allSettled(this.#renewals.values());
+  }
+
+  /** Creates that come from now on wait for the answer's call: what is made next may be of their template. */
+  #decide(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#deciding = promise;
+    return () => {
+      if (this.#deciding === promise) this.#deciding = undefined;
+      resolve();
+    };
+  }
+
+  /** Until it is known whether this template's snapshot is made next. Not for one that has one that can be used. */
+  async #untilDecided(template: Template, images: CurrentImages, signal: AbortSignal): Promise<void> {
+    while (
+      this.#deciding !== undefined &&
+      template.originSandboxId === undefined &&
+      !this.#renewals.has(template.templateId)
+    ) {
+      if ((await this.#usable(template, images)) !== undefined) return;
+      if (this.#deciding !== undefined) await settledOrAborted(this.#deciding, signal);
+    }
   }
 
   get #enabled(): boolean {

@@ -252,7 +252,8 @@ export class WarmPool {
     const context = this.#context;
     const { gate, snapshots } = this.#parts;
     const images = await context.currentImages();
-    const plan = await snapshots.plan(template, images, this.#stopping);
+    const trace = new Trace();
+    const plan = await snapshots.plan(template, images, this.#stopping, trace);
     const { templateId } = template;
     const { vcpuCount, memoryMib, diskMib } = template;
     const identity: SandboxIdentity = {
@@ -265,10 +266,7 @@ export class WarmPool {
       createdAtMs: Date.now(),
     };
     const signal = this.#stopping;
-    const vm = await gate.run(
-      () => createMachine(context, identity, plan, signal, new Trace(), { recorded: false }),
-      signal,
-    );
+    const vm = await gate.run(() => createMachine(context, identity, plan, signal, trace, { recorded: false }), signal);
     const { sandboxId } = identity.spec;
     const warm = { identity, templateCreatedAtMs: template.createdAtMs, vm, stopWatching: () => {} };
     try {
