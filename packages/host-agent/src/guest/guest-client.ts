@@ -24,6 +24,8 @@ export interface GuestClient {
   waitUntilReady(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   checkHealth(timeoutMs: number, signal?: AbortSignal): Promise<void>;
   init(init: GuestInit, signal?: AbortSignal): Promise<{ readonly envdVersion: string | undefined }>;
+  /** The token of all calls from the next `init` on, which tells the guest. */
+  giveToken(accessToken: string | undefined): void;
   /** After `init` of a restored guest, whose clock is late by the time that took. Answers what is left of the difference. */
   syncClock(signal?: AbortSignal): Promise<ClockSync>;
   /** Before the snapshot of a template: serves what a first user would ask, and leaves nothing of it. */
@@ -74,6 +76,7 @@ export function createGuestClient(endpoint: GuestEndpoint, options: PoolOptions 
     waitUntilReady: (timeoutMs, signal) => waitUntilReady(guest, timeoutMs, signal),
     checkHealth: (timeoutMs, signal) => checkHealth(guest, timeoutMs, signal),
     init: (init, signal) => initGuest(guest, init, signal),
+    giveToken: (accessToken) => guest.giveToken(accessToken),
     syncClock: (signal) => syncClock(guest, signal),
     warmUp: (warmUp, signal) => warmUpGuest(guest, warmUp, signal),
 

@@ -11,7 +11,7 @@ export interface GuestEndpoint {
   readonly address: string;
   /** Default: the guest agent's own port. */
   readonly port?: number;
-  /** Undefined: the guest agent was initialised without one. */
+  /** At the beginning. Undefined: the guest agent was initialised without one. */
   readonly accessToken: string | undefined;
 }
 
@@ -39,9 +39,11 @@ export class GuestConnection {
   readonly filesystem: Client<typeof Filesystem>;
   readonly streamingFilesystem: Client<typeof Filesystem>;
   readonly #encoding: 'binary' | 'json';
+  #accessToken: string | undefined;
 
   constructor(endpoint: GuestEndpoint, options: GuestConnectionOptions = {}) {
     this.endpoint = endpoint;
+    this.#accessToken = endpoint.accessToken;
     this.#encoding = options.encoding ?? 'binary';
     this.port = endpoint.port ?? GUEST_AGENT_PORT;
     this.unary = new ConnectionPool(options);
@@ -54,10 +56,20 @@ export class GuestConnection {
     this.streamingFilesystem = createClient(Filesystem, streamingTransport);
   }
 
+  /** The endpoint's, or the one that it was given since. */
+  get accessToken(): string | undefined {
+    return this.#accessToken;
+  }
+
+  /** From now on with this one, on the connections that there are. The guest agent learns of it by /init. */
+  giveToken(accessToken: string | undefined): void {
+    this.#accessToken = accessToken;
+  }
+
   /** Headers that name the user (Basic, no password) and carry the token. */
   headers(user: string = DEFAULT_GUEST_USER): Record<string, string> {
     const authorization = `Basic ${Buffer.from(`${user}:`).toString('base64')}`;
-    const token = this.endpoint.accessToken;
+    const token = this.#accessToken;
     return token === undefined ? { authorization } : { authorization, 'x-access-token': token };
   }
 

@@ -30,7 +30,7 @@ export async function initGuest(
     timestamp: timestampNow(),
     lifecycle_id: randomUUID(),
     entropy: randomBytes(ENTROPY_BYTES).toString('base64'),
-    accessToken: guest.endpoint.accessToken,
+    accessToken: guest.accessToken,
     envVars: init.envVars,
     defaultUser: init.defaultUser,
     defaultWorkdir: init.defaultWorkdir,

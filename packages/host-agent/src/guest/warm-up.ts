@@ -42,7 +42,10 @@ type Shell = (typeof SHELLS)[number];
  */
 export async function warmUpGuest(guest: GuestConnection, options: WarmUpOptions, signal?: AbortSignal): Promise<void> {
   const { rounds = DEFAULT_ROUNDS, logger } = options;
-  const client = new GuestConnection({ ...guest.endpoint, port: guest.port }, { encoding: 'json' });
+  const client = new GuestConnection(
+    { ...guest.endpoint, accessToken: guest.accessToken, port: guest.port },
+    { encoding: 'json' },
+  );
   const folder = `/tmp/.nestbox-warm-up-${randomBytes(8).toString('hex')}`;
   try {
     const user = await findUser(client, logger, signal);
@@ -135,7 +138,7 @@ async function useTerminal(client: GuestConnection, shell: Shell, user: string, 
 
 /** POST /init as the host sends it, but with a time before any other: the guest reads it, and changes nothing. */
 async function doNothingByInit(client: GuestConnection, signal?: AbortSignal): Promise<void> {
-  const body = JSON.stringify({ timestamp: '1970-01-01T00:00:00Z', accessToken: client.endpoint.accessToken });
+  const body = JSON.stringify({ timestamp: '1970-01-01T00:00:00Z', accessToken: client.accessToken });
   const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
   await callRest(client, { method: 'POST', path: '/init', headers, body }, [204], signal);
 }

@@ -121,13 +121,11 @@ export class WarmPool {
     undo.defer(() => this.#end(warm));
     if (!isOpen(egress))
       await trace.measure('egress', () => context.networks.setEgress(warm.vm.slot, sandboxId, egress));
-    const guest = context.guestClient({ address: warm.vm.slot.hostReachableAddress, accessToken });
-    undo.defer(() => guest.close());
+    const { vm } = warm;
+    // By the connection that is there: a new one is much work for an emulated guest.
+    vm.guest.giveToken(accessToken);
     const limit = AbortSignal.timeout(CLAIM_TIMEOUT_MS);
-    await trace.measure('init', () => initialise(identity, guest, limit));
-    // Not before: the guest would have the ends of these connections to deal with first.
-    warm.vm.guest.close();
-    const vm = { ...warm.vm, guest };
+    await trace.measure('init', () => initialise(identity, vm.guest, limit));
     await trace.measure('record', () => recordRunning(context, identity, vm));
     undo.move();
     return vm;
@@ -156,16 +154,6 @@ export class WarmPool {
   async close(): Promise<void> {
     await this.#filling;
     await Promise.all([...this.#ready.keys()].map(() => this.evict()));
-  }
-
-  /** What a claim does, so that the guest has done it before. */
-  async #rehearseClaim(identity: SandboxIdentity, vm: RunningVm, limit: AbortSignal): Promise<void> {
-    const guest = this.#context.guestClient({ address: vm.slot.hostReachableAddress, accessToken: undefined });
-    try {
-      await initialise(identity, guest, limit);
-    } finally {
-      guest.close();
-    }
   }
 
   #take(sandboxId: string): WarmVm | undefined {
@@ -273,7 +261,8 @@ export class WarmPool {
       // An emulator has nothing translated yet after a restore: the first command goes ten times the way of later ones.
       const limit = AbortSignal.any([signal, AbortSignal.timeout(FIRST_COMMAND_TIMEOUT_MS)]);
       await vm.guest.warmUp({ rounds: 1, logger: context.logger }, limit);
-      for (let round = 0; round < CLAIM_REHEARSALS; round++) await this.#rehearseClaim(identity, vm, limit);
+      // What a claim does, on the connection that it will find.
+      for (let round = 0; round < CLAIM_REHEARSALS; round++) await initialise(identity, vm.guest, limit);
     } catch (error) {
       await this.#end(warm);
       throw error;
