@@ -15,8 +15,8 @@ import { TemplateStore } from '../storage/template-store.ts';
 import { until, withCode } from '../testing/sandbox-checks.ts';
 import { makeStandInHost, type StandInHost } from '../testing/stand-in-host.ts';
 import { TEST_TEMPLATE_ID, testSpec } from '../testing/test-host.ts';
-import { whyNoDescription } from '../vmm/testing/firecracker-bench.ts';
 import { DISK_COUNT_OFFSET } from '../vmm/testing/stand-in/firecracker-model.ts';
+import { whyNoDescription } from '../vmm/testing/stand-in-bench.ts';
 import type { SandboxManager } from './sandbox.ts';
 
 const DOOMED_HOST = join(import.meta.dirname, '..', 'testing', 'doomed-stand-in-host.ts');
@@ -61,7 +61,7 @@ async function createOne(manager: SandboxManager, templateId = 'base') {
   return { sandboxId: result.sandboxId, how };
 }
 
-const skip = whyNoDescription ?? false;
+const skip = whyNoDescription('firecracker') ?? false;
 
 describe('sandboxes on Firecracker (a stand-in)', { skip }, () => {
   test('boot on raw disks of their own, answer, and leave nothing', async (t) => {

@@ -4,7 +4,7 @@ import { newSandboxId } from '@nestbox/contract';
 import { startHostAgent } from '../host-agent.ts';
 import { sandboxRecord } from '../sandbox/record.ts';
 import { hostLayout } from '../storage/layout.ts';
-import { createStandInDriver } from '../vmm/testing/firecracker-bench.ts';
+import { createStandInFirecracker } from '../vmm/testing/firecracker-bench.ts';
 import { LoopbackNetworks } from './loopback-networks.ts';
 import { until } from './sandbox-checks.ts';
 import { standInFolder, withAgents } from './stand-in-host.ts';
@@ -24,7 +24,7 @@ const NEVER = new Promise<never>(() => {});
 const WITH_MEMORY = { memory: true };
 
 const driver = withAgents(
-  createStandInDriver({ runRoot: runDir, instance, planPath: join(folder, 'plan.json') }),
+  createStandInFirecracker({ runRoot: runDir, instance, planPath: join(folder, 'plan.json') }),
   folder,
   networks,
   () => mood,

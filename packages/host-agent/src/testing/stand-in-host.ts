@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { VmDriver, VmMachine, VmSpec } from '../vmm/driver.ts';
-import { createStandInDriver } from '../vmm/testing/firecracker-bench.ts';
+import { createStandInFirecracker } from '../vmm/testing/firecracker-bench.ts';
 import { findApiDescription } from '../vmm/testing/stand-in/api-description.ts';
 import {
   type JournalEntry,
@@ -36,7 +36,7 @@ export async function makeStandInHost(t: TestContext): Promise<StandInHost> {
   const host = await makeTestHost(t, tinyAgentCommand, {
     makeDriver({ paths, networks, agent }) {
       folder = standInFolder(paths.stateDir);
-      const driver = createStandInDriver({
+      const driver = createStandInFirecracker({
         runRoot: paths.runDir,
         instance: paths.instance,
         planPath: join(folder, 'plan.json'),

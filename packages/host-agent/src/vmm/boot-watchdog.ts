@@ -1,3 +1,5 @@
+import { statfs } from 'node:fs/promises';
+import { NestboxError } from '@nestbox/contract';
 import { waitForText } from './console.ts';
 import { BOOT_SIGN_OF_LIFE, type VmSpec } from './driver.ts';
 import { lastLines, readFileTail } from './file-tail.ts';
@@ -48,6 +50,12 @@ export async function watchBoot(
     if (silence.aborted) return 'silent';
     throw error;
   }
+}
+
+/** A guest whose console log finds no room on the host's disk looks silent. Throws host_disk_full. */
+export async function requireConsoleSpace(consolePath: string): Promise<void> {
+  if ((await statfs(consolePath)).bavail > 0) return;
+  throw new NestboxError('host_disk_full', `The host's disk is full: ${consolePath} cannot be written.`);
 }
 
 /** For the message of `boot_timeout`. */

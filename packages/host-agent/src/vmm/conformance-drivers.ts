@@ -3,16 +3,17 @@ import type { BootWatchdog } from './boot-watchdog.ts';
 import type { VmDriver } from './driver.ts';
 import { createFakeDriver } from './fake/fake-driver.ts';
 import { createQemuDriver } from './qemu/qemu-driver.ts';
-import { createStandInDriver } from './testing/firecracker-bench.ts';
+import { createStandInCloudHypervisor } from './testing/cloud-hypervisor-bench.ts';
+import { createJailedStandIn, createStandInFirecracker } from './testing/firecracker-bench.ts';
 
 /** A driver under test as plain data, so that another process can make the same one. */
 export interface ConformanceDriver {
-  readonly kind: 'fake' | 'qemu' | 'firecracker';
+  readonly kind: 'fake' | 'qemu' | 'firecracker' | 'jailed-firecracker' | 'cloud-hypervisor';
   readonly runRoot: string;
   readonly instance: string;
   readonly cacheDir: string;
   readonly bootWatchdog?: BootWatchdog;
-  /** Of the stand-in for Firecracker. */
+  /** Of the stand-in for Firecracker or Cloud Hypervisor. */
   readonly planPath?: string;
 }
 
@@ -23,7 +24,11 @@ export function createConformanceDriver({ kind, planPath = '', ...options }: Con
     case 'fake':
       return createFakeDriver({ ...options, logger });
     case 'firecracker':
-      return createStandInDriver({ ...options, planPath });
+      return createStandInFirecracker({ ...options, planPath });
+    case 'jailed-firecracker':
+      return createJailedStandIn({ ...options, planPath });
+    case 'cloud-hypervisor':
+      return createStandInCloudHypervisor({ ...options, planPath });
     case 'qemu':
       // TCG: these tests are about the driver, and it is there on every machine.
       return createQemuDriver({ ...options, logger, accelerator: 'tcg' });

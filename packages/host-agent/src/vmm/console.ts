@@ -34,6 +34,16 @@ export async function waitForText(
   }
 }
 
+/**
+ * Makes the console log, if it is new. Returns where this start's output begins, in bytes. Each start has a first line from us; on a
+ * full disk it is what fails, since a VMM does not mind when it cannot write the log.
+ */
+export async function beginConsole(consolePath: string, note: string): Promise<number> {
+  await using file = await open(consolePath, 'a', 0o600);
+  await file.write(`${note}\n`);
+  return (await file.stat()).size;
+}
+
 export interface ConsoleLimits {
   /** A longer log is cut. */
   readonly maxBytes: number;

@@ -14,3 +14,9 @@ export function toDriverError(error: unknown, fallback: string, signal?: AbortSi
     return new NestboxError('host_disk_full', "The host's disk is full.", { cause: error });
   return new NestboxError('internal', fallback, { cause: error });
 }
+
+/** The error for a VMM that lives and gives no answer that can be used. */
+export function vmmUnreachable(cause: unknown): NestboxError {
+  const why = cause instanceof Error ? cause.message : String(cause);
+  return new NestboxError('sandbox_unreachable', `The VM is there, but its manager does not answer: ${why}`, { cause });
+}

@@ -2,12 +2,12 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { type FileHandle, open } from 'node:fs/promises';
 import { constants as osConstants } from 'node:os';
 import type { Readable } from 'node:stream';
-import { text } from 'node:stream/consumers';
 import { NestboxError } from '@nestbox/contract';
 import { type ProcessIdentity, readProcessIdentity } from '@nestbox/kit';
 import { endProcess } from './end-process.ts';
 import { lastLines, readFileTail } from './file-tail.ts';
 import { type Jail, jailCommand } from './jail/jail.ts';
+import { jailerCommand } from './jail/jailer.ts';
 
 export interface Launch {
   /** Program and arguments. */
@@ -73,12 +73,10 @@ export async function launchDetached(launch: Launch): Promise<LaunchedProcess> {
 }
 
 async function spawnChain(launch: Launch, log: FileHandle): Promise<ChildProcess & { readonly pid: number }> {
-  const { netnsName, jail, env, inheritedFile } = launch;
+  const { jail, env, inheritedFile } = launch;
   const inherited = inheritedFile === undefined ? [] : [inheritedFile];
   const infoDescriptor = 3 + inherited.length;
-  const program = jail === undefined ? launch.command : jailCommand(jail, infoDescriptor, env, launch.command);
-  const enterNetwork = netnsName === undefined ? [] : ['nsenter', `--net=/run/netns/${netnsName}`, '--'];
-  const [file = '', ...args] = [...enterNetwork, ...program];
+  const [file = '', ...args] = chainOf(launch, infoDescriptor);
   const child = spawn(file, args, {
     detached: true,
     stdio: ['ignore', log.fd, log.fd, ...inherited, ...(jail === undefined ? [] : ['pipe' as const])],
@@ -94,6 +92,13 @@ async function spawnChain(launch: Launch, log: FileHandle): Promise<ChildProcess
   if (cause.code === 'ENOENT')
     throw new NestboxError('not_set_up', `The command ${file} is missing. Run: nestbox setup`, { cause });
   throw new NestboxError('internal', 'The VM manager could not be started.', { cause });
+}
+
+function chainOf({ command, netnsName, jail, env }: Launch, infoDescriptor: number): readonly string[] {
+  // The jailer enters the network by itself, and gives no variables to what it starts.
+  if (jail?.jailer !== undefined) return jailerCommand(jail, jail.jailer, { infoDescriptor, netnsName, command });
+  const enterNetwork = netnsName === undefined ? [] : ['nsenter', `--net=/run/netns/${netnsName}`, '--'];
+  return [...enterNetwork, ...(jail === undefined ? command : jailCommand(jail, infoDescriptor, env, command))];
 }
 
 function hasPid(child: ChildProcess): child is ChildProcess & { readonly pid: number } {
@@ -130,9 +135,17 @@ function isSignal(name: string): name is NodeJS.Signals {
 
 const LAST_WORDS_BYTES = 2048;
 
-/** What bubblewrap has started. Its pipe ends without a word when it could not; it is read to its end, since bubblewrap writes on. */
+/**
+ * What was started in the jail. The pipe ends without a word when that could not be made. bubblewrap writes on, so its pipe is read to
+ * the end; that of a jailer's parent stays open.
+ */
 async function jailedProcess(child: ChildProcess, launch: Launch): Promise<ProcessIdentity> {
-  const pid = /"child-pid":\s*(\d+)/.exec(await text(infoOf(child)))?.[1];
+  let told = '';
+  for await (const part of infoOf(child)) {
+    told += String(part);
+    if (launch.jail?.jailer !== undefined && told.includes('}')) break;
+  }
+  const pid = /"child-pid":\s*(\d+)/.exec(told)?.[1];
   if (pid !== undefined) return identityOf(Number(pid));
   const words = lastLines(await readFileTail(launch.logPath, LAST_WORDS_BYTES).catch(() => ''), 3);
   throw new NestboxError('internal', `The VM manager's jail could not be made: ${words}`);
@@ -140,6 +153,6 @@ async function jailedProcess(child: ChildProcess, launch: Launch): Promise<Proce
 
 function infoOf(child: ChildProcess): Readable {
   const info = child.stdio.at(-1);
-  if (info === null || info === undefined || !('read' in info)) throw new TypeError('No pipe from bubblewrap.');
+  if (info === null || info === undefined || !('read' in info)) throw new TypeError('No pipe from the jail.');
   return info;
 }

@@ -36,7 +36,7 @@ function programSaying(t: TestContext, words: string): string {
 }
 
 test('a driver that is named is taken, whether it works here or not', async () => {
-  for (const name of ['qemu', 'firecracker'] as const) {
+  for (const name of ['qemu', 'firecracker', 'cloud-hypervisor'] as const) {
     const driver = await selectDriver(name, OPTIONS);
     assert.equal(driver.name, name);
     await driver.close();
@@ -45,7 +45,10 @@ test('a driver that is named is taken, whether it works here or not', async () =
 
 test('a driver that this version does not have is refused with those it has', async () => {
   for (const name of ['fake', 'constructor', '__proto__', ''])
-    await assert.rejects(selectDriver(name, OPTIONS), { code: 'not_supported', message: /auto, firecracker.*, qemu/ });
+    await assert.rejects(selectDriver(name, OPTIONS), {
+      code: 'not_supported',
+      message: /auto, firecracker, cloud-hypervisor, qemu/,
+    });
 });
 
 test('auto is the first that works, and says of each before it why not', async (t) => {
@@ -57,6 +60,11 @@ test('auto is the first that works, and says of each before it why not', async (
     [{ firecrackerBinary: programSaying(t, 'something else') }, 'qemu', /^/],
     [{ firecrackerBinary: firecracker, askKvm: emulates }, 'qemu', /^/],
     [{ firecrackerBinary: firecracker }, 'firecracker', /firecracker was chosen: .*1\.16\.0/],
+    [
+      { cloudHypervisorBinary: programSaying(t, 'cloud-hypervisor v52.0') },
+      'cloud-hypervisor',
+      /cloud-hypervisor was chosen: .*52\.0.* Not firecracker: /,
+    ],
   ] as const;
   for (const [options, name, why] of cases) {
     const chosen = await choice('auto', { qemuBinary: '/nonexistent/qemu', ...options });

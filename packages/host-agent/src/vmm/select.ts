@@ -1,7 +1,10 @@
 import { NestboxError } from '@nestbox/contract';
+import { createCloudHypervisorDriver } from './cloud-hypervisor/cloud-hypervisor-driver.ts';
+import { CLOUD_HYPERVISOR } from './cloud-hypervisor/program.ts';
 import type { VmDriver, VmmName } from './driver.ts';
-import { examineFirecracker } from './firecracker/examine.ts';
-import { createFirecrackerDriver, type UsableKvm } from './firecracker/firecracker-driver.ts';
+import { createFirecrackerDriver } from './firecracker/firecracker-driver.ts';
+import { FIRECRACKER } from './firecracker/program.ts';
+import { examineVmm, type KvmHostOptions, type UsableKvm, type VmmAnswer } from './process/kvm-host.ts';
 import { probe } from './qemu/probe.ts';
 import { createQemuDriver, type QemuDriverOptions } from './qemu/qemu-driver.ts';
 
@@ -9,21 +12,19 @@ import { createQemuDriver, type QemuDriverOptions } from './qemu/qemu-driver.ts'
 export interface DriverOptions extends QemuDriverOptions {
   /** A name in PATH, or a path. Default: NESTBOX_FIRECRACKER_BIN, else firecracker. */
   readonly firecrackerBinary?: string;
+  /** Firecracker's jailer: a name in PATH, or a path. Default: NESTBOX_JAILER_BIN, else one beside Firecracker or in PATH. */
+  readonly jailerBinary?: string;
+  /** A name in PATH, or a path. Default: NESTBOX_CLOUD_HYPERVISOR_BIN, else cloud-hypervisor. */
+  readonly cloudHypervisorBinary?: string;
   /** Whether KVM runs guests here. Default: one is tried with QEMU, and the answer remembered. */
   readonly askKvm?: () => Promise<UsableKvm>;
-}
-
-/** Whether a VM manager could run VMs here. `reason` is a sentence for users. */
-interface Examination {
-  readonly works: boolean;
-  readonly reason: string;
 }
 
 interface DriverEntry {
   readonly name: VmmName;
   readonly create: (options: DriverOptions) => VmDriver;
   /** Never throws. Undefined for the last one, which is taken when no other works: it says by itself what it lacks. */
-  readonly examine: ((options: DriverOptions) => Promise<Examination>) | undefined;
+  readonly examine: ((options: DriverOptions) => Promise<VmmAnswer>) | undefined;
 }
 
 /** The drivers that there are, in the order in which `auto` would have them: a name here is a value of `--vmm`. */
@@ -31,7 +32,12 @@ const DRIVERS: readonly DriverEntry[] = [
   {
     name: 'firecracker',
     create: makeFirecracker,
-    examine: (options) => examineFirecracker(firecrackerBinary(options), () => askKvm(options)),
+    examine: (options) => examineVmm(FIRECRACKER, firecracker(options)),
+  },
+  {
+    name: 'cloud-hypervisor',
+    create: (options) => createCloudHypervisorDriver({ ...options, ...cloudHypervisor(options) }),
+    examine: (options) => examineVmm(CLOUD_HYPERVISOR, cloudHypervisor(options)),
   },
   { name: 'qemu', create: createQemuDriver, examine: undefined },
 ];
@@ -83,16 +89,20 @@ function withReason(driver: VmDriver, why: string): VmDriver {
 }
 
 function makeFirecracker(options: DriverOptions): VmDriver {
-  const program = firecrackerBinary(options);
-  return createFirecrackerDriver({
-    ...options,
-    askKvm: () => askKvm(options),
-    ...(program === undefined ? {} : { program }),
-  });
+  const jailer = options.jailerBinary ?? process.env.NESTBOX_JAILER_BIN;
+  return createFirecrackerDriver({ ...options, ...firecracker(options), ...(jailer === undefined ? {} : { jailer }) });
 }
 
-function firecrackerBinary(options: DriverOptions): string | undefined {
-  return options.firecrackerBinary ?? process.env.NESTBOX_FIRECRACKER_BIN;
+function firecracker(options: DriverOptions): KvmHostOptions {
+  return kvmProgram(options, options.firecrackerBinary ?? process.env[FIRECRACKER.variable]);
+}
+
+function cloudHypervisor(options: DriverOptions): KvmHostOptions {
+  return kvmProgram(options, options.cloudHypervisorBinary ?? process.env[CLOUD_HYPERVISOR.variable]);
+}
+
+function kvmProgram(options: DriverOptions, program: string | undefined): KvmHostOptions {
+  return { askKvm: () => askKvm(options), ...(program === undefined ? {} : { program }) };
 }
 
 /** Throws not_set_up when there is no QEMU to try it with. */

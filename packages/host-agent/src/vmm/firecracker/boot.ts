@@ -1,7 +1,4 @@
-import { statfs } from 'node:fs/promises';
-import { NestboxError } from '@nestbox/contract';
-import { VmmUnavailableError } from '../api/vmm-api.ts';
-import { watchBoot } from '../boot-watchdog.ts';
+import { awaitGuest } from '../api/await-guest.ts';
 import type { VmSpec } from '../driver.ts';
 import { startMicroVm } from './firecracker-calls.ts';
 import type { FirecrackerVm } from './firecracker-vm.ts';
@@ -51,13 +48,7 @@ export async function bootOnce(boot: FirecrackerBoot, signal?: AbortSignal): Pro
       },
       signal,
     );
-    const outcome = await watchBoot({ consolePath, consoleStart, exited, limitMs }, signal);
-    if (outcome === 'gone') throw new VmmUnavailableError('It ended while the guest booted.');
-    if (outcome === 'silent') {
-      if ((await statfs(consolePath)).bavail > 0) return undefined;
-      throw new NestboxError('host_disk_full', `The host's disk is full: ${consolePath} cannot be written.`);
-    }
-    signal?.throwIfAborted();
+    if (!(await awaitGuest({ consolePath, consoleStart, exited, limitMs }, signal))) return undefined;
   } catch (error) {
     signal?.throwIfAborted();
     throw await vm.explainFailure(error, { path: consolePath, start: consoleStart });

@@ -9,24 +9,20 @@ import { CgroupTree } from '../cgroup/cgroup.ts';
 import { rejectsWith } from '../conformance-support.ts';
 import type { VmDriver, VmMachine, VmSpec } from '../driver.ts';
 import { findProcesses } from '../processes.ts';
-import {
-  createFirecrackerBench,
-  createStandInDriver,
-  type FirecrackerBench,
-  whyNoDescription,
-} from '../testing/firecracker-bench.ts';
+import { createStandInFirecracker } from '../testing/firecracker-bench.ts';
 import type { StandInPlan } from '../testing/stand-in/plan.ts';
+import { createStandInBench, type StandInBench, whyNoDescription } from '../testing/stand-in-bench.ts';
 import type { FirecrackerDriverOptions } from './firecracker-driver.ts';
 import { firecrackerRunFiles } from './run-files.ts';
 
 const DEADLINES = { socketMs: 3000, callMs: 400 };
 
-describe('Firecracker driver, when something goes wrong', { skip: whyNoDescription ?? false }, () => {
-  let bench: FirecrackerBench;
+describe('Firecracker driver, when something goes wrong', { skip: whyNoDescription('firecracker') ?? false }, () => {
+  let bench: StandInBench;
   const drivers: VmDriver[] = [];
 
   before(async () => {
-    bench = await createFirecrackerBench();
+    bench = await createStandInBench('firecracker');
   });
 
   after(async () => {
@@ -39,7 +35,7 @@ describe('Firecracker driver, when something goes wrong', { skip: whyNoDescripti
 
   function driverFor(planPath: string, options: Partial<FirecrackerDriverOptions> = {}): VmDriver {
     const { runRoot, instance } = bench;
-    const driver = createStandInDriver({ runRoot, instance, planPath }, { deadlines: DEADLINES, ...options });
+    const driver = createStandInFirecracker({ runRoot, instance, planPath }, { deadlines: DEADLINES, ...options });
     drivers.push(driver);
     return driver;
   }

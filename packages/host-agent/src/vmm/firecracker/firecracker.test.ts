@@ -1,10 +1,11 @@
 import { describeDriverConformance } from '../conformance.ts';
-import { createFirecrackerBench, createStandInDriver, whyNoDescription } from '../testing/firecracker-bench.ts';
+import { createStandInFirecracker } from '../testing/firecracker-bench.ts';
+import { createStandInBench, whyNoDescription } from '../testing/stand-in-bench.ts';
 
 describeDriverConformance(
   'Firecracker',
   async () => {
-    const bench = await createFirecrackerBench();
+    const bench = await createStandInBench('firecracker');
     const { runRoot, instance, folder } = bench;
     const planPath = await bench.writePlan();
     const flawed = { silent: await bench.writePlan({ silent: true }), doomed: await bench.writePlan({ doomed: true }) };
@@ -14,10 +15,10 @@ describeDriverConformance(
       createSilentSpec: () => bench.createSpec(),
       createDoomedSpec: () => bench.createSpec(),
       createDriver: (nature, bootWatchdog) =>
-        createStandInDriver({ runRoot, instance, planPath: flawed[nature], bootWatchdog }),
+        createStandInFirecracker({ runRoot, instance, planPath: flawed[nature], bootWatchdog }),
       boundsVms: true,
       cleanUp: bench.remove,
     };
   },
-  { skip: whyNoDescription },
+  { skip: whyNoDescription('firecracker') },
 );

@@ -1,30 +1,30 @@
 import { chown, mkdir, open, rm, stat, symlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { requireExactHoles } from '../../memory/sparse-memory.ts';
 import { awaitSocket } from '../api/await-socket.ts';
+import type { ApiDeadlines } from '../api/deadlines.ts';
 import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
+import { beginConsole } from '../console.ts';
 import type { VmMachine } from '../driver.ts';
-import { endProcess } from '../end-process.ts';
-import { giveFile, keepFile, letThrough, openTunDevice, TUN_DEVICE } from '../jail/hand-over.ts';
+import { openTunDevice, TUN_DEVICE } from '../jail/hand-over.ts';
 import { type Jail, type JailMount, sameMount } from '../jail/jail.ts';
-import { launchDetached, type ProcessExit } from '../launch.ts';
-import { FirecrackerVm, type VmDeadlines } from './firecracker-vm.ts';
+import { handOverFiles } from '../jail/vm-files.ts';
+import type { ProcessExit } from '../launch.ts';
+import { draftPath } from '../process/draft.ts';
+import { launchVmm } from '../process/launch-vmm.ts';
+import type { VmmProgram } from '../process/program.ts';
+import { FirecrackerVm } from './firecracker-vm.ts';
 import { diskJailPath, firecrackerRunFiles, JAIL_PATHS, removeRunFiles } from './run-files.ts';
-
-/** The program; a stand-in may need words before its own and more files. */
-export interface FirecrackerProgram {
-  /** Absolute path first. */
-  readonly command: readonly [string, ...string[]];
-  readonly mounts: readonly JailMount[];
-}
 
 /** What every start needs of this host. */
 export interface FirecrackerHost {
-  readonly program: FirecrackerProgram;
+  readonly program: VmmProgram;
+  /** Path of its jailer; undefined: bubblewrap makes the jail. */
+  readonly jailer: string | undefined;
   readonly cgroups: CgroupTree;
   /** /dev/kvm. */
   readonly kvmDevice: string;
-  readonly deadlines: VmDeadlines;
+  readonly deadlines: ApiDeadlines;
 }
 
 export interface FirecrackerLaunch {
@@ -57,11 +57,6 @@ function vmLimits({ vcpuCount, memoryMib }: VmMachine): CgroupLimits {
   };
 }
 
-/** Files of a VM's own beside its root disk, gone with it. */
-export function draftPath({ disks, memoryPath, vmId }: VmMachine, what: 'changes' | 'devices' | 'memory'): string {
-  return join(dirname(disks[0]?.path ?? memoryPath), `${vmId}.${what}`);
-}
-
 /**
  * Starts Firecracker in its jail, cgroup and network namespace and waits for its API. `undo` gets what ends it again and leaves
  * nothing. Throws VmmUnavailableError, VmmFaultError, NestboxError, or the signal's reason.
@@ -72,42 +67,44 @@ export async function launchFirecracker(
   undo: AsyncDisposableStack,
 ): Promise<LaunchedFirecracker> {
   const { machine } = launch;
-  const { runDir, vmId, consolePath } = machine;
-  const files = firecrackerRunFiles(runDir);
-  await removeRunFiles(runDir);
-  undo.defer(() => removeRunFiles(runDir));
-  const consoleStart = await makeFiles(launch);
-  const jail = await firecrackerJail(host, launch);
-  const cgroup = await host.cgroups.create(vmId, vmLimits(machine));
-  undo.defer(async () => cgroup?.remove());
-  const { identity, exited } = await launchDetached({
-    command: [...host.program.command, '--api-sock', files.apiSocket, '--id', vmId],
-    cgroup,
-    jail,
-    netnsName: machine.network.netnsName,
-    // The guest's serial console is Firecracker's standard output.
-    logPath: consolePath,
-    env: {},
-  });
-  undo.defer(() => endProcess(identity, { graceMs: 0 }));
-  const handle = { vmId, vmm: 'firecracker' as const, process: identity, runDir, cgroup: cgroup?.path };
-  return { vm: new FirecrackerVm(handle, { cgroup, exited, deadlines: host.deadlines }), consoleStart, exited };
+  let consoleStart = 0;
+  const launched = await launchVmm(
+    {
+      vmm: 'firecracker',
+      machine,
+      cgroups: host.cgroups,
+      limits: vmLimits(machine),
+      prepare: async () => {
+        consoleStart = await makeFiles(launch);
+        return { jail: await firecrackerJail(host, launch) };
+      },
+      command: [
+        ...host.program.command,
+        ...['--api-sock', firecrackerRunFiles(machine.runDir).apiSocket],
+        // The jailer says it.
+        ...(host.jailer === undefined ? ['--id', machine.vmId] : []),
+      ],
+      // The guest's serial console is Firecracker's standard output.
+      logPath: machine.consolePath,
+      env: {},
+      removeRunFiles,
+    },
+    undo,
+  );
+  return { vm: new FirecrackerVm(launched, host.deadlines.callMs), consoleStart, exited: launched.exited };
 }
 
 /** Waits for the API, then has the logs collected. */
-export async function openApi(vm: FirecrackerVm, deadlines: VmDeadlines, signal?: AbortSignal): Promise<void> {
+export async function openApi(vm: FirecrackerVm, deadlines: ApiDeadlines, signal?: AbortSignal): Promise<void> {
   const { apiSocket } = firecrackerRunFiles(vm.handle.runDir);
   await awaitSocket(apiSocket, () => vm.isAlive, { deadlineMs: deadlines.socketMs }, signal);
   await vm.collectLogs(signal);
 }
 
-/**
- * Makes every file that it writes to, and gives it to its user; what is shared with other VMs belongs to root and is read-only.
- * Returns where this start's output begins in the console log.
- */
+/** Makes every file that it writes to. Returns where this start's output begins in the console log. */
 async function makeFiles({ machine, consoleNote, readFiles, prepare }: FirecrackerLaunch): Promise<number> {
-  const { runDir, userId, disks, consolePath, memoryMib, network } = machine;
-  const { controlDir, log, metrics, ...links } = firecrackerRunFiles(runDir);
+  const { runDir, userId, consolePath, memoryMib, network } = machine;
+  const { controlDir, jailBase, log, metrics, ...links } = firecrackerRunFiles(runDir);
   const changes = draftPath(machine, 'changes');
   const devices = draftPath(machine, 'devices');
   requireExactHoles(dirname(changes));
@@ -119,19 +116,13 @@ async function makeFiles({ machine, consoleNote, readFiles, prepare }: Firecrack
   await makeFile(changes, memoryMib * 2 ** 20);
   await Promise.all([devices, log, metrics].map((path) => makeFile(path)));
   await prepare?.(changes);
+  await mkdir(jailBase, { mode: 0o711 });
   await mkdir(controlDir, { mode: 0o700 });
   await chown(controlDir, userId, userId);
-  await using console = await open(consolePath, 'a', 0o600);
-  await console.write(`${consoleNote}\n`);
-  const written = disks.filter((disk) => !disk.readOnly).map((disk) => disk.path);
-  const read = disks.filter((disk) => disk.readOnly).map((disk) => disk.path);
-  await Promise.all([
-    ...[...written, changes, devices, log, metrics].map((path) => giveFile(path, userId)),
-    ...[...read, ...readFiles.map(({ hostPath }) => hostPath)].map(keepFile),
-    letThrough(dirname(changes)),
-    ...(network.netnsName === undefined ? [] : [openTunDevice()]),
-  ]);
-  return (await console.stat()).size;
+  const consoleStart = await beginConsole(consolePath, consoleNote);
+  await handOverFiles(filesOf(machine, readFiles), userId);
+  if (network.netnsName !== undefined) await openTunDevice();
+  return consoleStart;
 }
 
 async function makeFile(path: string, bytes = 0): Promise<void> {
@@ -139,28 +130,34 @@ async function makeFile(path: string, bytes = 0): Promise<void> {
   await file.truncate(bytes);
 }
 
-/** Each file by itself at its place below /vm, and the one folder for the socket. */
-async function firecrackerJail({ program, kvmDevice }: FirecrackerHost, launch: FirecrackerLaunch): Promise<Jail> {
-  const { machine, readFiles } = launch;
-  const { controlDir, log, metrics } = firecrackerRunFiles(machine.runDir);
+/** Each file by itself, at its place below /vm. */
+function filesOf(machine: VmMachine, readFiles: FirecrackerLaunch['readFiles']): JailMount[] {
+  const { log, metrics } = firecrackerRunFiles(machine.runDir);
   const writable = (hostPath: string, jailPath: string) => ({ hostPath, jailPath, writable: true });
+  return [
+    ...machine.disks.map(({ path, readOnly }, index) => ({
+      hostPath: path,
+      jailPath: diskJailPath(index),
+      writable: !readOnly,
+    })),
+    ...readFiles.map((file) => ({ ...file, writable: false })),
+    writable(log, JAIL_PATHS.log),
+    writable(metrics, JAIL_PATHS.metrics),
+    writable(draftPath(machine, 'changes'), JAIL_PATHS.changes),
+    writable(draftPath(machine, 'devices'), JAIL_PATHS.devices),
+  ];
+}
+
+async function firecrackerJail(
+  { program, jailer, kvmDevice }: FirecrackerHost,
+  { machine, readFiles }: FirecrackerLaunch,
+): Promise<Jail> {
+  const { controlDir, jailBase } = firecrackerRunFiles(machine.runDir);
   return {
     userId: machine.userId,
     groupIds: [(await stat(kvmDevice)).gid],
-    mounts: [
-      ...program.mounts,
-      sameMount(controlDir, true),
-      ...machine.disks.map(({ path, readOnly }, index) => ({
-        hostPath: path,
-        jailPath: diskJailPath(index),
-        writable: !readOnly,
-      })),
-      ...readFiles.map((file) => ({ ...file, writable: false })),
-      writable(log, JAIL_PATHS.log),
-      writable(metrics, JAIL_PATHS.metrics),
-      writable(draftPath(machine, 'changes'), JAIL_PATHS.changes),
-      writable(draftPath(machine, 'devices'), JAIL_PATHS.devices),
-    ],
+    mounts: [...program.mounts, sameMount(controlDir, true), ...filesOf(machine, readFiles)],
     devices: [kvmDevice, ...(machine.network.netnsName === undefined ? [] : [TUN_DEVICE])],
+    jailer: jailer === undefined ? undefined : { path: jailer, id: machine.vmId, baseDir: jailBase },
   };
 }

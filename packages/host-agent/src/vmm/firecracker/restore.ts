@@ -1,15 +1,13 @@
-import { closeSync, openSync } from 'node:fs';
 import { rm, symlink } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
-import { CommandError, runCommand } from '@nestbox/kit';
-import { damaged, openPageFile, writeFully } from '../../memory/page-file.ts';
-import { PAGE_BYTES } from '../../memory/page-runs.ts';
+import { applyPagesTo, copyMemory } from '../../memory/memory-copy.ts';
 import { VmmFaultError } from '../api/vmm-api.ts';
 import type { VmMachine, VmState } from '../driver.ts';
+import { draftPath } from '../process/draft.ts';
 import { checkMachine } from './check-machine.ts';
 import { loadSnapshot } from './firecracker-calls.ts';
 import type { FirecrackerVm } from './firecracker-vm.ts';
-import { draftPath, type FirecrackerHost, launchFirecracker, openApi } from './launch-firecracker.ts';
+import { type FirecrackerHost, launchFirecracker, openApi } from './launch-firecracker.ts';
 import { firecrackerRunFiles, JAIL_PATHS } from './run-files.ts';
 
 export interface FirecrackerRestore extends FirecrackerHost {
@@ -31,10 +29,10 @@ export async function restoreVm(restore: FirecrackerRestore, signal?: AbortSigna
   const makeMemory = async (pages: string, changesPath: string) => {
     // Linked first: what a crash leaves half-made is found again.
     await symlink(memoryPath, firecrackerRunFiles(machine.runDir).memory);
-    await copySparse(machine.memoryPath, memoryPath, signal);
-    await applyPages(pages, memoryPath, machine, signal);
+    await copyMemory(machine.memoryPath, memoryPath, signal);
+    await applyPagesTo(memoryPath, pages, machine.memoryMib, signal);
     // The next state is told from the image again, so it begins with what this one has on top.
-    await applyPages(pages, changesPath, machine, signal);
+    await applyPagesTo(changesPath, pages, machine.memoryMib, signal);
   };
   await using undo = new AsyncDisposableStack();
   const { vm } = await launchFirecracker(
@@ -71,32 +69,4 @@ export async function restoreVm(restore: FirecrackerRestore, signal?: AbortSigna
 /** In the words of Firecracker's persist.rs; other refusals are about this host: a TAP, a disk. */
 function isDamage(fault: string): boolean {
   return /snapshot state|guest memory|crc|version/i.test(fault);
-}
-
-async function copySparse(from: string, to: string, signal: AbortSignal | undefined): Promise<void> {
-  await rm(to, { force: true });
-  const options = signal === undefined ? {} : { signal };
-  await runCommand('cp', ['--reflink=auto', '--sparse=always', '--', from, to], options).catch((cause: unknown) => {
-    const isFull = cause instanceof CommandError && cause.stderr.includes('No space left on device');
-    throw isFull
-      ? new NestboxError('host_disk_full', `The host's disk is full: ${to} cannot be written.`, { cause })
-      : cause;
-  });
-}
-
-async function applyPages(
-  pagesPath: string,
-  target: string,
-  { memoryMib }: VmMachine,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { table, forEachPart } = openPageFile(pagesPath);
-  if (table.memoryBytes !== memoryMib * 2 ** 20)
-    throw damaged(pagesPath, 'it is of a guest with another size of memory');
-  const file = openSync(target, 'r+');
-  try {
-    await forEachPart((firstPage, part) => writeFully(file, part, firstPage * PAGE_BYTES), signal);
-  } finally {
-    closeSync(file);
-  }
 }

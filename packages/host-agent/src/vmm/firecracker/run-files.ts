@@ -1,5 +1,5 @@
-import { lstat, readlink, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { removeWithDrafts } from '../process/draft.ts';
 import { driveId } from './firecracker-calls.ts';
 
 const CONTROL_DIR = 'control';
@@ -11,6 +11,8 @@ export function firecrackerRunFiles(runDir: string) {
     /** The only folder that Firecracker can make files in. Nothing in it is read by us, the socket excepted. */
     controlDir: join(runDir, CONTROL_DIR),
     apiSocket: join(runDir, CONTROL_DIR, API_SOCKET),
+    /** An empty folder: where the jailer builds, unseen from outside. */
+    jailBase: join(runDir, 'jail'),
     /** What its logger writes. */
     log: join(runDir, 'firecracker.log'),
     /** A line of JSON a minute. */
@@ -48,22 +50,16 @@ export function diskJailPath(index: number): string {
 }
 
 /** Removes the files above and what the links of a VM's own lead to. What is gone is fine. */
-export async function removeRunFiles(runDir: string): Promise<void> {
-  for (const link of Object.values(draftLinks(runDir))) {
-    const target = await readlink(link).catch(() => undefined);
-    if (target !== undefined) await rm(target, { force: true });
-  }
-  for (const path of Object.values(firecrackerRunFiles(runDir))) {
-    await rm(path, { recursive: true, force: true }).catch(async (error: unknown) => {
-      // The "run folder" is a file.
-      if ((await lstat(runDir)).isDirectory()) throw error;
-    });
-  }
+export function removeRunFiles(runDir: string): Promise<void> {
+  return removeWithDrafts(runDir, Object.values(draftLinks(runDir)), Object.values(firecrackerRunFiles(runDir)));
 }
 
-/** The run folder of a Firecracker's command line; undefined for other programs, bubblewrap around it included. */
+/** What stays outside of a jail as Firecracker's parent. */
+const PARENTS = ['bwrap', 'sh'];
+
+/** The run folder of a Firecracker's command line; undefined for other programs, its parent included. */
 export function runDirOfCommandLine(words: readonly string[]): string | undefined {
-  if (basename(words[0] ?? '') === 'bwrap') return undefined;
+  if (PARENTS.includes(basename(words[0] ?? ''))) return undefined;
   const socket = words[words.indexOf('--api-sock') + 1];
   const end = `/${CONTROL_DIR}/${API_SOCKET}`;
   return words.includes('--api-sock') && socket?.endsWith(end) ? socket.slice(0, -end.length) : undefined;

@@ -1,5 +1,4 @@
 import { NestboxError } from '@nestbox/contract';
-import { runCommand } from '@nestbox/kit';
 
 /** The release that is current when this is written, and the two before. All know what the calls say. */
 const FIRST_MINOR = 14;
@@ -25,16 +24,4 @@ export function parseFirecrackerVersion(output: string): FirecrackerVersion {
       `Firecracker ${text} is not supported; versions 1.${FIRST_MINOR} to 1.${LAST_MINOR} are.`,
     );
   return { text, minor: Number(minor) };
-}
-
-const VERSION_DEADLINE_MS = 5000;
-
-/** Asks the program. Throws not_set_up when it does not run, and as above. */
-export async function askFirecrackerVersion([program, ...args]: readonly [string, ...string[]]): Promise<string> {
-  const signal = AbortSignal.timeout(VERSION_DEADLINE_MS);
-  const { stdout } = await runCommand(program, [...args, '--version'], { signal }).catch((cause: unknown) => {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new NestboxError('not_set_up', `${program} does not tell its version: ${why}`, { cause });
-  });
-  return parseFirecrackerVersion(stdout).text;
 }

@@ -1,9 +1,11 @@
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
+import type { Jailer } from './jailer.ts';
 
 /**
  * What a VMM is shut into: a user of its own without any privilege, and mount, pid, IPC, UTS and cgroup namespaces in which
- * nothing of the host is there but what is named here. Bubblewrap makes them (Debian: bubblewrap), setpriv takes the user.
+ * nothing of the host is there but what is named here. Bubblewrap makes them (Debian: bubblewrap), setpriv takes the user; or Firecracker's
+ * jailer, where there is one.
  */
 export interface Jail {
   /** User and group that the VMM runs as. */
@@ -14,6 +16,8 @@ export interface Jail {
   readonly mounts: readonly JailMount[];
   /** Device nodes, such as /dev/kvm. `null` and `urandom` are always there. */
   readonly devices: readonly string[];
+  /** Who makes the jail. It brings its own devices and takes no further groups. Default: bubblewrap. */
+  readonly jailer?: Jailer | undefined;
 }
 
 export interface JailMount {

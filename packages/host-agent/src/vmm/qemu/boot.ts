@@ -1,7 +1,8 @@
-import { access, constants, statfs } from 'node:fs/promises';
-import { NestboxError } from '@nestbox/contract';
-import { describeConsole, watchBoot } from '../boot-watchdog.ts';
+import { requireConsoleSpace, watchBoot } from '../boot-watchdog.ts';
 import type { VmMachine, VmSpec } from '../driver.ts';
+import { vmmUnreachable } from '../errors.ts';
+import { requireFiles, requireSocketPath } from '../process/check-machine.ts';
+import { vmDied } from '../process/vm-process.ts';
 import { bootArguments } from './command-line.ts';
 import { launchQemu, type QemuHost } from './launch-qemu.ts';
 import type { QemuVm } from './qemu-vm.ts';
@@ -13,25 +14,10 @@ export interface QemuBoot extends QemuHost {
   readonly limitMs: number;
 }
 
-/** unix(7): sun_path has 108 bytes, with the NUL at its end. */
-const MAX_SOCKET_PATH_BYTES = 107;
-
 /** Throws not_set_up for what cannot start, before anything is begun. */
 export async function checkMachine(machine: VmMachine, moreFiles: readonly string[]): Promise<void> {
-  const { qmpSocket } = qemuRunFiles(machine.runDir);
-  if (Buffer.byteLength(qmpSocket) > MAX_SOCKET_PATH_BYTES)
-    throw new NestboxError(
-      'not_set_up',
-      `The path ${qmpSocket} is longer than the ${MAX_SOCKET_PATH_BYTES} bytes that a unix socket's may have.`,
-    );
-  const files = [...moreFiles, machine.memoryPath, ...machine.disks.map((disk) => disk.path)];
-  await Promise.all(
-    files.map((path) =>
-      access(path, constants.R_OK).catch((cause: unknown) => {
-        throw new NestboxError('not_set_up', `${path} is missing or cannot be read. Run \`nestbox setup\`.`, { cause });
-      }),
-    ),
-  );
+  requireSocketPath(qemuRunFiles(machine.runDir).qmpSocket);
+  await requireFiles([...moreFiles, machine.memoryPath, ...machine.disks.map((disk) => disk.path)]);
 }
 
 /**
@@ -55,33 +41,21 @@ export async function bootOnce(boot: QemuBoot, signal?: AbortSignal): Promise<Qe
   );
   const outcome = await watchBoot({ consolePath, consoleStart, exited, limitMs }, signal);
   if (outcome === 'silent') {
-    await checkConsoleSpace(consolePath);
+    await requireConsoleSpace(consolePath);
     return undefined;
   }
-  if (outcome === 'gone') throw await vmDied(vm, consolePath, consoleStart);
+  const died = async () =>
+    vmDied(await vm.waitUntilGone(AbortSignal.timeout(EXPLAIN_DEADLINE_MS)), {
+      path: consolePath,
+      start: consoleStart,
+    });
+  if (outcome === 'gone') throw await died();
   await vm.connect().catch(async (error: unknown) => {
-    throw (await vm.isGoneSoon()) ? await vmDied(vm, consolePath, consoleStart) : vmmUnreachable(error);
+    throw (await vm.isGoneSoon()) ? await died() : vmmUnreachable(error);
   });
   signal?.throwIfAborted();
   undo.move();
   return vm;
 }
 
-/** A guest whose console log finds no room on the host's disk looks silent. Throws host_disk_full. */
-async function checkConsoleSpace(consolePath: string): Promise<void> {
-  if ((await statfs(consolePath)).bavail > 0) return;
-  throw new NestboxError('host_disk_full', `The host's disk is full: ${consolePath} cannot be written.`);
-}
-
 const EXPLAIN_DEADLINE_MS = 1000;
-
-async function vmDied(vm: QemuVm, consolePath: string, consoleStart: number): Promise<NestboxError> {
-  const reason = await vm.waitUntilGone(AbortSignal.timeout(EXPLAIN_DEADLINE_MS));
-  const code = reason.includes('No space left on device') ? 'host_disk_full' : 'vm_died';
-  return new NestboxError(code, `${reason} ${await describeConsole(consolePath, consoleStart)}`);
-}
-
-export function vmmUnreachable(cause: unknown): NestboxError {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  return new NestboxError('sandbox_unreachable', `The VM is there, but its manager does not answer: ${why}`, { cause });
-}

@@ -1,7 +1,7 @@
 import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
 import type { VmMachine } from '../driver.ts';
-import { endProcess } from '../end-process.ts';
-import { launchDetached, type ProcessExit } from '../launch.ts';
+import type { ProcessExit } from '../launch.ts';
+import { launchVmm } from '../process/launch-vmm.ts';
 import type { QemuAccelerator } from './accelerator.ts';
 import { handOverFiles, qemuJail } from './qemu-jail.ts';
 import { QemuVm } from './qemu-vm.ts';
@@ -58,28 +58,30 @@ export async function launchQemu(
   undo: AsyncDisposableStack,
 ): Promise<LaunchedQemu> {
   const { machine, moreFiles } = launch;
-  const { runDir, vmId } = machine;
-  await removeRunFiles(runDir);
-  undo.defer(() => removeRunFiles(runDir));
-  const consoleStart = await linkConsole(runDir, machine.consolePath, launch.consoleNote);
-  const [cgroup, jail] = await Promise.all([
-    cgroups.create(vmId, vmLimits(machine, accelerator)),
-    qemuJail({ machine, accelerator, programs: [qemuBinary, readOnlyOpen], moreFiles }),
-    handOverFiles(machine, moreFiles),
-  ]);
-  undo.defer(async () => cgroup?.remove());
-  const { identity, exited } = await launchDetached({
-    command: [qemuBinary, ...launch.arguments],
-    cgroup,
-    jail,
-    netnsName: machine.network.netnsName,
-    logPath: qemuRunFiles(runDir).log,
-    // Nothing of our environment: it may hold secrets, and QEMU needs none of it. One heap for all threads takes less memory.
-    env: { LD_PRELOAD: readOnlyOpen, MALLOC_ARENA_MAX: '1' },
-    ...(launch.inheritedFile === undefined ? {} : { inheritedFile: launch.inheritedFile }),
-  });
-  undo.defer(() => endProcess(identity, { graceMs: 0 }));
-  const vm = new QemuVm({ vmId, vmm: 'qemu', process: identity, runDir, cgroup: cgroup?.path }, cgroup, exited);
+  let consoleStart = 0;
+  const launched = await launchVmm(
+    {
+      vmm: 'qemu',
+      machine,
+      cgroups,
+      limits: vmLimits(machine, accelerator),
+      prepare: async () => {
+        consoleStart = await linkConsole(machine.runDir, machine.consolePath, launch.consoleNote);
+        const [jail] = await Promise.all([
+          qemuJail({ machine, accelerator, programs: [qemuBinary, readOnlyOpen], moreFiles }),
+          handOverFiles(machine, moreFiles),
+        ]);
+        return { jail, inheritedFile: launch.inheritedFile };
+      },
+      command: [qemuBinary, ...launch.arguments],
+      logPath: qemuRunFiles(machine.runDir).log,
+      // Nothing of our environment: it may hold secrets, and QEMU needs none of it. One heap for all threads takes less memory.
+      env: { LD_PRELOAD: readOnlyOpen, MALLOC_ARENA_MAX: '1' },
+      removeRunFiles,
+    },
+    undo,
+  );
+  const vm = new QemuVm(launched);
   undo.defer(() => vm.close());
-  return { vm, consoleStart, exited };
+  return { vm, consoleStart, exited: launched.exited };
 }

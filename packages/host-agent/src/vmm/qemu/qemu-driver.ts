@@ -1,35 +1,19 @@
-import { resolve } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
-import { isProcessAlive, type Logger } from '@nestbox/kit';
-import { type BootWatchdog, DEFAULT_BOOT_WATCHDOG, describeSilence, firstSignLimitMs } from '../boot-watchdog.ts';
-import { CgroupTree } from '../cgroup/cgroup.ts';
-import { type ConsoleLimits, limitConsoleLog } from '../console.ts';
-import type {
-  LayeringVmDriver,
-  SavedState,
-  VmFeatures,
-  VmHandle,
-  VmMachine,
-  VmmDescription,
-  VmSpec,
-  VmState,
-  VmStatus,
-} from '../driver.ts';
-import { endProcess } from '../end-process.ts';
-import { toDriverError } from '../errors.ts';
-import { ExitNotices } from '../exit-notices.ts';
-import { handleKey, isRunDirBelow } from '../handle-identity.ts';
-import { readProcessWords } from '../processes.ts';
+import type { Logger } from '@nestbox/kit';
+import type { BootWatchdog } from '../boot-watchdog.ts';
+import type { CgroupTree } from '../cgroup/cgroup.ts';
+import type { ConsoleLimits } from '../console.ts';
+import type { LayeringVmDriver, VmMachine, VmmDescription, VmSpec, VmState } from '../driver.ts';
+import { createLayeringDriver, openCgroupsOnce } from '../process/process-driver.ts';
+import type { LayeringVmm, ProcessVmm } from '../process/process-vmm.ts';
 import { programPath } from '../program-path.ts';
-import { removeStrays } from '../strays.ts';
 import { describeAccelerator, type QemuAccelerator, type WantedAccelerator } from './accelerator.ts';
-import { bootOnce, checkMachine, vmmUnreachable } from './boot.ts';
+import { bootOnce, checkMachine } from './boot.ts';
 import { QEMU_BINARY, runDirOfCommandLine } from './command-line.ts';
 import { flattenDisk, rootDisk, switchDisk } from './disks.ts';
 import type { QemuHost } from './launch-qemu.ts';
 import { type ProbeResult, probe } from './probe.ts';
 import { QemuVm } from './qemu-vm.ts';
-import { QmpUnavailableError } from './qmp-client.ts';
 import { installReadOnlyOpen } from './read-only-open.ts';
 import { restoreVm } from './restore.ts';
 import { qemuRunFiles, removeRunFiles } from './run-files.ts';
@@ -60,16 +44,16 @@ export interface QemuDriverOptions {
 
 const STOP_GRACE_MS = 5000;
 const TRANSLATION_BUFFER_MIB = 64;
-const CONSOLE_CHECK_MS = 10_000;
 
 /** Runs VMs on QEMU. */
 export function createQemuDriver(options: QemuDriverOptions): LayeringVmDriver {
-  return new QemuDriver(options);
+  const cgroups = openCgroupsOnce(options.instance);
+  return createLayeringDriver(new Qemu(options, cgroups), cgroups, options);
 }
 
-class QemuDriver implements LayeringVmDriver {
+class Qemu implements LayeringVmm<QemuVm> {
   readonly name = 'qemu';
-  readonly features: VmFeatures = {
+  readonly features = {
     pause: true,
     snapshot: true,
     // Everything of the guest goes on where it was; the agent closes old connections when it is initialised again.
@@ -77,75 +61,30 @@ class QemuDriver implements LayeringVmDriver {
     // A restored VM maps the whole image, so its next state is complete without.
     needsMemoryPreload: false,
     diskFormats: ['raw', 'qcow2'],
-  };
+  } as const;
+  readonly stopGraceMs: number;
+  readonly runDirOfCommandLine = runDirOfCommandLine;
+  readonly removeRunFiles = removeRunFiles;
+  readonly save = saveState;
+  readonly switchDisk = switchDisk;
+  readonly flattenDisk = flattenDisk;
   readonly #options: QemuDriverOptions;
-  readonly #runRoot: string;
-  readonly #vms = new Map<string, QemuVm>();
-  /** Sandboxes by run folder whose boot is under way: their processes are no strays. */
-  readonly #booting = new Map<string, string>();
-  readonly #notices: ExitNotices;
-  readonly #consoleTimer: NodeJS.Timeout;
+  readonly #cgroups: () => Promise<CgroupTree>;
   #probe: Promise<ProbeResult> | undefined;
-  #cgroups: Promise<CgroupTree> | undefined;
   #programs: Promise<Pick<QemuHost, 'qemuBinary' | 'readOnlyOpen'>> | undefined;
-  #bootRetries = 0;
 
-  constructor(options: QemuDriverOptions) {
+  constructor(options: QemuDriverOptions, cgroups: () => Promise<CgroupTree>) {
     this.#options = options;
-    this.#runRoot = resolve(options.runRoot);
-    this.#notices = new ExitNotices(options.logger);
-    this.#consoleTimer = setInterval(() => void this.#limitConsoles(), options.consoleCheckMs ?? CONSOLE_CHECK_MS);
-    this.#consoleTimer.unref();
-  }
-
-  get bootRetries(): number {
-    return this.#bootRetries;
+    this.#cgroups = cgroups;
+    this.stopGraceMs = options.stopGraceMs ?? STOP_GRACE_MS;
   }
 
   async describe(): Promise<VmmDescription> {
     const { qemuVersion, kvm } = await this.#probeOnce();
     const { accelerator, reason } = describeAccelerator(this.#options.accelerator ?? 'auto', kvm);
-    const { support } = await this.#cgroupTree();
+    const { support } = await this.#cgroups();
     const unbounded = support.version === undefined ? ` VMs are not bounded on this host: ${support.reason}.` : '';
     return { vmm: 'qemu', version: qemuVersion, accelerator, reason: `${reason}${unbounded}` };
-  }
-
-  async start(spec: VmSpec, signal?: AbortSignal): Promise<VmHandle> {
-    this.#booting.set(spec.runDir, spec.vmId);
-    try {
-      await checkMachine(spec, [spec.kernelPath, spec.initrdPath]);
-      const host = await this.#host();
-      const watchdog = this.#options.bootWatchdog ?? DEFAULT_BOOT_WATCHDOG;
-      for (let attempt = 0; attempt <= watchdog.retries; attempt++) {
-        if (attempt > 0) {
-          this.#bootRetries++;
-          this.#options.logger.warn({ vmId: spec.vmId, attempt }, 'no sign of life from the guest; once more');
-        }
-        const limitMs = firstSignLimitMs(watchdog, attempt);
-        const vm = await bootOnce({ ...host, spec, limitMs }, signal);
-        if (vm === undefined) continue;
-        this.#vms.set(handleKey(vm.handle), vm);
-        return vm.handle;
-      }
-      throw new NestboxError('boot_timeout', await describeSilence(spec, watchdog.retries + 1));
-    } catch (error) {
-      throw toDriverError(error, 'The VM could not be started.', signal);
-    } finally {
-      this.#booting.delete(spec.runDir);
-    }
-  }
-
-  async restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<VmHandle> {
-    this.#booting.set(machine.runDir, machine.vmId);
-    try {
-      const vm = await restoreVm({ ...(await this.#host()), machine, state }, signal);
-      this.#vms.set(handleKey(vm.handle), vm);
-      return vm.handle;
-    } catch (error) {
-      throw toDriverError(error, 'The VM could not be restored.', signal);
-    } finally {
-      this.#booting.delete(machine.runDir);
-    }
   }
 
   async snapshotMachine(): Promise<string> {
@@ -153,140 +92,28 @@ class QemuDriver implements LayeringVmDriver {
     return describeSnapshotMachine(qemuVersion, accelerator);
   }
 
-  save(handle: VmHandle, memoryPath: string, state: VmState, signal?: AbortSignal): Promise<SavedState> {
-    return this.#withVm(handle, signal, 'The state of the VM could not be saved.', (vm) =>
-      saveState(vm, memoryPath, state, signal),
-    );
+  checkBoot(spec: VmSpec): Promise<void> {
+    return checkMachine(spec, [spec.kernelPath, spec.initrdPath]);
   }
 
-  switchDisk(handle: VmHandle, newPath: string, signal?: AbortSignal): Promise<void> {
-    return this.#withVm(handle, signal, 'The disk of the VM could not be switched.', (vm) =>
-      switchDisk(vm, newPath, signal),
-    );
+  async bootOnce(spec: VmSpec, limitMs: number, signal?: AbortSignal): Promise<QemuVm | undefined> {
+    return bootOnce({ ...(await this.#host()), spec, limitMs }, signal);
   }
 
-  rootDiskPath(handle: VmHandle): Promise<string> {
-    return this.#withVm(handle, undefined, 'The VM does not say which disk it has.', async (vm) => {
-      return (await rootDisk(vm)).path;
-    });
+  async restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<QemuVm> {
+    return restoreVm({ ...(await this.#host()), machine, state }, signal);
   }
 
-  flattenDisk(handle: VmHandle, basePath: string, signal?: AbortSignal): Promise<void> {
-    return this.#withVm(handle, signal, 'The disk of the VM could not be flattened.', (vm) =>
-      flattenDisk(vm, basePath, signal),
-    );
+  async rootDiskPath(vm: QemuVm): Promise<string> {
+    return (await rootDisk(vm)).path;
   }
 
-  async status(handle: VmHandle): Promise<VmStatus> {
-    const vm = await this.#find(handle);
-    if (vm === undefined || !vm.isAlive) return { state: 'gone', reason: await this.#explainEnd(handle) };
-    try {
-      return await vm.queryStatus();
-    } catch (error) {
-      if (await vm.isGoneSoon()) return { state: 'gone', reason: await vm.explainEnd() };
-      throw vmmUnreachable(error);
-    }
+  adopt(handle: QemuVm['handle'], cgroup: Parameters<ProcessVmm<QemuVm>['adopt']>[1]): QemuVm {
+    return new QemuVm({ handle, cgroup, exited: undefined });
   }
 
-  pause(handle: VmHandle, signal?: AbortSignal): Promise<void> {
-    return this.#setRunning(handle, false, signal);
-  }
-
-  resume(handle: VmHandle, signal?: AbortSignal): Promise<void> {
-    return this.#setRunning(handle, true, signal);
-  }
-
-  #setRunning(handle: VmHandle, running: boolean, signal: AbortSignal | undefined): Promise<void> {
-    return this.#withVm(handle, signal, 'The VM did not follow.', (vm) => vm.setRunning(running, signal));
-  }
-
-  /** Does something with a VM that is alive. Throws vm_died when it is not, or not any more. */
-  async #withVm<T>(
-    handle: VmHandle,
-    signal: AbortSignal | undefined,
-    failure: string,
-    work: (vm: QemuVm) => Promise<T>,
-  ): Promise<T> {
-    const vm = await this.#find(handle);
-    if (vm === undefined || !vm.isAlive) throw new NestboxError('vm_died', await this.#explainEnd(handle));
-    try {
-      signal?.throwIfAborted();
-      return await work(vm);
-    } catch (error) {
-      if (signal?.aborted) throw toDriverError(error, failure, signal);
-      if (!vm.isAlive || (error instanceof QmpUnavailableError && (await vm.isGoneSoon())))
-        throw new NestboxError('vm_died', await vm.explainEnd(), { cause: error });
-      if (error instanceof QmpUnavailableError) throw vmmUnreachable(error);
-      throw toDriverError(error, failure, signal);
-    }
-  }
-
-  async destroy(handle: VmHandle, { graceful } = { graceful: true }): Promise<void> {
-    const vm = await this.#find(handle);
-    if (vm !== undefined) {
-      await endProcess(handle.process, { graceMs: graceful ? (this.#options.stopGraceMs ?? STOP_GRACE_MS) : 0 });
-      // What the cgroup and the log say of the end goes with them; whoever waits for the exit still wants it.
-      await vm.explainEnd();
-      await vm.close();
-      this.#vms.delete(handleKey(handle));
-    }
-    // An old handle must not take the files of the sandbox's next VM, nor a damaged one those of others.
-    const inUse = [...this.#vms.values()].some((other) => other.handle.runDir === handle.runDir && other.isAlive);
-    if (inUse || this.#booting.has(handle.runDir) || !isRunDirBelow(this.#runRoot, handle.runDir)) return;
-    await removeRunFiles(handle.runDir);
-    await (await this.#cgroupTree()).find(handle.cgroup, handle.vmId)?.remove();
-  }
-
-  onExit(handle: VmHandle, listener: (reason: string) => void): () => void {
-    const waitUntilGone = async (signal: AbortSignal) => {
-      const vm = await this.#find(handle);
-      return vm === undefined ? this.#explainEnd(handle) : vm.waitUntilGone(signal);
-    };
-    return this.#notices.add(handleKey(handle), waitUntilGone, listener);
-  }
-
-  async removeStrays(known: readonly VmHandle[]): Promise<number[]> {
-    const own = [...this.#vms.values()].filter((vm) => vm.isOwn).map((vm) => vm.handle);
-    return removeStrays({
-      runRoot: this.#runRoot,
-      cgroups: await this.#cgroupTree(),
-      known: [...known, ...own],
-      booting: this.#booting,
-      runDirOfCommandLine,
-      removeRunFiles,
-    });
-  }
-
-  async close(): Promise<void> {
-    clearInterval(this.#consoleTimer);
-    this.#notices.close();
-    await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
-    this.#vms.clear();
-  }
-
-  /**
-   * The VM of a handle: one that is known already, or one whose process is alive and, by its command line, is the QEMU of
-   * that run folder. So neither a pid used again nor a damaged handle ever leads to somebody else's process.
-   */
-  async #find(handle: VmHandle): Promise<QemuVm | undefined> {
-    const key = handleKey(handle);
-    const known = this.#vms.get(key);
-    if (known !== undefined) return known;
-    if (!isRunDirBelow(this.#runRoot, handle.runDir) || !isProcessAlive(handle.process)) return undefined;
-    const words = await readProcessWords(handle.process.pid, 'cmdline');
-    if (words === undefined || runDirOfCommandLine(words) !== handle.runDir) return undefined;
-    const cgroup = (await this.#cgroupTree()).find(handle.cgroup, handle.vmId);
-    const vm = this.#vms.get(key) ?? new QemuVm(handle, cgroup, undefined);
-    this.#vms.set(key, vm);
-    return vm;
-  }
-
-  async #explainEnd(handle: VmHandle): Promise<string> {
-    const known = this.#vms.get(handleKey(handle));
-    if (known !== undefined) return known.explainEnd();
-    if (!isRunDirBelow(this.#runRoot, handle.runDir)) return 'No such VM is running.';
-    const cgroup = (await this.#cgroupTree()).find(handle.cgroup, handle.vmId);
-    return new QemuVm(handle, cgroup, undefined).explainEnd();
+  logsOf(runDir: string): readonly string[] {
+    return [qemuRunFiles(runDir).console];
   }
 
   /** Shared by all who ask, so one caller's abort does not end it; it has a deadline of its own. */
@@ -310,7 +137,7 @@ class QemuDriver implements LayeringVmDriver {
   async #host(): Promise<QemuHost> {
     const [accelerator, cgroups, programs] = await Promise.all([
       this.#accelerator(),
-      this.#cgroupTree(),
+      this.#cgroups(),
       this.#findPrograms(),
     ]);
     return { accelerator, cgroups, ...programs };
@@ -325,21 +152,5 @@ class QemuDriver implements LayeringVmDriver {
       this.#programs = undefined;
     });
     return this.#programs;
-  }
-
-  #cgroupTree(): Promise<CgroupTree> {
-    this.#cgroups ??= CgroupTree.open(this.#options.instance);
-    return this.#cgroups;
-  }
-
-  async #limitConsoles(): Promise<void> {
-    for (const { handle, isAlive } of this.#vms.values()) {
-      if (!isAlive) continue;
-      try {
-        await limitConsoleLog(qemuRunFiles(handle.runDir).console, this.#options.consoleLimits);
-      } catch (error) {
-        this.#options.logger.warn({ err: error, vmId: handle.vmId }, 'the console log could not be shortened');
-      }
-    }
   }
 }

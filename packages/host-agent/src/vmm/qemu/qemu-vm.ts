@@ -1,13 +1,10 @@
 import { existsSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isProcessAlive } from '@nestbox/kit';
 import { z } from 'zod';
-import type { VmCgroup } from '../cgroup/cgroup.ts';
 import type { VmHandle, VmStatus } from '../driver.ts';
-import { waitUntilGone } from '../end-process.ts';
-import { explainExit } from '../exit-reason.ts';
-import { lastLines, readFileTail } from '../file-tail.ts';
-import type { ProcessExit } from '../launch.ts';
+import { vmmUnreachable } from '../errors.ts';
+import type { ProcessVm } from '../process/process-vmm.ts';
+import { VmProcess, type VmProcessParts, vmDied } from '../process/vm-process.ts';
 import { QmpClient, QmpUnavailableError } from './qmp-client.ts';
 import { qemuRunFiles } from './run-files.ts';
 
@@ -22,34 +19,26 @@ const FALLBACK_POLL_MS = 500;
 /** Between QEMU's closing its socket and its end lie a few milliseconds. */
 const DYING_MS = 2000;
 const LAST_EVENT_MS = 200;
-const LAST_WORDS_BYTES = 4096;
 
 const queryStatus = z.object({ status: z.string() });
 const queryBlock = z.array(z.object({ 'io-status': z.string().optional() }));
 
 /** What the driver holds of one VM: its control connection, and what was heard from it. */
-export class QemuVm {
-  readonly handle: VmHandle;
-  readonly #cgroup: VmCgroup | undefined;
-  /** Of VMs that this process started. */
-  readonly #exited: Promise<ProcessExit> | undefined;
-  #exit: ProcessExit | undefined;
+export class QemuVm implements ProcessVm {
+  readonly process: VmProcess;
   #qmp: Promise<QmpClient> | undefined;
   #shutdownCause: string | undefined;
-  #outOfMemory = false;
 
-  constructor(handle: VmHandle, cgroup: VmCgroup | undefined, exited: Promise<ProcessExit> | undefined) {
-    this.handle = handle;
-    this.#cgroup = cgroup;
-    this.#exited = exited?.then((exit) => {
-      this.#exit = exit;
-      return exit;
-    });
+  constructor(parts: Omit<VmProcessParts, 'logPath'>) {
+    this.process = new VmProcess({ ...parts, logPath: qemuRunFiles(parts.handle.runDir).log });
   }
 
-  /** Started by this process, so its driver knows it even when nobody has written its handle down yet. */
+  get handle(): VmHandle {
+    return this.process.handle;
+  }
+
   get isOwn(): boolean {
-    return this.#exited !== undefined;
+    return this.process.isOwn;
   }
 
   /** Who QEMU runs as. Throws what the system says when it is gone. */
@@ -58,7 +47,7 @@ export class QemuVm {
   }
 
   get isAlive(): boolean {
-    return isProcessAlive(this.handle.process);
+    return this.process.isAlive;
   }
 
   /** The control connection, shared by all who ask; made when there is none. Throws QmpUnavailableError. */
@@ -145,28 +134,17 @@ export class QemuVm {
   }
 
   /** After a failed question: is the VM about to go? */
-  async isGoneSoon(): Promise<boolean> {
-    return waitUntilGone(this.handle.process, DYING_MS);
+  isGoneSoon(): Promise<boolean> {
+    return this.process.isGoneWithin(DYING_MS);
   }
 
-  /** Resolves with the reason when the VM is gone. Rejects when the signal aborts. */
   async waitUntilGone(signal: AbortSignal): Promise<string> {
-    const aborted = Promise.withResolvers<never>();
-    aborted.promise.catch(() => undefined);
-    const onAbort = () => aborted.reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      signal.throwIfAborted();
-      if (this.#exited !== undefined) await Promise.race([this.#exited, aborted.promise]);
-      while (this.isAlive) {
-        await Promise.race([this.#controlLost(signal), aborted.promise]);
-        await waitUntilGone(this.handle.process, DYING_MS);
-      }
-      await this.#hearLastEvents();
-      return await this.explainEnd();
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+    await this.process.untilGone(signal, async () => {
+      await this.#controlLost(signal);
+      await this.isGoneSoon();
+    });
+    await this.#hearLastEvents();
+    return this.explainEnd();
   }
 
   /** Resolves when the control connection ends, which mostly means that QEMU does; without one, after a while. */
@@ -185,20 +163,16 @@ export class QemuVm {
     if (qmp !== undefined) await Promise.race([qmp.closed, sleep(LAST_EVENT_MS)]);
   }
 
-  /** Why it is gone, as far as is known. */
-  async explainEnd(): Promise<string> {
-    // The cgroup and the log go with destroy; what they said is remembered.
-    this.#outOfMemory ||= (await this.#cgroup?.wasOutOfMemory().catch(() => false)) ?? false;
-    const log = await readFileTail(qemuRunFiles(this.handle.runDir).log, LAST_WORDS_BYTES).catch(() => '');
-    return explainExit({
-      exit: this.#exit,
-      shutdownCause: this.#shutdownCause,
-      outOfMemory: this.#outOfMemory,
-      lastWords: lastLines(log, 3),
-    });
+  explainEnd(): Promise<string> {
+    return this.process.explainEnd(this.#shutdownCause);
   }
 
-  /** Lets go of the VM, which goes on. */
+  async explainFailure(error: unknown): Promise<unknown> {
+    if (!(error instanceof QmpUnavailableError)) return error;
+    if (!(await this.isGoneSoon())) return vmmUnreachable(error);
+    return vmDied(await this.explainEnd(), undefined, error);
+  }
+
   async close(): Promise<void> {
     const qmp = await this.#qmp?.catch(() => undefined);
     qmp?.close();

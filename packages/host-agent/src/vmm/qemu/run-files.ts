@@ -1,5 +1,6 @@
-import { open, rm, symlink } from 'node:fs/promises';
+import { rm, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { beginConsole } from '../console.ts';
 
 /** Files that QEMU and the driver share in a VM's run folder. */
 export function qemuRunFiles(runDir: string) {
@@ -35,13 +36,9 @@ export async function removeRunFiles(runDir: string): Promise<void> {
   }
 }
 
-/**
- * Makes the console log, if it is new, and the link to it. Returns where this boot's output begins, in bytes. Each start has a
- * first line from us; on a full disk it is what fails, since QEMU does not mind when it cannot write the log.
- */
+/** `beginConsole`, with the link to the log. */
 export async function linkConsole(runDir: string, consolePath: string, note: string): Promise<number> {
-  await using file = await open(consolePath, 'a', 0o600);
-  await file.write(`${note}\n`);
+  const consoleStart = await beginConsole(consolePath, note);
   await symlink(consolePath, qemuRunFiles(runDir).console);
-  return (await file.stat()).size;
+  return consoleStart;
 }

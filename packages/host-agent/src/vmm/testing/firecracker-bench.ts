@@ -1,133 +1,45 @@
-import { chmod, chown, mkdir, mkdtemp, readFile, realpath, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
-import { createLogger } from '@nestbox/kit';
-import { createBlankImage } from '../../memory/memory-image.ts';
-import type { BootWatchdog } from '../boot-watchdog.ts';
-import type { VmDriver, VmSpec } from '../driver.ts';
+import { chmodSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { VmDriver } from '../driver.ts';
 import { createFirecrackerDriver, type FirecrackerDriverOptions } from '../firecracker/firecracker-driver.ts';
 import { sameMount } from '../jail/jail.ts';
-import { findApiDescription } from './stand-in/api-description.ts';
-import { type JournalEntry, journalEntry, type StandInPlan } from './stand-in/plan.ts';
+import { STAND_IN, type StandInDriver, standInOptions } from './stand-in-bench.ts';
 
-export const USER_ID = 1_879_048_192;
-const MEMORY_MIB = 128;
-const STAND_IN = resolve(import.meta.dirname, 'stand-in', 'stand-in.ts');
-const REPOSITORY = resolve(import.meta.dirname, '../../../../..');
+const VERSION = '1.16.0';
+const STAND_IN_JAILER = join(dirname(STAND_IN), 'stand-in-jailer.ts');
+/** What the real one, which is linked statically, does not need. */
+const LIBRARIES = ['/lib', '/lib64', '/usr/lib'];
 
-/** Why the driver cannot be held against Firecracker's description of its API; undefined when it can. */
-export const whyNoDescription =
-  findApiDescription('firecracker') === undefined
-    ? "Firecracker's description of its API is not there (../shared/vmm-api/firecracker.yaml)"
-    : undefined;
-
-/** A stand-in by its plan, as data for another process too. */
-export interface StandInDriver {
-  readonly runRoot: string;
-  readonly instance: string;
-  readonly planPath: string;
-  readonly bootWatchdog?: BootWatchdog;
-}
-
-/** The driver with the stand-in in place of the program; everything else is real: process, jail, cgroup, socket, files. */
-export function createStandInDriver(
-  { runRoot, instance, planPath, bootWatchdog }: StandInDriver,
+/** The driver with the stand-in in place of Firecracker, in bubblewrap's jail. */
+export function createStandInFirecracker(
+  standIn: StandInDriver,
   options: Partial<FirecrackerDriverOptions> = {},
 ): VmDriver {
-  const folder = dirname(planPath);
-  return createFirecrackerDriver({
-    runRoot,
-    instance,
-    logger: createLogger({ level: 'silent' }),
-    askKvm: async () => ({ works: true, reason: 'the stand-in needs none' }),
-    kvmDevice: '/dev/zero',
-    program: {
-      command: [process.execPath, STAND_IN, planPath],
-      // For the interfaces of its network namespace: /proc.
-      mounts: [sameMount(process.execPath), sameMount(REPOSITORY), sameMount('/proc'), sameMount(folder, true)].concat(
-        whyNoDescription === undefined ? sameMount(dirname(findApiDescription('firecracker') ?? '')) : [],
-      ),
-    },
-    ...(bootWatchdog === undefined ? {} : { bootWatchdog }),
-    ...options,
-  });
+  return createFirecrackerDriver({ ...standInOptions('firecracker', standIn), ...options });
 }
 
-export type FirecrackerBench = Awaited<ReturnType<typeof createFirecrackerBench>>;
+/** The same in the jail of a stand-in for Firecracker's jailer. */
+export function createJailedStandIn(standIn: StandInDriver, options: Partial<FirecrackerDriverOptions> = {}): VmDriver {
+  const usual = standInOptions('firecracker', standIn);
+  const { firecracker, jailer } = writeJailedPrograms(standIn.planPath);
+  const mounts = [
+    ...(typeof usual.program === 'object' ? usual.program.mounts : []),
+    ...LIBRARIES.map((path) => sameMount(path)),
+  ];
+  return createFirecrackerDriver({ ...usual, program: { command: [firecracker], mounts }, jailer, ...options });
+}
 
-/** Folders, machines and plans for tests with the stand-in. */
-export async function createFirecrackerBench() {
-  const folder = await realpath(await mkdtemp(join(tmpdir(), 'nestbox-fc-')));
-  const runRoot = join(folder, 'run');
-  const instance = Math.floor(Math.random() * 0x1_00_00_00)
-    .toString(16)
-    .padStart(6, '0');
-  const kernelPath = join(folder, 'vmlinux');
-  const initrdPath = join(folder, 'initrd');
-  await chmod(folder, 0o711);
-  await mkdir(runRoot);
-  await writeFile(kernelPath, '\x7fELF and so on', 'latin1');
-  await writeFile(initrdPath, '');
-  let count = 0;
-
-  /** Its journal is in the folder of the plan, where the stand-in may write. */
-  async function writePlan(plan: Partial<StandInPlan> = {}, into?: string): Promise<string> {
-    const own = into ?? join(folder, `plan${++count}`);
-    await mkdir(own, { recursive: true });
-    await chown(own, USER_ID, USER_ID);
-    const descriptionPath = findApiDescription('firecracker');
-    const whole: StandInPlan = {
-      vmm: 'firecracker',
-      version: '1.16.0',
-      journalPath: join(own, 'journal'),
-      ...(descriptionPath === undefined ? {} : { descriptionPath }),
-      ...plan,
-    };
-    await writeFile(join(own, 'plan.json'), JSON.stringify(whole));
-    return join(own, 'plan.json');
-  }
-
+/** Programs of one file each, since the jailer copies it: a script of Node's, which finds the rest where the mounts put it. */
+function writeJailedPrograms(planPath: string): { readonly firecracker: string; readonly jailer: string } {
+  const write = (name: string, script: string, first: string) => {
+    const path = join(dirname(planPath), name);
+    const start = `process.argv.splice(1, 1, ${JSON.stringify(script)}, ${JSON.stringify(first)});`;
+    writeFileSync(path, `#!${process.execPath}\n${start}\nimport(${JSON.stringify(script)});\n`);
+    chmodSync(path, 0o755);
+    return path;
+  };
   return {
-    folder,
-    runRoot,
-    instance,
-    writePlan,
-    /** Every request that a stand-in of this plan was sent, GETs apart. */
-    async journal(planPath: string): Promise<JournalEntry[]> {
-      const text = await readFile(join(dirname(planPath), 'journal'), 'utf8').catch(() => '');
-      return text
-        .split('\n')
-        .filter((line) => line !== '')
-        .map((line) => journalEntry.parse(JSON.parse(line)))
-        .filter(({ method }) => method !== 'GET');
-    },
-    async createSpec(overrides: Partial<VmSpec> = {}): Promise<VmSpec> {
-      const vmId = `fc${++count}`;
-      const runDir = join(runRoot, vmId);
-      const home = join(folder, `home-${vmId}`);
-      await mkdir(runDir);
-      await mkdir(home);
-      const memoryPath = join(home, 'memory');
-      await createBlankImage(memoryPath, MEMORY_MIB * 2 ** 20);
-      const diskPath = join(home, 'root.raw');
-      await writeFile(diskPath, '');
-      await truncate(diskPath, 2 ** 20);
-      return {
-        vmId,
-        vcpuCount: 1,
-        memoryMib: MEMORY_MIB,
-        userId: USER_ID,
-        memoryPath,
-        kernelPath,
-        initrdPath,
-        kernelArgs: ['nestbox-test=1'],
-        disks: [{ path: diskPath, format: 'raw', readOnly: false }],
-        network: { netnsName: undefined, tapName: 'tap0', guestMac: '02:fc:00:00:00:05' },
-        runDir,
-        consolePath: join(home, 'console.log'),
-        ...overrides,
-      };
-    },
-    remove: () => rm(folder, { recursive: true, force: true }),
+    firecracker: write('firecracker', STAND_IN, planPath),
+    jailer: write('jailer', STAND_IN_JAILER, VERSION),
   };
 }

@@ -8,8 +8,9 @@ const failure = z.object({
   /**
    * `fault`: refused. `die`: the process ends before it does anything. `die-after`: it does it and ends instead of
    * answering. `hang`: no answer ever. `slow`: the answer comes after `delayMs`. `truncate`: the answer is cut off.
+   * `restart`, `shut-down`: it is answered, and then the guest restarts or shuts down (Cloud Hypervisor).
    */
-  how: z.enum(['fault', 'die', 'die-after', 'hang', 'slow', 'truncate']),
+  how: z.enum(['fault', 'die', 'die-after', 'hang', 'slow', 'truncate', 'restart', 'shut-down']),
   /** Default 0. */
   delayMs: z.number().optional(),
 });

@@ -3,7 +3,7 @@
  * one, holding every request against the VMM's own description of its API.
  * Arguments: the plan's path, then those that the VMM would get.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer, type ServerResponse } from 'node:http';
 import { parseArgs } from 'node:util';
 import { BOOT_SIGN_OF_LIFE } from '../../driver.ts';
@@ -36,9 +36,14 @@ const { values } = parseArgs({
     'api-sock': { type: 'string' },
     'api-socket': { type: 'string' },
     id: { type: 'string' },
+    'start-time-us': { type: 'string' },
+    'start-time-cpu-us': { type: 'string' },
     'log-path': { type: 'string' },
     level: { type: 'string' },
     'metrics-path': { type: 'string' },
+    seccomp: { type: 'string' },
+    'log-file': { type: 'string' },
+    'event-monitor': { type: 'string' },
   },
 });
 
@@ -46,10 +51,32 @@ const socketPath = values['api-sock'] ?? values['api-socket']?.replace(/^path=/,
 const say = (what: string) => {
   if (what === 'boot' && readPlan(planPath).silent !== true) process.stdout.write(`${BOOT_SIGN_OF_LIFE}\n`);
 };
+const startedAt = performance.now();
+
+/** As Cloud Hypervisor's event monitor: JSON over several lines, each followed by an empty one. */
+function tell(source: string, event: string): void {
+  const descriptor = /^fd=(\d+)$/.exec(values['event-monitor'] ?? '')?.[1];
+  if (descriptor === undefined) return;
+  const timestamp = { secs: Math.floor((performance.now() - startedAt) / 1000), nanos: 0 };
+  writeSync(Number(descriptor), `${JSON.stringify({ timestamp, source, event, properties: null }, null, 2)}\n\n`);
+}
+
+if (values['log-file'] !== undefined) writeFileSync(values['log-file'], '');
+/** Last words go where the real one has its log. */
+function complain(words: string): void {
+  if (values['log-file'] === undefined) process.stderr.write(words);
+  else appendFileSync(values['log-file'], words);
+}
+
 const model: VmmModel =
   plan.vmm === 'firecracker'
     ? new FirecrackerModel(plan.version, say, values['metrics-path'])
-    : new CloudHypervisorModel(say, () => readPlan(planPath).preloaded === true);
+    : new CloudHypervisorModel({
+        version: plan.version,
+        say,
+        preloaded: () => readPlan(planPath).preloaded === true,
+        tell,
+      });
 const guest = GuestProgram.of(plan.guest, values.id);
 const description: ApiDescription | undefined =
   plan.descriptionPath === undefined ? undefined : readApiDescription(plan.descriptionPath);
@@ -92,18 +119,33 @@ function send(answer: ServerResponse, reply: Reply): void {
   answer.end(text);
 }
 
+/** In the form that the VMM gives its refusals. */
+function refusal(words: string): Reply {
+  if (plan.vmm === 'firecracker') return { status: 400, body: { fault_message: words } };
+  return { status: 500, body: ['Error from API', words] };
+}
+
 async function goWrong(failure: PlannedFailure, answer: ServerResponse, proceed: () => Promise<Reply>): Promise<void> {
   switch (failure.how) {
     case 'fault':
-      send(answer, { status: 400, body: { fault_message: `stand-in: ${failure.call} is refused as it was told` } });
+      send(answer, refusal(`stand-in: ${failure.call} is refused as it was told`));
+      return;
+    case 'restart':
+      send(answer, await proceed());
+      tell('vm', 'rebooting');
+      return;
+    case 'shut-down':
+      send(answer, await proceed());
+      tell('vm', 'shutdown');
+      answer.once('close', () => process.exit(0));
       return;
     case 'die':
-      process.stderr.write(`stand-in: it dies at ${failure.call} as it was told\n`);
+      complain(`stand-in: it dies at ${failure.call} as it was told\n`);
       process.exit(1);
       break;
     case 'die-after':
       await proceed();
-      process.stderr.write(`stand-in: it dies after ${failure.call} as it was told\n`);
+      complain(`stand-in: it dies after ${failure.call} as it was told\n`);
       process.exit(1);
       break;
     case 'hang':
