@@ -5,6 +5,7 @@ import { createFakeDriver } from './fake/fake-driver.ts';
 import { createQemuDriver } from './qemu/qemu-driver.ts';
 import { createStandInCloudHypervisor } from './testing/cloud-hypervisor-bench.ts';
 import { createJailedStandIn, createStandInFirecracker } from './testing/firecracker-bench.ts';
+import { createRealDriver } from './testing/real-vmm.ts';
 
 /** A driver under test as plain data, so that another process can make the same one. */
 export interface ConformanceDriver {
@@ -15,11 +16,15 @@ export interface ConformanceDriver {
   readonly bootWatchdog?: BootWatchdog;
   /** Of the stand-in for Firecracker or Cloud Hypervisor. */
   readonly planPath?: string;
+  /** The VMM's own program, in place of the stand-in. */
+  readonly program?: string;
 }
 
 /** Makes it, each time anew, as a host agent does when it starts. */
-export function createConformanceDriver({ kind, planPath = '', ...options }: ConformanceDriver): VmDriver {
+export function createConformanceDriver({ kind, planPath = '', program, ...options }: ConformanceDriver): VmDriver {
   const logger = createLogger({ level: 'silent' });
+  if (program !== undefined && (kind === 'firecracker' || kind === 'cloud-hypervisor'))
+    return createRealDriver(kind, { ...options, program });
   switch (kind) {
     case 'fake':
       return createFakeDriver({ ...options, logger });

@@ -29,17 +29,23 @@ export function createJailedStandIn(standIn: StandInDriver, options: Partial<Fir
   return createFirecrackerDriver({ ...usual, program: { command: [firecracker], mounts }, jailer, ...options });
 }
 
-/** Programs of one file each, since the jailer copies it: a script of Node's, which finds the rest where the mounts put it. */
+/** Programs of one file each, since the jailer copies it: scripts of Node's, which find the rest where the mounts put it. */
 function writeJailedPrograms(planPath: string): { readonly firecracker: string; readonly jailer: string } {
-  const write = (name: string, script: string, first: string) => {
-    const path = join(dirname(planPath), name);
-    const start = `process.argv.splice(1, 1, ${JSON.stringify(script)}, ${JSON.stringify(first)});`;
-    writeFileSync(path, `#!${process.execPath}\n${start}\nimport(${JSON.stringify(script)});\n`);
-    chmodSync(path, 0o755);
-    return path;
-  };
+  const folder = dirname(planPath);
   return {
-    firecracker: write('firecracker', STAND_IN, planPath),
-    jailer: write('jailer', STAND_IN_JAILER, VERSION),
+    firecracker: writeProgram(join(folder, 'firecracker'), STAND_IN, planPath),
+    jailer: writeStandInJailer(folder),
   };
+}
+
+/** A program in place of the jailer; its path. */
+export function writeStandInJailer(folder: string): string {
+  return writeProgram(join(folder, 'jailer'), STAND_IN_JAILER, VERSION);
+}
+
+function writeProgram(path: string, script: string, firstArgument: string): string {
+  const start = `process.argv.splice(1, 1, ${JSON.stringify(script)}, ${JSON.stringify(firstArgument)});`;
+  writeFileSync(path, `#!${process.execPath}\n${start}\nimport(${JSON.stringify(script)});\n`);
+  chmodSync(path, 0o755);
+  return path;
 }
