@@ -43,6 +43,18 @@ test('a driver that is named is taken, whether it works here or not', async () =
   }
 });
 
+test('Cloud Hypervisor restores eagerly unless it is told otherwise, and then needs the preload', async () => {
+  for (const [how, preload] of [
+    [{}, false],
+    [{ cloudHypervisorRestore: 'eager' }, false],
+    [{ cloudHypervisorRestore: 'on-demand' }, true],
+  ] as const) {
+    const driver = await selectDriver('cloud-hypervisor', { ...OPTIONS, ...how });
+    assert.equal(driver.features.needsMemoryPreload, preload);
+    await driver.close();
+  }
+});
+
 test('a driver that this version does not have is refused with those it has', async () => {
   for (const name of ['fake', 'constructor', '__proto__', ''])
     await assert.rejects(selectDriver(name, OPTIONS), {

@@ -1,4 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
+import { MEMORY_RESTORES, type MemoryRestore } from './cloud-hypervisor/cloud-hypervisor-calls.ts';
 import { createCloudHypervisorDriver } from './cloud-hypervisor/cloud-hypervisor-driver.ts';
 import { CLOUD_HYPERVISOR } from './cloud-hypervisor/program.ts';
 import type { VmDriver, VmmName } from './driver.ts';
@@ -16,6 +17,8 @@ export interface DriverOptions extends QemuDriverOptions {
   readonly jailerBinary?: string;
   /** A name in PATH, or a path. Default: NESTBOX_CLOUD_HYPERVISOR_BIN, else cloud-hypervisor. */
   readonly cloudHypervisorBinary?: string;
+  /** How Cloud Hypervisor reads memory at a restore. Default: NESTBOX_CLOUD_HYPERVISOR_RESTORE, else `eager`. */
+  readonly cloudHypervisorRestore?: MemoryRestore;
   /** Whether KVM runs guests here. Default: one is tried with QEMU, and the answer remembered. */
   readonly askKvm?: () => Promise<UsableKvm>;
 }
@@ -36,7 +39,7 @@ const DRIVERS: readonly DriverEntry[] = [
   },
   {
     name: 'cloud-hypervisor',
-    create: (options) => createCloudHypervisorDriver({ ...options, ...cloudHypervisor(options) }),
+    create: makeCloudHypervisor,
     examine: (options) => examineVmm(CLOUD_HYPERVISOR, cloudHypervisor(options)),
   },
   { name: 'qemu', create: createQemuDriver, examine: undefined },
@@ -91,6 +94,18 @@ function withReason(driver: VmDriver, why: string): VmDriver {
 function makeFirecracker(options: DriverOptions): VmDriver {
   const jailer = options.jailerBinary ?? process.env.NESTBOX_JAILER_BIN;
   return createFirecrackerDriver({ ...options, ...firecracker(options), ...(jailer === undefined ? {} : { jailer }) });
+}
+
+/** Throws invalid_request for a way to restore that there is not. */
+function makeCloudHypervisor(options: DriverOptions): VmDriver {
+  const wanted = options.cloudHypervisorRestore ?? process.env.NESTBOX_CLOUD_HYPERVISOR_RESTORE ?? 'eager';
+  const memoryRestore = MEMORY_RESTORES.find((way) => way === wanted);
+  if (memoryRestore === undefined)
+    throw new NestboxError(
+      'invalid_request',
+      `NESTBOX_CLOUD_HYPERVISOR_RESTORE is ${MEMORY_RESTORES.join(' or ')}, not ${wanted}.`,
+    );
+  return createCloudHypervisorDriver({ ...options, ...cloudHypervisor(options), memoryRestore });
 }
 
 function firecracker(options: DriverOptions): KvmHostOptions {

@@ -15,7 +15,8 @@ export interface CloudVm {
 }
 
 /** `eager`: all memory is read before the VM can go on. `on-demand`: pages come as the guest touches them (version 52 and later). */
-export type MemoryRestore = 'eager' | 'on-demand';
+export const MEMORY_RESTORES = ['eager', 'on-demand'] as const;
+export type MemoryRestore = (typeof MEMORY_RESTORES)[number];
 
 /** So that a guest cannot saturate its TAP: 200 MB/s, and 100 MB at once. */
 const BANDWIDTH = { size: 209_715_200, refill_time: 1000, one_time_burst: 104_857_600 } as const;
