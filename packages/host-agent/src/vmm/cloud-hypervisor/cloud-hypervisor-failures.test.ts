@@ -317,6 +317,22 @@ describe('Cloud Hypervisor driver, when something goes wrong', {
     await assertNothingLeft(spec, ['memory', 'root.raw']);
   });
 
+  test('a link that a Cloud Hypervisor leaves in place of what it saves is not followed', async () => {
+    const secret = join(bench.folder, 'of-root');
+    await writeFile(secret, '', { mode: 0o600 });
+    const spec = await bench.createSpec();
+    await truncate(secret, spec.memoryMib * 2 ** 20);
+    const driver = driverFor(await bench.writePlan({ memoryLink: secret }));
+    const handle = await driver.start(spec);
+    await driver.pause(handle);
+    const state = filesOf(spec, 'state');
+    await rejectsWith('internal', driver.save(handle, spec.memoryPath, state));
+    for (const path of [state.devicesPath, state.pagesPath]) await assert.rejects(stat(path), { code: 'ENOENT' });
+    await driver.destroy(handle);
+    await assertNothingLeft(spec, ['memory', 'root.raw']);
+    assert.equal((await stat(secret)).uid, 0);
+  });
+
   test('a save that fails leaves no file and a VM that can go on', async () => {
     const planPath = await bench.writePlan();
     const driver = driverFor(planPath);

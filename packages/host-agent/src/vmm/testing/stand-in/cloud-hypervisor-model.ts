@@ -1,4 +1,4 @@
-import { accessSync, constants, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasInterface } from './firecracker-model.ts';
@@ -31,6 +31,8 @@ export interface CloudHypervisorStage {
   readonly say: (line: string) => void;
   /** Of a VM restored on demand: whether the guest has read all of its memory. */
   readonly preloaded: () => boolean;
+  /** What to link to in place of saving the memory. */
+  readonly memoryLink: () => string | undefined;
   /** Writes to the event monitor. */
   readonly tell: (source: string, event: string) => void;
 }
@@ -115,6 +117,11 @@ export class CloudHypervisorModel implements VmmModel {
     const state: z.infer<typeof savedState> = { format: 'cloud-hypervisor stand-in', version: this.#stage.version };
     writeFileSync(join(folder, 'config.json'), JSON.stringify(saved), { flag: 'wx' });
     writeFileSync(join(folder, 'state.json'), JSON.stringify(state), { flag: 'wx' });
+    const link = this.#stage.memoryLink();
+    if (link !== undefined) {
+      symlinkSync(link, join(folder, 'memory-ranges'));
+      return;
+    }
     // Pages that were not touched since an on-demand restore are not there.
     this.#memory.dumpAll(join(folder, 'memory-ranges'), { sparse: true, flags: 'wx' });
   }

@@ -43,6 +43,8 @@ export const standInPlan = z.object({
   failures: z.array(failure).optional(),
   /** What runs in the guests. Default: nothing. */
   guest: guest.optional(),
+  /** Of a Cloud Hypervisor that a guest has taken over: it leaves a link to this file where it should have saved the memory. */
+  memoryLink: z.string().optional(),
   /** Of a VM restored on demand: the guest has read all of its memory. */
   preloaded: z.boolean().optional(),
 });

@@ -75,6 +75,7 @@ const model: VmmModel =
         version: plan.version,
         say,
         preloaded: () => readPlan(planPath).preloaded === true,
+        memoryLink: () => readPlan(planPath).memoryLink,
         tell,
       });
 const guest = GuestProgram.of(plan.guest, values.id);
