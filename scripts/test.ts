@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import { pipeline } from 'node:stream/promises';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
-import { prepareBrowser } from './support/prepare-browser.ts';
+import { prepareDebianPackages } from './support/prepare-debian-packages.ts';
 import { prepareHost } from './support/prepare-host.ts';
 import { ROOT } from './support/repository.ts';
 import { checkSources } from './support/source-checks.ts';
@@ -38,7 +38,7 @@ if (files.length === 0) {
 }
 if (patterns.length === 0 && !(await checkSources())) process.exit(1);
 if (!(await prepareHost())) process.exitCode = 1;
-await prepareBrowser();
+await prepareDebianPackages();
 
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());

@@ -29,6 +29,7 @@ export const ERROR_CODES = {
   port_not_open: 502,
   vm_died: 502,
   host_unavailable: 503,
+  database_unavailable: 503,
   server_not_running: 503,
   host_capacity: 503,
   not_set_up: 503,

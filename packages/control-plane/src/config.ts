@@ -1,6 +1,7 @@
 import type { Transport } from '@connectrpc/connect';
 import type { ExchangeHandler, Logger } from '@nestbox/kit';
 import type { Registry } from '@nestbox/kit/metrics';
+import type { StoreLocation } from './store/open-store.ts';
 import type { CertificateSource } from './tls/certificate-source.ts';
 
 /** Where a listener is to be opened. Port 0 lets the kernel choose. */
@@ -27,8 +28,7 @@ export interface HostConnection {
 }
 
 export interface ControlPlaneConfig {
-  /** SQLite file, made when missing; `:memory:` for tests. */
-  readonly databasePath: string;
+  readonly database: StoreLocation;
   /** The first API key, `e2b_` and hexadecimal digits. Only its hash is stored. */
   readonly apiKey: string;
   /** What lets in to the routes for administration, and to every team. Without it nobody may. */

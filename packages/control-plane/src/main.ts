@@ -57,8 +57,9 @@ function remoteTransport({ url, token }: RemoteHost): Transport {
   });
 }
 
-/** Optional fields that are not there, instead of there and undefined. */
+/** As the control plane takes it: optional fields that are not there, instead of there and undefined. */
 function withoutUndefined({
+  databasePath,
   domain,
   maxTimeoutSec,
   adminToken,
@@ -66,6 +67,7 @@ function withoutUndefined({
 }: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics'>) {
   return {
     ...rest,
+    database: { databasePath },
     ...(adminToken === undefined ? {} : { adminToken }),
     ...(domain === undefined ? {} : { domain }),
     ...(maxTimeoutSec === undefined ? {} : { maxTimeoutSec }),

@@ -29,6 +29,7 @@ const RPC_CODES: Record<ErrorCode, Code> = {
   port_not_open: Code.Unavailable,
   vm_died: Code.Aborted,
   host_unavailable: Code.Unavailable,
+  database_unavailable: Code.Unavailable,
   server_not_running: Code.Unavailable,
   host_capacity: Code.ResourceExhausted,
   not_set_up: Code.FailedPrecondition,

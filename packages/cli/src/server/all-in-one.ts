@@ -78,7 +78,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
   await hostAgent.describe().catch((error: unknown) => logger.warn({ err: error }, 'no VM can be run here yet'));
   const controlPlane = await startControlPlane({
     ...metrics,
-    databasePath: join(paths.stateDir, 'nestbox.db'),
+    database: { databasePath: join(paths.stateDir, 'nestbox.db') },
     apiKey: secrets.apiKey,
     adminToken: secrets.adminToken,
     tokenSeed: secrets.tokenSeed,

@@ -12,6 +12,7 @@ import { createSandbox, listIds, readDetail, readError, until } from '../testing
 import { HostDouble } from '../testing/host-double.ts';
 import { ManualClock } from '../testing/manual-clock.ts';
 import { startTestServer, type TestServer } from '../testing/start-test-server.ts';
+import { testStore } from '../testing/test-store.ts';
 
 /** A database file for servers that follow each other. */
 async function withDatabase(use: (databasePath: string) => Promise<void>): Promise<void> {
@@ -25,7 +26,7 @@ async function withDatabase(use: (databasePath: string) => Promise<void>): Promi
 
 /** Writes a state between two servers, as one that was killed in the middle of something leaves it. */
 async function leaveState(databasePath: string, id: string, state: SandboxState): Promise<void> {
-  const db = await openStore(databasePath);
+  const db = await openStore(await testStore(databasePath));
   try {
     await db.updateTable('sandboxes').set({ state }).where('id', '=', id).execute();
   } finally {
@@ -34,7 +35,7 @@ async function leaveState(databasePath: string, id: string, state: SandboxState)
 }
 
 async function storedState(databasePath: string, id: string): Promise<SandboxState | undefined> {
-  const db = await openStore(databasePath);
+  const db = await openStore(await testStore(databasePath));
   try {
     return (await findSandbox(db, EVERY_TEAM, id))?.state;
   } finally {

@@ -1,6 +1,7 @@
 import { NestboxError } from '@nestbox/contract';
 import { type Kysely, sql } from 'kysely';
 import { type Migration, Migrator } from 'kysely/migration';
+import { withSchemaLock } from './dialect.ts';
 import * as sandboxes from './migrations/0001-sandboxes.ts';
 import * as pauses from './migrations/0002-pauses.ts';
 import * as endedSandboxes from './migrations/0010-ended-sandboxes.ts';
@@ -16,12 +17,16 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
 
 /**
  * Brings the database to this version's schema, and only forward: one that a newer Nestbox has touched is refused with
- * `conflict` and left as it is.
+ * `conflict` and left as it is. Of several that start at once on one database one does it, and the others wait.
  */
 export async function migrate<DB>(
   db: Kysely<DB>,
   migrations: Readonly<Record<string, Migration>> = MIGRATIONS,
 ): Promise<void> {
+  await withSchemaLock(db, () => bringForward(db, migrations));
+}
+
+async function bringForward<DB>(db: Kysely<DB>, migrations: Readonly<Record<string, Migration>>): Promise<void> {
   const unknown = (await executedMigrations(db)).filter((name) => !Object.hasOwn(migrations, name));
   if (unknown.length > 0)
     throw new NestboxError(
@@ -30,6 +35,7 @@ export async function migrate<DB>(
     );
   const migrator = new Migrator({ db, provider: { getMigrations: async () => ({ ...migrations }) } });
   const { error } = await migrator.migrateToLatest();
+  if (error instanceof NestboxError) throw error;
   if (error !== undefined)
     throw new NestboxError('internal', 'The database could not be brought to the current schema.', { cause: error });
 }

@@ -27,13 +27,13 @@ describe('openStore', () => {
   test('keeps what was written over a close', () =>
     withFolder(async (folder) => {
       const path = join(folder, 'control-plane.db');
-      const first = await openStore(path);
+      const first = await openStore({ databasePath: path });
       await first
         .insertInto('template_usage')
         .values({ team_id: 'x', template_id: 't', spawn_count: 3, last_spawned_at_ms: 1 })
         .execute();
       await first.destroy();
-      const second = await openStore(path);
+      const second = await openStore({ databasePath: path });
       assert.equal((await second.selectFrom('template_usage').selectAll().execute())[0]?.spawn_count, 3);
       await second.destroy();
     }));
@@ -41,18 +41,18 @@ describe('openStore', () => {
   test('refuses a second server on the same file, and lets it in when the first has gone', () =>
     withFolder(async (folder) => {
       const path = join(folder, 'control-plane.db');
-      const first = await openStore(path);
-      await assert.rejects(openStore(path), hasCode('state_dir_in_use'));
+      const first = await openStore({ databasePath: path });
+      await assert.rejects(openStore({ databasePath: path }), hasCode('state_dir_in_use'));
       await first.destroy();
-      await (await openStore(path)).destroy();
+      await (await openStore({ databasePath: path })).destroy();
     }));
 
   test('refuses a file that is no database, and a folder that is not there', () =>
     withFolder(async (folder) => {
       const path = join(folder, 'text');
       await writeFile(path, 'this is not a database, but long enough to look like one'.repeat(100));
-      await assert.rejects(openStore(path), hasCode('not_set_up'));
-      await assert.rejects(openStore(join(folder, 'missing', 'x.db')), hasCode('not_set_up'));
+      await assert.rejects(openStore({ databasePath: path }), hasCode('not_set_up'));
+      await assert.rejects(openStore({ databasePath: join(folder, 'missing', 'x.db') }), hasCode('not_set_up'));
     }));
 });
 

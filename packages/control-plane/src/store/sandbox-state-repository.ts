@@ -86,7 +86,8 @@ export function markFoundRunning(db: Db, id: string, nowMs: number): Promise<San
       .case()
       .when('state', '=', 'pausing')
       .then(eb.ref('end_at_ms'))
-      .else(eb(eb.val(nowMs), '+', eb('timeout_sec', '*', 1000)))
+      // PostgreSQL would take both for 32 bits.
+      .else(eb(eb.cast<number>(eb.val(nowMs), 'bigint'), '+', eb(eb.cast<number>('timeout_sec', 'bigint'), '*', 1000)))
       .end(),
   }));
 }

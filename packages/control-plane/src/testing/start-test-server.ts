@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts';
 import type { ControlPlane, ControlPlaneConfig } from '../config.ts';
 import { startControlPlane } from '../start-control-plane.ts';
 import type { HostDouble } from './host-double.ts';
+import { testStore } from './test-store.ts';
 
 export const TEST_API_KEY = `e2b_${'0123456789abcdef'.repeat(2)}01234567`;
 export const TEST_SEED = 'seed of a test';
@@ -14,15 +15,20 @@ export interface TestServer extends ControlPlane, AsyncDisposable {
   send(method: string, path: string, body: unknown): Promise<Response>;
 }
 
-/** A control plane on ports of its own, with its database in memory unless told otherwise. */
+export interface TestServerOptions extends Partial<ControlPlaneConfig> {
+  /** SQLite file, or what stands for it on PostgreSQL; in memory, or a new database, unless told otherwise. */
+  readonly databasePath?: string;
+}
+
+/** A control plane on ports of its own. */
 export async function startTestServer(
   hosts: readonly HostDouble[],
-  overrides: Partial<ControlPlaneConfig> = {},
+  { databasePath = ':memory:', ...overrides }: TestServerOptions = {},
   clock?: Clock,
 ): Promise<TestServer> {
   const plane = await startControlPlane(
     {
-      databasePath: ':memory:',
+      database: await testStore(databasePath),
       apiKey: TEST_API_KEY,
       tokenSeed: TEST_SEED,
       api: { host: '127.0.0.1', port: 0 },
