@@ -1,34 +1,28 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { newSandboxId } from '@nestbox/contract';
 import { startHostAgent } from '../host-agent.ts';
 import { sandboxRecord } from '../sandbox/record.ts';
 import { hostLayout } from '../storage/layout.ts';
-import { createStandInFirecracker } from '../vmm/testing/firecracker-bench.ts';
 import { LoopbackNetworks } from './loopback-networks.ts';
 import { until } from './sandbox-checks.ts';
-import { standInFolder, withAgents } from './stand-in-host.ts';
+import { standInDriver } from './stand-in-host.ts';
 import { TEST_LOGGER, testSpec } from './test-host.ts';
 
 /**
- * A host agent on Firecracker's stand-in in a process of its own, to be killed: comes to the moment that it is told, says which
- * sandbox it has, its VM's process and what is to be found, and stays. Arguments: state folder, run folder, instance, moment.
+ * A host agent on a VM manager's stand-in in a process of its own, to be killed: comes to the moment that it is told, says which
+ * sandbox it has, its VM's process and what is to be found, and stays. Arguments: state folder, run folder, instance, VM
+ * manager, moment.
  */
-const [, , stateDir = '', runDir = '', instance = '', moment = ''] = process.argv;
+const [, , stateDir = '', runDir = '', instance = '', name = '', moment = ''] = process.argv;
+const vmm = name === 'firecracker' ? 'firecracker' : 'cloud-hypervisor';
 const paths = { stateDir, runDir, instance };
 const layout = hostLayout(paths);
 const networks = new LoopbackNetworks();
-const folder = standInFolder(stateDir);
 let mood = '';
 const NEVER = new Promise<never>(() => {});
 const WITH_MEMORY = { memory: true };
 
-const driver = withAgents(
-  createStandInFirecracker({ runRoot: runDir, instance, planPath: join(folder, 'plan.json') }),
-  folder,
-  networks,
-  () => mood,
-);
+const driver = standInDriver(vmm, paths, networks, () => mood);
 const { manager } = await startHostAgent({ paths, logger: TEST_LOGGER, driver, networks, useSnapshots: false });
 const { sandboxId } = (await manager.create(testSpec({ accessToken: 'secret' }))).result;
 const { situation } = sandboxRecord.parse(JSON.parse(readFileSync(layout.sandboxRecord(sandboxId), 'utf8')));

@@ -1,7 +1,9 @@
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import type { TestContext } from 'node:test';
+import type { NestboxPaths } from '@nestbox/kit';
 import type { VmDriver, VmMachine, VmSpec } from '../vmm/driver.ts';
+import { createStandInCloudHypervisor } from '../vmm/testing/cloud-hypervisor-bench.ts';
 import { createStandInFirecracker } from '../vmm/testing/firecracker-bench.ts';
 import { findApiDescription } from '../vmm/testing/stand-in/api-description.ts';
 import {
@@ -21,9 +23,10 @@ import {
 } from './test-host.ts';
 
 const TINY_AGENT = resolve(import.meta.dirname, 'tiny-agent.ts');
-const MEMORY_MIB = 128;
+/** Its cgroup has room for the stand-in and the guest agent, which are two Node processes. */
+const MEMORY_MIB = 256;
 
-/** A state folder whose sandboxes run on Firecracker's stand-in, each with a guest agent inside that comes and goes with its VM. */
+/** A state folder whose sandboxes run on a VM manager's stand-in, each with a guest agent inside that comes and goes with its VM. */
 export interface StandInHost extends TestHost {
   /** What goes wrong from now on, in every VM. */
   goWrong(failures: readonly PlannedFailure[]): void;
@@ -31,21 +34,14 @@ export interface StandInHost extends TestHost {
   journal(): readonly JournalEntry[];
 }
 
-export async function makeStandInHost(t: TestContext): Promise<StandInHost> {
-  let folder = '';
+export async function makeStandInHost(t: TestContext, vmm: StandInPlan['vmm']): Promise<StandInHost> {
   const host = await makeTestHost(t, tinyAgentCommand, {
     makeDriver({ paths, networks, agent }) {
-      folder = standInFolder(paths.stateDir);
-      const driver = createStandInFirecracker({
-        runRoot: paths.runDir,
-        instance: paths.instance,
-        planPath: join(folder, 'plan.json'),
-      });
-      return withAgents(driver, folder, networks, () => agent.mood);
+      return standInDriver(vmm, paths, networks, () => agent.mood);
     },
   });
   const { layout, paths } = host;
-  folder = standInFolder(paths.stateDir);
+  const folder = standInFolder(vmm, paths.stateDir);
   for (const path of [paths.stateDir, join(paths.stateDir, '..')]) chmodSync(path, 0o711);
   await writeTestTemplate(layout, { memoryMib: MEMORY_MIB, vcpuCount: 1, diskMib: 64 });
   const [kernelPath, initrdPath] = [join(folder, 'vmlinux'), join(folder, 'initrd')] as const;
@@ -54,7 +50,7 @@ export async function makeStandInHost(t: TestContext): Promise<StandInHost> {
   await writeTestImages(layout, { kernelPath, initrdPath });
   return {
     ...host,
-    goWrong: (failures) => writePlan(folder, failures),
+    goWrong: (failures) => writePlan(vmm, folder, failures),
     journal: () =>
       readFileSync(join(folder, 'journal'), 'utf8')
         .split('\n')
@@ -64,23 +60,38 @@ export async function makeStandInHost(t: TestContext): Promise<StandInHost> {
   };
 }
 
+/** The driver, also for a host agent in another process. `mood`: what the next VMs' agents do wrong. */
+export function standInDriver(
+  vmm: StandInPlan['vmm'],
+  { stateDir, runDir, instance }: NestboxPaths,
+  networks: LoopbackNetworks,
+  mood: () => string,
+): VmDriver {
+  const folder = standInFolder(vmm, stateDir);
+  const create = vmm === 'firecracker' ? createStandInFirecracker : createStandInCloudHypervisor;
+  const driver = create({ runRoot: runDir, instance, planPath: join(folder, 'plan.json') });
+  return withAgents(driver, folder, networks, mood);
+}
+
 /** Where plan, journal and addresses are; made when it is not there. Every VM has a user of its own, and all write the journal. */
-export function standInFolder(stateDir: string): string {
+function standInFolder(vmm: StandInPlan['vmm'], stateDir: string): string {
   const folder = join(stateDir, '..', 'stand-in');
   if (mkdirSync(folder, { recursive: true }) === undefined) return folder;
   chmodSync(folder, 0o755);
   writeFileSync(join(folder, 'journal'), '');
   chmodSync(join(folder, 'journal'), 0o666);
   writeFileSync(join(folder, 'mood'), '');
-  writePlan(folder, []);
+  writePlan(vmm, folder, []);
   return folder;
 }
 
-function writePlan(folder: string, failures: readonly PlannedFailure[]): void {
-  const descriptionPath = findApiDescription('firecracker');
+function writePlan(vmm: StandInPlan['vmm'], folder: string, failures: readonly PlannedFailure[]): void {
+  const descriptionPath = findApiDescription(vmm);
   const plan: StandInPlan = {
-    vmm: 'firecracker',
-    version: '1.16.0',
+    vmm,
+    version: vmm === 'firecracker' ? '1.16.0' : '52.0',
+    // The guest agent says so too.
+    preloaded: true,
     journalPath: join(folder, 'journal'),
     failures: [...failures],
     guest: { command: [process.execPath, TINY_AGENT], addressDir: folder },
@@ -90,7 +101,7 @@ function writePlan(folder: string, failures: readonly PlannedFailure[]): void {
 }
 
 /** Tells each VM's stand-in where its guest agent listens, which has the loopback network in place of a TAP. */
-export function withAgents(driver: VmDriver, folder: string, networks: LoopbackNetworks, mood: () => string): VmDriver {
+function withAgents(driver: VmDriver, folder: string, networks: LoopbackNetworks, mood: () => string): VmDriver {
   const onLoopback = <M extends VmMachine>(machine: M): M => {
     writeFileSync(join(folder, machine.vmId), `${addressOf(networks, machine)}:49983`);
     writeFileSync(join(folder, 'mood'), mood());

@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, readFileSync, statSync, symlinkSync,
 import { join } from 'node:path';
 import { z } from 'zod';
 import { hasInterface } from './firecracker-model.ts';
+import { countOnDisk } from './guest-disk.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { ModelFault, type Reply, type VmmModel, violation } from './model.ts';
 
@@ -69,7 +70,7 @@ export class CloudHypervisorModel implements VmmModel {
         if (this.#state !== 'Created') throw refusal(500, 'The VM could not boot', 'Invalid VM state transition');
         this.#stage.tell('vm', 'booting');
         this.#memory = GuestMemory.blank(this.#config.memory.size);
-        this.#memory.tick();
+        this.#live();
         this.#stage.say('boot');
         this.#stage.tell('vm', 'booted');
         this.#state = 'Running';
@@ -79,7 +80,7 @@ export class CloudHypervisorModel implements VmmModel {
         break;
       case 'PUT /api/v1/vm.resume':
         this.#move('Paused', 'Running');
-        this.#memory?.tick();
+        this.#live();
         break;
       case 'PUT /api/v1/vm.resize':
         if (this.#state === undefined) throw refusal(404, NOT_CREATED);
@@ -99,6 +100,13 @@ export class CloudHypervisorModel implements VmmModel {
         throw violation(`the stand-in does not know ${method} ${path}`);
     }
     return { status: 204 };
+  }
+
+  /** The guest runs for a moment: it changes its memory, and counts on its disk. */
+  #live(): void {
+    this.#memory?.tick();
+    const root = this.#config?.disks[0];
+    if (root !== undefined && root.readonly !== true) countOnDisk(root.path);
   }
 
   #move(from: State, to: State): void {

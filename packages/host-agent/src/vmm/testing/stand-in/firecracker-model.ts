@@ -1,15 +1,6 @@
-import {
-  accessSync,
-  closeSync,
-  constants,
-  existsSync,
-  openSync,
-  readFileSync,
-  readSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { z } from 'zod';
+import { countOnDisk } from './guest-disk.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { fault, type Reply, type VmmModel, violation } from './model.ts';
 
@@ -307,21 +298,6 @@ export class FirecrackerModel implements VmmModel {
   #open(path: string, what: string, writable = false): void {
     if (!existsSync(path)) throw fault(`${what}: No such file or directory (os error 2) ${path}`);
     accessSync(path, writable ? constants.R_OK | constants.W_OK : constants.R_OK);
-  }
-}
-
-/** Where a guest counts how often it went on. */
-export const DISK_COUNT_OFFSET = 4096;
-
-function countOnDisk(path: string): void {
-  const file = openSync(path, 'r+');
-  try {
-    const count = Buffer.alloc(4);
-    readSync(file, count, 0, count.length, DISK_COUNT_OFFSET);
-    count.writeUInt32LE(count.readUInt32LE() + 1);
-    writeSync(file, count, 0, count.length, DISK_COUNT_OFFSET);
-  } finally {
-    closeSync(file);
   }
 }
 

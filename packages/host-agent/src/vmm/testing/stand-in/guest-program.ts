@@ -16,8 +16,8 @@ export class GuestProgram {
   }
 
   /** Undefined when the plan has no program for this VM. */
-  static of(plan: GuestPlan | undefined, vmId: string | undefined): GuestProgram | undefined {
-    if (plan === undefined || vmId === undefined) return undefined;
+  static of(plan: GuestPlan | undefined, vmId: string): GuestProgram | undefined {
+    if (plan === undefined) return undefined;
     const address = readFileSync(join(plan.addressDir, vmId), 'utf8');
     return new GuestProgram([...plan.command, address, readFileSync(join(plan.addressDir, 'mood'), 'utf8')]);
   }
@@ -26,9 +26,11 @@ export class GuestProgram {
   async follow(method: string, path: string, body: unknown): Promise<void> {
     switch (`${method} ${path}`) {
       case 'PUT /actions':
+      case 'PUT /api/v1/vm.boot':
         this.#start();
         return;
       case 'PUT /snapshot/load':
+      case 'PUT /api/v1/vm.restore':
         this.#start();
         // It listened already when it was saved.
         await this.#listens;
@@ -36,6 +38,12 @@ export class GuestProgram {
         return;
       case 'PATCH /vm':
         this.#child?.kill(Object(body).state === 'Paused' ? 'SIGSTOP' : 'SIGCONT');
+        return;
+      case 'PUT /api/v1/vm.pause':
+        this.#child?.kill('SIGSTOP');
+        return;
+      case 'PUT /api/v1/vm.resume':
+        this.#child?.kill('SIGCONT');
     }
   }
 

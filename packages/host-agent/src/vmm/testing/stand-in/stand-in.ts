@@ -5,6 +5,7 @@
  */
 import { appendFileSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer, type ServerResponse } from 'node:http';
+import { basename, dirname } from 'node:path';
 import { parseArgs } from 'node:util';
 import { BOOT_SIGN_OF_LIFE } from '../../driver.ts';
 import { type ApiDescription, readApiDescription } from './api-description.ts';
@@ -78,7 +79,7 @@ const model: VmmModel =
         memoryLink: () => readPlan(planPath).memoryLink,
         tell,
       });
-const guest = GuestProgram.of(plan.guest, values.id);
+const guest = GuestProgram.of(plan.guest, values.id ?? basename(dirname(dirname(socketPath))));
 const description: ApiDescription | undefined =
   plan.descriptionPath === undefined ? undefined : readApiDescription(plan.descriptionPath);
 
@@ -179,5 +180,7 @@ const server = createServer(async (incoming, answer) => {
   else await goWrong(failure, answer, proceed);
 });
 
+// Firecracker has no handler for it, and as first process of its pid namespace it never gets it.
+if (plan.vmm === 'cloud-hypervisor') process.once('SIGTERM', () => process.exit(0));
 if (plan.noSocket === true) setInterval(() => undefined, 60_000);
 else server.listen(socketPath);

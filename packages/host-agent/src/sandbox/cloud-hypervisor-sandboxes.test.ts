@@ -1,0 +1,3 @@
+import { describeStandInSandboxes } from '../testing/stand-in-sandboxes.ts';
+
+describeStandInSandboxes('cloud-hypervisor');
