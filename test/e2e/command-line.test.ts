@@ -44,6 +44,7 @@ const COMMANDS = [
   ['snapshot'],
   ['snapshot', 'list'],
   ['snapshot', 'delete'],
+  ['audit'],
   ['disk'],
   ['trace'],
   ['template'],

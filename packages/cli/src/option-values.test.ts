@@ -5,6 +5,7 @@ import {
   commandBehindSeparator,
   parseGib,
   parseListenPort,
+  parseMoment,
   parseSeconds,
   wholeNumber,
 } from './option-values.ts';
@@ -32,6 +33,15 @@ test('whole numbers within their limits and sizes in GiB are read, anything else
   for (const word of ['', '0', '11', '-1', '1.0', '1e1', 'x', ' 1']) assert.throws(() => upToTen(word), /from 1 to 10/);
   assert.deepEqual(['0', '20', '0.5'].map(parseGib), [0, 20, 0.5]);
   for (const word of ['', '-1', '.5', '1e3', '20G', '9999999']) assert.throws(() => parseGib(word), /GiB/);
+});
+
+test('times are read as dates or as so long ago', () => {
+  const ago = (word: string) => Math.round((Date.now() - parseMoment(word).getTime()) / 1000);
+  assert.deepEqual(['90s', '30m', '12h', '7d'].map(ago), [90, 1800, 43_200, 604_800]);
+  assert.equal(parseMoment('2026-01-31T12:00:00Z').toISOString(), '2026-01-31T12:00:00.000Z');
+  assert.equal(parseMoment('2026-01-31').toISOString(), '2026-01-31T00:00:00.000Z');
+  for (const word of ['', '7', 'd', '-1d', '1w', 'yesterday', '2026', '2026-13-01'])
+    assert.throws(() => parseMoment(word), /neither a time/);
 });
 
 test('a separator in front of the command is not part of it', () => {

@@ -20,6 +20,21 @@ export function parseSeconds(word: string): number {
 /** Longest delay of a timer in Node: 2^31-1 ms. */
 const MAX_SECONDS = 2_147_483;
 
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** A time: so long ago (`90s`, `30m`, `12h`, `7d`), or a date with or without a time of day, as ISO 8601 has it. */
+export function parseMoment(word: string): Date {
+  const [, count, unit = ''] = /^([0-9]{1,6})([smhd])$/.exec(word) ?? [];
+  const ago = UNIT_MS[unit];
+  if (count !== undefined && ago !== undefined) return new Date(Date.now() - Number(count) * ago);
+  const moment = new Date(word);
+  if (!/^[0-9]{4}-[0-9]{2}-[0-9]{2}/.test(word) || Number.isNaN(moment.getTime()))
+    throw new InvalidArgumentError(
+      `"${word}" is neither a time (2026-01-31T12:00:00Z) nor so long ago (30m, 12h, 7d).`,
+    );
+  return moment;
+}
+
 /** A parser of whole numbers from `min` to `max`. */
 export function wholeNumber(min: number, max: number): (word: string) => number {
   return (word) => {

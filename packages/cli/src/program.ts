@@ -1,5 +1,6 @@
 import { NESTBOX_VERSION } from '@nestbox/contract';
 import { Command } from 'commander';
+import { addAudit } from './commands/audit.ts';
 import { addDisk } from './commands/disk.ts';
 import { addDoctor } from './commands/doctor.ts';
 import { addEnv } from './commands/env.ts';
@@ -40,7 +41,7 @@ run, sandbox exec and sandbox shell answer the exit code of their command, 124 w
 Nestbox itself failed.
 
 Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY
-(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key and team).`;
+(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key, team and audit).`;
 
 /** The whole command line. Errors leave as exceptions; main.ts prints them. */
 export function buildProgram(setExitCode: SetExitCode): Command {
@@ -96,6 +97,7 @@ export function buildProgram(setExitCode: SetExitCode): Command {
   addTeamList(team);
   addTeamLimit(team);
 
+  addAudit(program);
   addDisk(program);
   addTrace(program);
   addVersion(program);

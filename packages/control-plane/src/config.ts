@@ -1,6 +1,7 @@
 import type { Transport } from '@connectrpc/connect';
 import type { ExchangeHandler, Logger } from '@nestbox/kit';
 import type { Registry } from '@nestbox/kit/metrics';
+import type { AuditLimits } from './service/audit-trail.ts';
 import type { StoreLocation } from './store/open-store.ts';
 import type { CertificateSource } from './tls/certificate-source.ts';
 
@@ -47,6 +48,8 @@ export interface ControlPlaneConfig {
   readonly logger: Logger;
   /** Where numbers for Prometheus go. None are kept when it is not given. */
   readonly metrics?: Registry;
+  /** How much of the audit trail is kept: 90 days and 100,000 entries of a kind unless it says otherwise. */
+  readonly audit?: AuditLimits;
   /** Longest time-out that a client may ask for. 24 hours when not given. */
   readonly maxTimeoutSec?: number;
 }

@@ -1,8 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
+import { DEFAULT_AUDIT_LIMITS } from './service/audit-trail.ts';
 
 const listenAddress = z.strictObject({ host: z.string().min(1), port: z.int().min(0).max(65_535) });
+
+/** A hundred years. */
+const MAX_AUDIT_DAYS = 36_500;
 
 const remoteHost = z.strictObject({
   id: z.string().min(1),
@@ -29,6 +33,13 @@ const daemonConfig = z
     /** API and sandboxes on one port over TLS, under `domain`. */
     tls: listenAddress.extend({ certPath: z.string().min(1), keyPath: z.string().min(1) }).optional(),
     maxTimeoutSec: z.int().min(1).optional(),
+    /** How much of the audit trail is kept. */
+    audit: z
+      .strictObject({
+        keepDays: z.int().min(1).max(MAX_AUDIT_DAYS).default(DEFAULT_AUDIT_LIMITS.keepDays),
+        maxEntries: z.int().min(1).default(DEFAULT_AUDIT_LIMITS.maxEntries),
+      })
+      .prefault({}),
     logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
     hosts: z.array(remoteHost).min(1),
   })

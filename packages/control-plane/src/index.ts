@@ -1,2 +1,3 @@
 export type { ControlPlane, ControlPlaneConfig, HostConnection, ListenAddress, ProxyAddress } from './config.ts';
+export type { AuditLimits } from './service/audit-trail.ts';
 export { startControlPlane } from './start-control-plane.ts';

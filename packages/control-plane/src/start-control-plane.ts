@@ -18,6 +18,7 @@ import { Reconciler } from './reconcile/reconciler.ts';
 import { watchHost } from './reconcile/watch-host.ts';
 import { AccessTokens } from './service/access-tokens.ts';
 import { ApiKeys, putConfiguredKey } from './service/api-keys.ts';
+import { AuditTrail, DEFAULT_AUDIT_LIMITS } from './service/audit-trail.ts';
 import { LastCalls } from './service/last-calls.ts';
 import { observeState } from './service/observe-state.ts';
 import { SandboxRoutes } from './service/sandbox-routes.ts';
@@ -55,6 +56,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
     hosts: new HostRegistry(config.hosts),
     tokens: new AccessTokens(config.tokenSeed),
     keys: new ApiKeys({ db, clock, logger, isSoleWriter: true }),
+    audit: new AuditTrail({ db, clock, logger, limits: config.audit ?? DEFAULT_AUDIT_LIMITS }),
     routes: new SandboxRoutes(db, clock),
     calls: new LastCalls(clock),
     warmIds: new WarmIds(),
@@ -85,7 +87,12 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
     await Promise.all(loops);
   });
   await takeInHosts(context, loops, stopping.signal);
-  loops.push(reaper.run(stopping.signal), context.keys.run(stopping.signal), sampleTeams(context, stopping.signal));
+  loops.push(
+    reaper.run(stopping.signal),
+    context.keys.run(stopping.signal),
+    context.audit.run(stopping.signal),
+    sampleTeams(context, stopping.signal),
+  );
 
   const proxies = new HostProxies(config.hosts, (hostId, error) =>
     logger.warn({ err: error, hostId }, "A host's proxy did not serve a request"),

@@ -2,8 +2,10 @@ import { NestboxError } from '@nestbox/contract';
 import {
   type AdminTeam,
   type ApiKey,
+  type AuditEntryView,
   adminTeamBody,
   apiKeyBody,
+  auditEntryBody,
   type CreatedApiKey,
   createdApiKeyBody,
   type TeamLimitsBody,
@@ -13,6 +15,18 @@ import { z } from 'zod';
 import { adminTokenPath, readSecret } from '../server/secrets.ts';
 import { ApiConnection } from './api-connection.ts';
 import { type Endpoints, requireServer } from './endpoints.ts';
+
+/** What entries of the audit trail are wanted; what is undefined does not matter. */
+export interface AuditSearch {
+  readonly teamId: string | undefined;
+  readonly since?: Date;
+  readonly until?: Date;
+  readonly operation?: string;
+  readonly target?: string;
+  readonly limit: number;
+}
+
+const AUDIT_PAGE = 100;
 
 /** What administrators ask of the control API: teams, and the keys of each. Throws NestboxError with the server's own words. */
 export class AdminApi {
@@ -79,6 +93,28 @@ export class AdminApi {
 
   async revokeKey(teamId: string, keyId: string, signal?: AbortSignal): Promise<void> {
     await this.#api.call({ method: 'DELETE', path: `${keysPath(teamId)}/${encodeURIComponent(keyId)}` }, signal);
+  }
+
+  /** Newest first. */
+  async listAudit(search: AuditSearch, signal?: AbortSignal): Promise<AuditEntryView[]> {
+    const query = new URLSearchParams();
+    for (const [name, value] of [
+      ['team', search.teamId],
+      ['since', search.since?.toISOString()],
+      ['until', search.until?.toISOString()],
+      ['operation', search.operation],
+      ['target', search.target],
+    ] as const)
+      if (value !== undefined) query.set(name, value);
+    const entries: AuditEntryView[] = [];
+    for (;;) {
+      query.set('limit', String(Math.min(AUDIT_PAGE, search.limit - entries.length)));
+      const { body, headers } = await this.#api.call({ method: 'GET', path: `/audit?${query}` }, signal);
+      entries.push(...this.#api.parse(z.array(auditEntryBody), body));
+      const next = headers.get('x-next-token');
+      if (next === null || entries.length >= search.limit) return entries;
+      query.set('nextToken', next);
+    }
   }
 }
 

@@ -18,12 +18,16 @@ export interface UpOptions extends HostAgentWords {
   readonly tls: TlsWish;
   readonly tlsPort: number;
   readonly metricsPort?: number;
+  readonly auditDays: number;
+  readonly auditEntries: number;
   readonly logLevel: LogLevel;
   readonly keepSandboxes?: boolean;
   readonly setup?: boolean;
   readonly json?: boolean;
 }
 
+const MOST_DAYS = 36_500;
+const MOST_ENTRIES = 1_000_000_000;
 const MOST_SNAPSHOTS = 1_000_000;
 
 const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
@@ -51,6 +55,8 @@ export function addUp(program: Command): void {
       'port on 127.0.0.1 where Prometheus finds /metrics (0: any free one)',
       parseListenPort,
     )
+    .option('--audit-days <n>', 'how long the audit trail is kept', wholeNumber(1, MOST_DAYS), 90)
+    .option('--audit-entries <n>', "most entries of each team's keys to keep", wholeNumber(1, MOST_ENTRIES), 100_000)
     .option('--vmm <name>', 'VM manager to run sandboxes on (auto: the best that runs here)', 'auto')
     .option('--warm <TEMPLATE=N>', 'keep N sandboxes of a template ready to be handed out (repeatable)', collectWarm)
     .option('--max-snapshots <n>', 'most paused sandboxes and snapshots to keep', wholeNumber(0, MOST_SNAPSHOTS))
@@ -97,6 +103,7 @@ async function up(options: UpOptions): Promise<void> {
     api: { host, port: options.port },
     edge: { host, port: options.sandboxPort },
     hostAgent: hostAgentOptions(options),
+    audit: { keepDays: options.auditDays, maxEntries: options.auditEntries },
     ...(options.metricsPort === undefined ? {} : { metrics: { host: '127.0.0.1', port: options.metricsPort } }),
     ...(domain === undefined ? {} : { domain }),
     ...(tls === undefined ? {} : { tls: tls.listener }),

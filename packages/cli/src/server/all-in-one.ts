@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createRouterTransport } from '@connectrpc/connect';
-import { type ListenAddress, startControlPlane } from '@nestbox/control-plane';
+import { type AuditLimits, type ListenAddress, startControlPlane } from '@nestbox/control-plane';
 import type { CertificateSource } from '@nestbox/control-plane/tls';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
 import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
@@ -26,6 +26,8 @@ export interface AllInOneOptions {
   /** Everything on one port over TLS, beside the two listeners above. */
   readonly tls?: TlsListener;
   readonly hostAgent?: HostAgentOptions;
+  /** How much of the audit trail is kept. */
+  readonly audit?: AuditLimits;
   /** Where Prometheus may read. Undefined: nowhere. */
   readonly metrics?: ListenAddress;
 }
@@ -87,6 +89,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     domain: options.domain ?? LOCAL_DOMAIN,
     domainLeadsToEdge: options.domain === undefined,
     ...(options.tls === undefined ? {} : { front: options.tls }),
+    ...(options.audit === undefined ? {} : { audit: options.audit }),
     hosts: [
       {
         id: LOCAL_HOST_ID,

@@ -1,4 +1,5 @@
 export * from './api-key.ts';
+export * from './audit.ts';
 export * from './common.ts';
 export * from './disk-usage.ts';
 export * from './error-body.ts';

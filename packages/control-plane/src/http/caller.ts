@@ -6,7 +6,13 @@ import { forEveryTeam, forTeam, type ScopedContext, type TeamContext } from '../
 
 /** Who sent a request. */
 export type Caller =
-  | { readonly kind: 'key'; readonly keyId: string; readonly teamId: string; readonly key: string }
+  | {
+      readonly kind: 'key';
+      readonly keyId: string;
+      readonly name: string;
+      readonly teamId: string;
+      readonly key: string;
+    }
   | { readonly kind: 'admin'; readonly teamId: string | undefined };
 
 const CALLER = 'nestboxCaller';
@@ -20,9 +26,14 @@ export function noteCaller(request: FastifyRequest, caller: Caller): void {
   request.setDecorator(CALLER, caller);
 }
 
+/** Undefined: the request was refused before it was known who had sent it. */
+export function knownCallerOf(request: FastifyRequest): Caller | undefined {
+  return request.getDecorator<Caller | null>(CALLER) ?? undefined;
+}
+
 export function callerOf(request: FastifyRequest): Caller {
-  const caller = request.getDecorator<Caller | null>(CALLER);
-  if (caller === null) throw new NestboxError('internal', 'A route asked who is there, and nobody had looked.');
+  const caller = knownCallerOf(request);
+  if (caller === undefined) throw new NestboxError('internal', 'A route asked who is there, and nobody had looked.');
   return caller;
 }
 

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { NestboxError } from '@nestbox/contract';
 import type { Registry } from '@nestbox/kit/metrics';
@@ -6,6 +7,7 @@ import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fas
 import type { z } from 'zod';
 import type { ServiceContext } from '../service/service-context.ts';
 import type { ApiServer } from './api-server.ts';
+import { auditRequest, noteAddress, prepareAudit } from './audit-requests.ts';
 import type { Authenticator } from './authenticate.ts';
 import { noteCaller, prepareCallers } from './caller.ts';
 import { type ErrorResponse, errorResponse, toErrorResponse } from './error-response.ts';
@@ -17,6 +19,7 @@ import { adminApiKeysRoute } from './routes/admin-api-keys.ts';
 import { adminSandboxesRoute } from './routes/admin-sandboxes.ts';
 import { adminTeamsRoute } from './routes/admin-teams.ts';
 import { apiKeysRoute } from './routes/api-keys.ts';
+import { auditRoute } from './routes/audit.ts';
 import { connectSandboxRoute } from './routes/connect-sandbox.ts';
 import { createSandboxRoute } from './routes/create-sandbox.ts';
 import { deleteTemplateRoute } from './routes/delete-template.ts';
@@ -59,6 +62,7 @@ export function createApiServer(context: ServiceContext, authenticator: Authenti
     forceCloseConnections: true,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
+    genReqId: () => randomUUID(),
     clientErrorHandler: answerBrokenRequest,
     frameworkErrors: (error, _request, reply) => sendError(reply, error),
   }).withTypeProvider<ZodTypeProvider>();
@@ -92,7 +96,7 @@ export function createApiServer(context: ServiceContext, authenticator: Authenti
   });
   app.setErrorHandler((error, request, reply) => {
     const response = toErrorResponse(error);
-    const facts = { err: error, method: request.method, path: shortPath(request.url) };
+    const facts = { err: error, requestId: request.id, method: request.method, path: shortPath(request.url) };
     if (response.status === 500) context.logger.error(facts, 'A request failed');
     else context.logger.debug(facts, 'A request was refused');
     return sendResponse(reply, response);
@@ -102,10 +106,16 @@ export function createApiServer(context: ServiceContext, authenticator: Authenti
   openApiRoutes(app, openApi);
   void app.register((authenticated, _options, done) => {
     prepareCallers(authenticated);
-    authenticated.addHook('onRequest', async (request) =>
-      noteCaller(request, await authenticator.authenticate(request)),
-    );
-    authenticated.addHook('onSend', async (request, reply) => noteCall(context.calls, request, reply));
+    prepareAudit(authenticated);
+    authenticated.addHook('onRequest', async (request) => {
+      noteAddress(request);
+      noteCaller(request, await authenticator.authenticate(request));
+    });
+    authenticated.addHook('onSend', async (request, reply, payload) => {
+      reply.header('X-Request-Id', request.id);
+      noteCall(context.calls, request, reply);
+      await auditRequest(context.audit, request, reply, payload);
+    });
     const routes = authenticated.withTypeProvider<ZodTypeProvider>();
     createSandboxRoute(routes, context);
     getSandboxRoute(routes, context);
@@ -133,6 +143,7 @@ export function createApiServer(context: ServiceContext, authenticator: Authenti
     adminTeamsRoute(routes, context);
     adminApiKeysRoute(routes, context);
     adminSandboxesRoute(routes, context);
+    auditRoute(routes, context);
     unsupportedRoutes(routes);
     done();
   });

@@ -30,6 +30,8 @@ export interface NewKey {
 /** Who speaks with a key. */
 export interface KeyOwner {
   readonly keyId: string;
+  /** What the key is called. */
+  readonly name: string;
   readonly teamId: string;
 }
 
@@ -64,7 +66,7 @@ export class ApiKeys {
     const nowMs = this.#options.clock.now();
     if (record === undefined || (record.expiresAtMs !== undefined && record.expiresAtMs <= nowMs)) return undefined;
     this.#usedAtMs.set(record.id, nowMs);
-    return { keyId: record.id, teamId: record.teamId };
+    return { keyId: record.id, name: record.name, teamId: record.teamId };
   }
 
   /** To be called when keys were revoked. */

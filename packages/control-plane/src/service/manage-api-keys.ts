@@ -37,7 +37,9 @@ export async function listApiKeys(context: TeamContext): Promise<ApiKeyRecord[]>
 
 /** Throws `not_found`. */
 export async function renameApiKey(context: TeamContext, keyId: string, name: string): Promise<void> {
-  if (!(await writeName(context.db, context.scope, keyId, name))) throw keyNotFound();
+  const renamed = await writeName(context.db, context.scope, keyId, name);
+  context.keys.forget();
+  if (!renamed) throw keyNotFound();
 }
 
 /** From the next request on it is refused. Throws `not_found`. */

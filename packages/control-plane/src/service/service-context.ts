@@ -6,6 +6,7 @@ import type { HostRegistry } from '../hosts/host-registry.ts';
 import type { Database } from '../store/schema.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { ApiKeys } from './api-keys.ts';
+import type { AuditTrail } from './audit-trail.ts';
 import type { LastCalls } from './last-calls.ts';
 import type { SandboxRoutes } from './sandbox-routes.ts';
 import type { SandboxTransitions } from './sandbox-transitions.ts';
@@ -17,6 +18,7 @@ export interface ServiceContext {
   readonly hosts: HostRegistry;
   readonly tokens: AccessTokens;
   readonly keys: ApiKeys;
+  readonly audit: AuditTrail;
   readonly routes: SandboxRoutes;
   readonly calls: LastCalls;
   readonly warmIds: WarmIds;

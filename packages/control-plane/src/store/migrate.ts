@@ -6,6 +6,7 @@ import * as sandboxes from './migrations/0001-sandboxes.ts';
 import * as pauses from './migrations/0002-pauses.ts';
 import * as endedSandboxes from './migrations/0010-ended-sandboxes.ts';
 import * as teams from './migrations/0011-teams.ts';
+import * as audit from './migrations/0012-audit.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -13,6 +14,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0002-pauses': pauses,
   '0010-ended-sandboxes': endedSandboxes,
   '0011-teams': teams,
+  '0012-audit': audit,
 };
 
 /**

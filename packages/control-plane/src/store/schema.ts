@@ -14,6 +14,7 @@ export interface Database {
   team_usage: TeamUsageTable;
   api_keys: ApiKeyTable;
   snapshot_owners: SnapshotOwnerTable;
+  audit_entries: AuditEntryTable;
 }
 
 export interface SandboxTable {
@@ -130,4 +131,23 @@ export interface SnapshotOwnerTable {
   template_id: string;
   team_id: string;
   created_at_ms: number;
+}
+
+/** A change that was asked for, or refused attempts to get in that were counted together. */
+export interface AuditEntryTable {
+  /** Grows with time: store/audit-repository.ts. */
+  id: string;
+  at_ms: number;
+  request_id: string | null;
+  operation: string;
+  /** JSON array of ids. */
+  targets: string;
+  team_id: string | null;
+  actor: 'key' | 'admin' | 'unknown';
+  key_id: string | null;
+  key_name: string | null;
+  address: string | null;
+  status: number;
+  error_code: string | null;
+  count: number;
 }

@@ -5,6 +5,7 @@ import { requireTeam } from '../../service/manage-teams.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import { forTeam } from '../../service/team-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { noteMade } from '../audit-requests.ts';
 import { forAdmin } from '../caller.ts';
 import { viewApiKey } from '../key-views.ts';
 
@@ -29,6 +30,7 @@ export function adminApiKeysRoute(app: ApiServer, context: ServiceContext): void
       const { name, expiresAt } = request.body;
       const expiresAtMs = expiresAt == null ? undefined : Date.parse(expiresAt);
       const { key, record } = await createApiKey(forTeam(context, request.params.teamID), name, expiresAtMs);
+      noteMade(request, [record.id]);
       return reply.code(201).send({ ...viewApiKey(record), key });
     },
   );

@@ -4,6 +4,7 @@ import { createTeam, deleteTeam, requireTeam, updateTeam } from '../../service/m
 import type { ServiceContext } from '../../service/service-context.ts';
 import { listTeams } from '../../store/team-repository.ts';
 import type { ApiServer } from '../api-server.ts';
+import { noteMade } from '../audit-requests.ts';
 import { forAdmin } from '../caller.ts';
 import { readLimits, viewAdminTeam } from '../key-views.ts';
 
@@ -22,8 +23,10 @@ export function adminTeamsRoute(app: ApiServer, context: ServiceContext): void {
   app.post(
     '/admin/teams',
     { ...forAdmin, schema: { body: newTeamBody, response: { 201: adminTeamBody } } },
-    async ({ body }, reply) => {
+    async (request, reply) => {
+      const { body } = request;
       const team = await createTeam(context, body.name, { ...NO_LIMITS, ...readLimits(body.limits ?? {}) });
+      noteMade(request, [team.id]);
       return reply.code(201).send(viewAdminTeam(team));
     },
   );

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { createApiKey, listApiKeys, renameApiKey, revokeApiKey } from '../../service/manage-api-keys.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import type { ApiServer } from '../api-server.ts';
+import { noteMade } from '../audit-requests.ts';
 import { forAdmin, teamContext } from '../caller.ts';
 import { viewApiKey } from '../key-views.ts';
 
@@ -24,6 +25,7 @@ export function apiKeysRoute(app: ApiServer, context: ServiceContext): void {
       const { name, expiresAt } = request.body;
       const expiresAtMs = expiresAt == null ? undefined : Date.parse(expiresAt);
       const { key, record } = await createApiKey(teamContext(context, request), name, expiresAtMs);
+      noteMade(request, [record.id]);
       return reply.code(201).send({ ...viewApiKey(record), key });
     },
   );

@@ -4,6 +4,7 @@ import { createSandbox } from '../../service/create-sandbox.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
+import { noteMade } from '../audit-requests.ts';
 import { teamContext } from '../caller.ts';
 import { requestSignal } from '../request-signal.ts';
 import { viewSandbox } from '../sandbox-views.ts';
@@ -16,6 +17,7 @@ export function createSandboxRoute(app: ApiServer, context: ServiceContext): voi
   const create = async (request: FastifyRequest, reply: FastifyReply, body: NewSandbox): Promise<Sandbox> => {
     const timings = new Timings();
     const record = await createSandbox(teamContext(context, request), body, timings, requestSignal(reply));
+    noteMade(request, [record.id]);
     sendTimings(reply, timings);
     // What the client would have started in the sandbox is up to the client and the template.
     if (body.mcp !== undefined && body.mcp !== null) reply.header('X-Nestbox-Ignored', 'mcp');

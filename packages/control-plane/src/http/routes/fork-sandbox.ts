@@ -4,6 +4,7 @@ import { forkSandbox } from '../../service/fork-sandbox.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
+import { noteMade } from '../audit-requests.ts';
 import { teamContext } from '../caller.ts';
 import { toErrorResponse } from '../error-response.ts';
 import { requestSignal } from '../request-signal.ts';
@@ -23,6 +24,10 @@ export function forkSandboxRoute(app: ApiServer, context: ServiceContext): void 
         request.body,
         timings,
         requestSignal(reply),
+      );
+      noteMade(
+        request,
+        results.flatMap((result) => ('record' in result ? [result.record.id] : [])),
       );
       sendTimings(reply, timings);
       reply.code(201);

@@ -3,6 +3,7 @@ import type { ServiceContext } from '../../service/service-context.ts';
 import { snapshotSandbox } from '../../service/snapshot-sandbox.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
+import { noteMade } from '../audit-requests.ts';
 import { teamContext } from '../caller.ts';
 import { sendTimings } from '../server-timing.ts';
 
@@ -18,6 +19,7 @@ export function snapshotSandboxRoute(app: ApiServer, context: ServiceContext): v
         request.body.name,
         timings,
       );
+      noteMade(request, [snapshot.snapshotID]);
       sendTimings(reply, timings);
       return reply.code(201).send(snapshot);
     },
