@@ -48,6 +48,8 @@ export interface ControlPlaneConfig {
   readonly logger: Logger;
   /** Where numbers for Prometheus go. None are kept when it is not given. */
   readonly metrics?: Registry;
+  /** How long a stop waits for requests of the control API that are under way. 10 seconds when not given. */
+  readonly stopTimeoutMs?: number;
   /** How much of the audit trail is kept: 90 days and 100,000 entries of a kind unless it says otherwise. */
   readonly audit?: AuditLimits;
   /** Longest time-out that a client may ask for. 24 hours when not given. */
@@ -61,6 +63,9 @@ export interface ControlPlane {
   readonly edgeUrl: string;
   /** What clients take for their E2B_DOMAIN: with the port of the front, unless it is 443. Undefined without a domain. */
   readonly domain: string | undefined;
-  /** Closes listeners and the database. Sandboxes go on. Calling it again is harmless. */
+  /**
+   * Takes no new connections, lets requests under way come to their end for as long as the configuration allows, and closes
+   * everything. What is broken off is undone. Sandboxes go on. Calling it again is harmless.
+   */
   stop(): Promise<void>;
 }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
+import { STOP_TIMEOUT_MS } from '@nestbox/kit';
 import { z } from 'zod';
 import { DEFAULT_AUDIT_LIMITS } from './service/audit-trail.ts';
 
@@ -33,6 +34,12 @@ const daemonConfig = z
     /** API and sandboxes on one port over TLS, under `domain`. */
     tls: listenAddress.extend({ certPath: z.string().min(1), keyPath: z.string().min(1) }).optional(),
     maxTimeoutSec: z.int().min(1).optional(),
+    /** How long a stop waits for requests under way. */
+    stopTimeoutSec: z
+      .int()
+      .min(0)
+      .max(3600)
+      .default(STOP_TIMEOUT_MS / 1000),
     /** How much of the audit trail is kept. */
     audit: z
       .strictObject({

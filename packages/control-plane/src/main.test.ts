@@ -107,6 +107,53 @@ describe('the standalone control plane', () => {
     }
   });
 
+  test('waits for a create at the first signal, and for nothing at the second', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'nestbox-daemon-'));
+    await using host = await new HostDouble('remote').open();
+    host.createGate = Promise.withResolvers<void>().promise;
+    const { url, server } = await listenAsHost(host);
+    const configPath = join(folder, 'config.json');
+    const config = {
+      databasePath: join(folder, 'control-plane.db'),
+      apiKey: TEST_API_KEY,
+      tokenSeed: 'x'.repeat(32),
+      api: { host: '127.0.0.1', port: 0 },
+      edge: { host: '127.0.0.1', port: 0 },
+      stopTimeoutSec: 600,
+      hosts: [{ id: 'remote', url, token: HOST_TOKEN, proxy: { socketPath: host.proxySocketPath } }],
+    };
+    await writeFile(configPath, JSON.stringify(config));
+    const { child, apiUrl } = await startDaemon(configPath);
+    try {
+      const exited = once(child, 'exit');
+      const create = fetch(`${apiUrl}/v2/sandboxes`, {
+        method: 'POST',
+        headers: { 'X-API-Key': TEST_API_KEY, 'Content-Type': 'application/json' },
+        body: '{"templateID":"base"}',
+      });
+      const cut = assert.rejects(create);
+      await host.until(() => host.created.length === 1);
+      child.kill('SIGTERM');
+      // It has taken the signal when it takes no connection any more.
+      for (;;) {
+        try {
+          await (await fetch(`${apiUrl}/health`, { headers: { Connection: 'close' } })).text();
+        } catch {
+          break;
+        }
+      }
+      assert.equal(child.exitCode, null);
+      child.kill('SIGTERM');
+      assert.deepEqual((await exited).slice(0, 2), [143, null]);
+      await cut;
+    } finally {
+      child.kill('SIGKILL');
+      server.closeAllConnections();
+      server.close();
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+
   test('says what is wrong with its configuration and exits with 1', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'nestbox-daemon-'));
     try {

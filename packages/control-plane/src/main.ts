@@ -1,10 +1,9 @@
-import { once } from 'node:events';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
 import { NestboxError } from '@nestbox/contract';
-import { createLogger, tuneForStreams } from '@nestbox/kit';
+import { createLogger, firstStopSignal, tuneForStreams } from '@nestbox/kit';
 import { createMetrics, serveMetrics } from '@nestbox/kit/metrics';
 import { type DaemonConfig, type RemoteHost, readDaemonConfig } from './daemon-config.ts';
 import { startControlPlane } from './start-control-plane.ts';
@@ -14,7 +13,7 @@ import { certificateFiles } from './tls/certificate-source.ts';
 async function main(): Promise<void> {
   const [path] = process.argv.slice(2);
   if (path === undefined) throw new NestboxError('invalid_request', 'Usage: node main.ts CONFIG.json');
-  const { hosts, logLevel, tls, metrics: metricsAddress, ...config } = await readDaemonConfig(path);
+  const { hosts, logLevel, tls, metrics: metricsAddress, stopTimeoutSec, ...config } = await readDaemonConfig(path);
   tuneForStreams();
   const logger = createLogger({ level: logLevel, name: 'control-plane' });
   await using running = new AsyncDisposableStack();
@@ -27,6 +26,7 @@ async function main(): Promise<void> {
   const plane = await startControlPlane({
     ...withoutUndefined(config),
     logger,
+    stopTimeoutMs: stopTimeoutSec * 1000,
     ...(metricsAddress === undefined ? {} : { metrics }),
     ...(tls === undefined ? {} : { front: { address: tls, certificate: certificateFiles(tls.certPath, tls.keyPath) } }),
     hosts: hosts.map((host) => ({
@@ -36,8 +36,8 @@ async function main(): Promise<void> {
     })),
   });
   logger.info({ apiUrl: plane.apiUrl, edgeUrl: plane.edgeUrl }, 'Ready');
-  await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
-  logger.info('Stopping; sandboxes go on');
+  const signal = await firstStopSignal();
+  logger.info({ signal }, 'Stopping; sandboxes go on');
   await plane.stop();
 }
 
@@ -64,7 +64,7 @@ function withoutUndefined({
   maxTimeoutSec,
   adminToken,
   ...rest
-}: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics'>) {
+}: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics' | 'stopTimeoutSec'>) {
   return {
     ...rest,
     database: { databasePath },

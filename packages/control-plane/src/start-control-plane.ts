@@ -1,5 +1,6 @@
+import { Server as NetServer } from 'node:net';
 import { NestboxError } from '@nestbox/contract';
-import { KeyedMutex } from '@nestbox/kit';
+import { KeyedMutex, RequestsUnderWay, STOP_TIMEOUT_MS } from '@nestbox/kit';
 import { BackgroundTasks } from './background-tasks.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ControlPlane, ControlPlaneConfig, ListenAddress } from './config.ts';
@@ -9,6 +10,7 @@ import { HostProxies } from './edge/host-proxies.ts';
 import { openEdge } from './edge/open-edge.ts';
 import { HostRegistry } from './hosts/host-registry.ts';
 import { apiBehindFront } from './http/api-behind-front.ts';
+import type { ApiServer } from './http/api-server.ts';
 import { Authenticator } from './http/authenticate.ts';
 import { createApiServer } from './http/create-api-server.ts';
 import { boundUrl } from './listen-url.ts';
@@ -106,11 +108,13 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const edge = await listen('sandbox edge', config.edge, () => openEdge(config.edge, edgeHandler));
   stack.defer(() => edge.close());
   if (config.metrics !== undefined) observeState(context, config.metrics);
-  const api = createApiServer(context, new Authenticator(context, config.adminToken), config.metrics);
+  const requests = new RequestsUnderWay();
+  const api = createApiServer(context, new Authenticator(context, config.adminToken), requests, config.metrics);
   stack.defer(() => api.close());
   await listen('control API', config.api, () => api.listen({ host: config.api.host, port: config.api.port }));
   if (config.domain !== undefined && config.domainLeadsToEdge === true)
     publicDomain = `${config.domain}:${new URL(edge.url).port}`;
+  const drains = [() => edge.drain(), () => drainApi(api, requests, config.stopTimeoutMs ?? STOP_TIMEOUT_MS)];
   if (config.front !== undefined && config.domain !== undefined) {
     const { address, certificate } = config.front;
     const domain = config.domain;
@@ -119,6 +123,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
       openFront({ address, domain, certificate: pair, edge: edgeHandler, api: apiBehindFront(api) }),
     );
     stack.defer(() => front.close());
+    drains.unshift(async () => front.refuseNew());
     loops.push(watchCertificate(certificate, pair, (next) => front.useCertificate(next), logger, stopping.signal));
     publicDomain = front.port === 443 ? domain : `${domain}:${front.port}`;
   }
@@ -130,7 +135,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
     edgeUrl: edge.url,
     domain: publicDomain,
     stop: () => {
-      stopped ??= open.disposeAsync();
+      stopped ??= Promise.all(drains.map((drain) => drain())).then(() => open.disposeAsync());
       return stopped;
     },
   };
@@ -148,6 +153,13 @@ async function takeInHosts(context: ServiceContext, loops: Promise<void>[], sign
   const waited = new AbortController();
   await Promise.race([Promise.all(firstResults), clock.sleep(HOST_WAIT_MS, waited.signal)]);
   waited.abort();
+}
+
+/** Takes no new connections and waits for what is under way; answers say from now on that their connections end. */
+async function drainApi({ server }: ApiServer, requests: RequestsUnderWay, timeoutMs: number): Promise<void> {
+  // Not `server.close()`, which cuts kept-alive connections: a request that is on its way on one would be lost.
+  NetServer.prototype.close.call(server);
+  await requests.ended(timeoutMs);
 }
 
 async function listen<T>(what: string, { host, port }: ListenAddress, open: () => Promise<T>): Promise<T> {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { NestboxError } from '@nestbox/contract';
-import { type LogLevel, type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { type LogLevel, type NestboxPaths, resolvePaths, STOP_TIMEOUT_MS } from '@nestbox/kit';
 import { z } from 'zod';
 import type { ListenAddress } from './proxy/proxy-server.ts';
 import type { HostLimits } from './sandbox/host-limits.ts';
@@ -20,12 +20,14 @@ export interface DaemonConfig {
   readonly allowPrivate: readonly string[];
   /** Where Prometheus may read; undefined: nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
+  /** How long a stop waits for calls of the control plane that are under way. */
+  readonly stopTimeoutMs: number;
 }
 
 export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--token-file FILE] [--vmm NAME]
                   [--accelerator auto|kvm|tcg] [--log-level LEVEL] [--warm TEMPLATE=N …]
                   [--max-snapshots N] [--max-snapshot-gib N] [--no-snapshots]
-                  [--allow-private ADDRESS|CIDR …] [--metrics HOST:PORT]
+                  [--allow-private ADDRESS|CIDR …] [--metrics HOST:PORT] [--stop-timeout SECONDS]
 Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
 Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
 
@@ -37,6 +39,12 @@ const flags = z.object({
   'allow-private': z.array(z.string()).default([]),
   listen: z.string().optional(),
   metrics: z.string().optional(),
+  'stop-timeout': z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(3600)
+    .default(STOP_TIMEOUT_MS / 1000),
   'token-file': z.string().optional(),
   vmm: z.string().default('auto'),
   accelerator: z.enum(['auto', 'kvm', 'tcg']).default('auto'),
@@ -68,6 +76,7 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
     useSnapshots: !values['no-snapshots'],
     allowPrivate: values['allow-private'],
     metrics: values.metrics === undefined ? undefined : parseMetricsAddress(values.metrics),
+    stopTimeoutMs: values['stop-timeout'] * 1000,
   };
 }
 
@@ -86,6 +95,7 @@ function parseFlags(args: readonly string[]): z.infer<typeof flags> {
       options: {
         listen: { type: 'string' },
         metrics: { type: 'string' },
+        'stop-timeout': { type: 'string' },
         'token-file': { type: 'string' },
         vmm: { type: 'string' },
         accelerator: { type: 'string' },

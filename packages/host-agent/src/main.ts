@@ -1,5 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
-import { createLogger, tuneForStreams } from '@nestbox/kit';
+import { createLogger, firstStopSignal, tuneForStreams } from '@nestbox/kit';
 import { createMetrics, serveMetrics } from '@nestbox/kit/metrics';
 import { readDaemonConfig } from './config.ts';
 import { startHostAgent } from './host-agent.ts';
@@ -33,10 +33,9 @@ async function main(): Promise<void> {
   const listener = await listenForControlPlane(host, config.listen, config.token, logger);
   running.defer(() => listener.close());
   logger.info({ listen: config.listen, port: listener.port, stateDir: config.paths.stateDir }, 'ready');
-  const signal = await new Promise<NodeJS.Signals>((resolve) => {
-    for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, resolve);
-  });
+  const signal = await firstStopSignal();
   logger.info({ signal }, 'stopping; sandboxes go on');
+  await listener.drain(config.stopTimeoutMs);
 }
 
 try {

@@ -18,6 +18,7 @@ export interface UpOptions extends HostAgentWords {
   readonly tls: TlsWish;
   readonly tlsPort: number;
   readonly metricsPort?: number;
+  readonly stopTimeout: number;
   readonly auditDays: number;
   readonly auditEntries: number;
   readonly logLevel: LogLevel;
@@ -26,6 +27,7 @@ export interface UpOptions extends HostAgentWords {
   readonly json?: boolean;
 }
 
+const MOST_WAIT_SEC = 3600;
 const MOST_DAYS = 36_500;
 const MOST_ENTRIES = 1_000_000_000;
 const MOST_SNAPSHOTS = 1_000_000;
@@ -54,6 +56,12 @@ export function addUp(program: Command): void {
       '--metrics-port <port>',
       'port on 127.0.0.1 where Prometheus finds /metrics (0: any free one)',
       parseListenPort,
+    )
+    .option(
+      '--stop-timeout <s>',
+      'at the end: how long to wait for requests under way',
+      wholeNumber(0, MOST_WAIT_SEC),
+      10,
     )
     .option('--audit-days <n>', 'how long the audit trail is kept', wholeNumber(1, MOST_DAYS), 90)
     .option('--audit-entries <n>', "most entries of each team's keys to keep", wholeNumber(1, MOST_ENTRIES), 100_000)
@@ -103,6 +111,7 @@ async function up(options: UpOptions): Promise<void> {
     api: { host, port: options.port },
     edge: { host, port: options.sandboxPort },
     hostAgent: hostAgentOptions(options),
+    stopTimeoutMs: options.stopTimeout * 1000,
     audit: { keepDays: options.auditDays, maxEntries: options.auditEntries },
     ...(options.metricsPort === undefined ? {} : { metrics: { host: '127.0.0.1', port: options.metricsPort } }),
     ...(domain === undefined ? {} : { domain }),

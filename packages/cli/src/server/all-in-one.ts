@@ -26,6 +26,8 @@ export interface AllInOneOptions {
   /** Everything on one port over TLS, beside the two listeners above. */
   readonly tls?: TlsListener;
   readonly hostAgent?: HostAgentOptions;
+  /** How long a stop waits for requests of the control API that are under way. */
+  readonly stopTimeoutMs?: number;
   /** How much of the audit trail is kept. */
   readonly audit?: AuditLimits;
   /** Where Prometheus may read. Undefined: nowhere. */
@@ -89,6 +91,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     domain: options.domain ?? LOCAL_DOMAIN,
     domainLeadsToEdge: options.domain === undefined,
     ...(options.tls === undefined ? {} : { front: options.tls }),
+    ...(options.stopTimeoutMs === undefined ? {} : { stopTimeoutMs: options.stopTimeoutMs }),
     ...(options.audit === undefined ? {} : { audit: options.audit }),
     hosts: [
       {

@@ -1,9 +1,10 @@
-import type { HttpExchange, HttpUpgrade, Logger } from '@nestbox/kit';
+import { type HttpExchange, type HttpUpgrade, type Logger, RequestsUnderWay } from '@nestbox/kit';
 import { answerError, edgeErrorOnWire, edgeFailure } from './edge-error.ts';
 import { type EdgeDirectory, type EdgeRequest, type Resolution, resolveTarget } from './resolve-target.ts';
 
 /** The way into sandboxes, whatever listener a request came by. Never throws: what goes wrong is answered. */
 export class EdgeHandler {
+  readonly requests = new RequestsUnderWay();
   readonly #directory: EdgeDirectory;
   readonly #logger: Logger;
 
@@ -13,8 +14,11 @@ export class EdgeHandler {
   }
 
   handle(exchange: HttpExchange): void {
+    const { answer } = exchange;
+    this.requests.track(answer.stream);
+    if (this.requests.isEnding) answer.closeAfterwards();
     void this.#resolve(exchange, (resolution) => {
-      if (exchange.answer.closed) return;
+      if (answer.closed) return;
       if ('error' in resolution) answerError(exchange, resolution.error);
       else resolution.proxy.handle(exchange, resolution.order);
     });

@@ -1,6 +1,12 @@
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createSecureServer, type Http2SecureServer, Http2ServerRequest, Http2ServerResponse } from 'node:http2';
+import {
+  createSecureServer,
+  type Http2SecureServer,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
 import type { Socket } from 'node:net';
 import { Http1Exchange, type HttpExchange, http1Upgrade } from '@nestbox/kit';
 import type { ListenAddress } from '../config.ts';
@@ -37,6 +43,8 @@ export interface Front {
   readonly port: number;
   /** New connections get it from now on. */
   useCertificate(pair: CertificatePair): void;
+  /** Takes no new connections and no new requests on those of HTTP/2; what is under way goes on. */
+  refuseNew(): void;
   /** Ends every connection. */
   close(): Promise<void>;
 }
@@ -86,6 +94,11 @@ export async function openFront({ address, domain, certificate, edge, api }: Fro
   });
   server.on('clientError', answerBrokenRequest);
   limitSessions(server);
+  const sessions = new Set<ServerHttp2Session>();
+  server.on('session', (session) => {
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+  });
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     sockets.add(socket);
@@ -93,14 +106,19 @@ export async function openFront({ address, domain, certificate, edge, api }: Fro
   });
   server.listen(address.port, address.host);
   await once(server, 'listening');
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  server.once('close', resolve);
   const bound = server.address();
   return {
     port: bound !== null && typeof bound === 'object' ? bound.port : address.port,
     useCertificate: (pair) => server.setSecureContext(pair),
-    close: async () => {
-      const closed = once(server, 'close');
+    refuseNew: () => {
       server.close();
-      for (const socket of sockets) socket.destroy();
+      for (const session of sessions) session.close();
+    },
+    close: async () => {
+      if (server.listening) server.close();
+      for (const socket of sockets) socket.destroySoon();
       await closed;
     },
   };

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { NestboxError } from '@nestbox/contract';
+import type { RequestsUnderWay } from '@nestbox/kit';
 import type { Registry } from '@nestbox/kit/metrics';
 import fastify, { type FastifyReply } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
@@ -53,8 +54,13 @@ const MAX_PARAM_LENGTH = 16 * 1024;
 const REQUEST_TIMEOUT_MS = 60_000;
 const KEEP_ALIVE_MS = 620_000;
 
-/** The control API, not listening yet. */
-export function createApiServer(context: ServiceContext, authenticator: Authenticator, metrics?: Registry): ApiServer {
+/** The control API, not listening yet. It counts its requests in `requests`. */
+export function createApiServer(
+  context: ServiceContext,
+  authenticator: Authenticator,
+  requests: RequestsUnderWay,
+  metrics?: Registry,
+): ApiServer {
   const app = fastify({
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -74,6 +80,15 @@ export function createApiServer(context: ServiceContext, authenticator: Authenti
   app.setSerializerCompiler(serializerCompiler);
   parseJsonBodies(app);
   if (metrics !== undefined) observeRequests(app, metrics);
+  app.addHook('onRequest', (_request, reply, done) => {
+    requests.track(reply.raw);
+    done();
+  });
+  app.addHook('onSend', (request, reply, _payload, done) => {
+    // HTTP/2 has no such header; its connections are told in a way of their own.
+    if (requests.isEnding && request.raw.httpVersionMajor === 1) reply.header('Connection', 'close');
+    done();
+  });
 
   const knownPaths = new KnownPaths();
   const openApi = new OpenApi();

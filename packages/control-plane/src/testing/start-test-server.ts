@@ -35,6 +35,8 @@ export async function startTestServer(
       edge: { host: '127.0.0.1', port: 0 },
       hosts: hosts.map((host) => host.connection),
       logger: createLogger({ level: 'silent' }),
+      // Tests leave requests behind that nobody waits for.
+      stopTimeoutMs: 0,
       ...overrides,
     },
     clock,

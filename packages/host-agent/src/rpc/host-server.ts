@@ -1,7 +1,8 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
-import { HOST_TOKEN_HEADER, Http1Exchange, type Logger } from '@nestbox/kit';
+import { HostService } from '@nestbox/contract/host';
+import { HOST_TOKEN_HEADER, Http1Exchange, type Logger, RequestsUnderWay } from '@nestbox/kit';
 import type { HostAgent } from '../host-agent.ts';
 import { sendProxyError, sendProxyErrorOnSocket } from '../proxy/proxy-error.ts';
 import {
@@ -19,22 +20,35 @@ const UNAUTHORIZED = {
   message: `The token of this host is missing or wrong (header ${HOST_TOKEN_HEADER}).`,
 } as const;
 
+/** A stream that lasts as long as the control plane does. */
+const WATCH_PATH = `/${HostService.typeName}/${HostService.method.watchSandboxes.name}`;
+
+export interface HostListener extends Listener {
+  /** Takes no new connections, and waits for calls under way; what then is left, and proxy traffic, ends with `close`. */
+  drain(timeoutMs: number): Promise<void>;
+}
+
 /**
  * host.v1 and proxy traffic on one listener, for a control plane on another machine. `token` goes with each request, in
  * HOST_TOKEN_HEADER or, for RPC, as a bearer; undefined only where the listener is private (a unix socket).
  */
-export function listenForControlPlane(
-  host: HostAgent,
+export async function listenForControlPlane(
+  host: Pick<HostAgent, 'routes' | 'proxy'>,
   address: ListenAddress,
   token: string | undefined,
   logger: Logger,
-): Promise<Listener> {
+): Promise<HostListener> {
+  const calls = new RequestsUnderWay();
   const rpc = connectNodeAdapter({ routes: host.routes });
   const server = createServer(PROXY_SERVER_OPTIONS);
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     if (!isAllowed(request, token)) sendProxyError(new Http1Exchange(request, response), UNAUTHORIZED);
     else if (isForProxy(request)) serveProxyRequest(host.proxy, request, response);
-    else rpc(request, response);
+    else {
+      if (request.url !== WATCH_PATH) calls.track(response);
+      if (calls.isEnding) response.shouldKeepAlive = false;
+      rpc(request, response);
+    }
   };
   server.on('request', handle);
   server.on('checkContinue', (request, response) => {
@@ -45,7 +59,14 @@ export function listenForControlPlane(
     if (isAllowed(request, token)) serveProxyUpgrade(host.proxy, request, socket, head);
     else sendProxyErrorOnSocket(socket, UNAUTHORIZED);
   });
-  return listen(server, address, logger);
+  const listener = await listen(server, address, logger);
+  return {
+    ...listener,
+    drain: async (timeoutMs) => {
+      server.close();
+      await calls.ended(timeoutMs);
+    },
+  };
 }
 
 function isForProxy(request: IncomingMessage): boolean {
