@@ -1,5 +1,6 @@
 import type { ListedSandbox, Sandbox, SandboxDetail } from '@nestbox/contract/http';
 import type { ServiceContext } from '../service/service-context.ts';
+import type { ListedRecord } from '../store/sandbox-list-repository.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { shownState } from '../store/sandbox-state.ts';
 
@@ -21,7 +22,18 @@ export function viewSandbox({ tokens, domain }: TokenSource, record: SandboxReco
   };
 }
 
-export function viewListedSandbox(record: SandboxRecord): ListedSandbox {
+/** An array of `ListedSandbox` as JSON. Made without a check: it is of this form by its types, and checking takes longer than all else. */
+export function listedSandboxesText(records: readonly ListedRecord[]): string {
+  return `[${records.map(listedSandboxText).join(',')}]`;
+}
+
+function listedSandboxText(record: ListedRecord): string {
+  const text = JSON.stringify(viewWithoutMetadata(record));
+  const { metadataJson } = record;
+  return metadataJson === undefined ? text : `${text.slice(0, -1)},"metadata":${metadataJson}}`;
+}
+
+function viewWithoutMetadata(record: Omit<ListedRecord, 'metadataJson'>): ListedSandbox {
   return {
     templateID: record.templateId,
     ...(record.alias === undefined ? {} : { alias: record.alias }),
@@ -32,7 +44,6 @@ export function viewListedSandbox(record: SandboxRecord): ListedSandbox {
     cpuCount: record.vcpuCount,
     memoryMB: record.memoryMib,
     diskSizeMB: record.diskMib,
-    ...(record.metadata === undefined ? {} : { metadata: { ...record.metadata } }),
     state: shownState(record.state) ?? 'running',
     envdVersion: record.envdVersion,
     volumeMounts: [],
@@ -41,7 +52,8 @@ export function viewListedSandbox(record: SandboxRecord): ListedSandbox {
 
 export function viewSandboxDetail(source: TokenSource, record: SandboxRecord): SandboxDetail {
   return {
-    ...viewListedSandbox(record),
+    ...viewWithoutMetadata(record),
+    ...(record.metadata === undefined ? {} : { metadata: { ...record.metadata } }),
     ...(record.secure ? { envdAccessToken: source.tokens.guestToken(record.id) } : {}),
     allowInternetAccess: record.allowInternetAccess ?? null,
     domain: source.domain ?? null,

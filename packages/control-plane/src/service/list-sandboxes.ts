@@ -1,13 +1,17 @@
 import type { SandboxListQuery } from '@nestbox/contract/http';
-import { countSandboxes, pageSandboxes, type SandboxFilter } from '../store/sandbox-list-repository.ts';
-import type { SandboxRecord } from '../store/sandbox-record.ts';
+import {
+  countSandboxes,
+  type ListedRecord,
+  pageSandboxes,
+  type SandboxFilter,
+} from '../store/sandbox-list-repository.ts';
 import { type ShownState, STATES_SHOWN_AS } from '../store/sandbox-state.ts';
 import { parseMetadataFilter } from './metadata-filter.ts';
 import { formatPageToken, parsePageToken } from './page-token.ts';
 import type { TeamContext } from './team-context.ts';
 
 export interface SandboxList {
-  readonly sandboxes: readonly SandboxRecord[];
+  readonly sandboxes: readonly ListedRecord[];
   /** Undefined on the last page. */
   readonly nextToken: string | undefined;
   /** How many running sandboxes the filter matches in all. */
@@ -45,7 +49,7 @@ export async function listSandboxes(context: TeamContext, query: SandboxListQuer
 const UNPAGED_LIMIT = 10_000;
 
 /** Every running sandbox that has the metadata, newest first. Throws `invalid_request`. */
-export function listAllSandboxes(context: TeamContext, metadata: string | undefined): Promise<SandboxRecord[]> {
+export function listAllSandboxes(context: TeamContext, metadata: string | undefined): Promise<ListedRecord[]> {
   const filter = { scope: context.scope, metadata: parseMetadataFilter(metadata), states: STATES_SHOWN_AS.running };
   return pageSandboxes(context.db, filter, { order: 'desc', limit: UNPAGED_LIMIT });
 }

@@ -7,6 +7,7 @@ import * as pauses from './migrations/0002-pauses.ts';
 import * as endedSandboxes from './migrations/0010-ended-sandboxes.ts';
 import * as teams from './migrations/0011-teams.ts';
 import * as audit from './migrations/0012-audit.ts';
+import * as listOrder from './migrations/0013-list-order.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -15,6 +16,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0010-ended-sandboxes': endedSandboxes,
   '0011-teams': teams,
   '0012-audit': audit,
+  '0013-list-order': listOrder,
 };
 
 /**

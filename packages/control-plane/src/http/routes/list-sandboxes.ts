@@ -1,10 +1,12 @@
 import { listedSandboxBody, sandboxListQuery, sandboxListQueryV1 } from '@nestbox/contract/http';
+import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import { listAllSandboxes, listSandboxes } from '../../service/list-sandboxes.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
+import type { ListedRecord } from '../../store/sandbox-list-repository.ts';
 import type { ApiServer } from '../api-server.ts';
 import { teamContext } from '../caller.ts';
-import { viewListedSandbox } from '../sandbox-views.ts';
+import { listedSandboxesText } from '../sandbox-views.ts';
 
 const answer = z.array(listedSandboxBody);
 
@@ -14,15 +16,20 @@ export function listSandboxesRoute(app: ApiServer, context: ServiceContext): voi
     '/v2/sandboxes',
     { schema: { querystring: sandboxListQuery, response: { 200: answer } } },
     async (request, reply) => {
-      // The views are of the answer's form already: checking a hundred of them once more takes longer than making them.
-      reply.type('application/json; charset=utf-8').serializer(JSON.stringify);
       const page = await listSandboxes(teamContext(context, request), request.query);
       reply.header('X-Total-Running', page.totalRunning);
       if (page.nextToken !== undefined) reply.header('X-Next-Token', page.nextToken);
-      return page.sandboxes.map(viewListedSandbox);
+      return sendSandboxes(reply, page.sandboxes);
     },
   );
-  app.get('/sandboxes', { schema: { querystring: sandboxListQueryV1, response: { 200: answer } } }, async (request) =>
-    (await listAllSandboxes(teamContext(context, request), request.query.metadata)).map(viewListedSandbox),
+  app.get(
+    '/sandboxes',
+    { schema: { querystring: sandboxListQueryV1, response: { 200: answer } } },
+    async (request, reply) =>
+      sendSandboxes(reply, await listAllSandboxes(teamContext(context, request), request.query.metadata)),
   );
+}
+
+function sendSandboxes(reply: FastifyReply, sandboxes: readonly ListedRecord[]): FastifyReply {
+  return reply.type('application/json; charset=utf-8').serializer(String).send(listedSandboxesText(sandboxes));
 }
