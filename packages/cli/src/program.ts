@@ -6,6 +6,7 @@ import { addDoctor } from './commands/doctor.ts';
 import { addEnv } from './commands/env.ts';
 import { addKeyCreate } from './commands/key-create.ts';
 import { addKeyList } from './commands/key-list.ts';
+import { addKeyRename } from './commands/key-rename.ts';
 import { addKeyRevoke } from './commands/key-revoke.ts';
 import { addRun } from './commands/run.ts';
 import { addSandboxCreate } from './commands/sandbox-create.ts';
@@ -24,8 +25,10 @@ import { addSetup } from './commands/setup.ts';
 import { addSnapshotDelete } from './commands/snapshot-delete.ts';
 import { addSnapshotList } from './commands/snapshot-list.ts';
 import { addTeamCreate } from './commands/team-create.ts';
+import { addTeamDelete } from './commands/team-delete.ts';
 import { addTeamLimit } from './commands/team-limit.ts';
 import { addTeamList } from './commands/team-list.ts';
+import { addTeamRename } from './commands/team-rename.ts';
 import { addTemplateList } from './commands/template-list.ts';
 import { addTrace } from './commands/trace.ts';
 import { addTrust } from './commands/trust.ts';
@@ -90,12 +93,15 @@ export function buildProgram(setExitCode: SetExitCode): Command {
   const key = program.command('key').description('API keys of teams (for administrators)');
   addKeyCreate(key);
   addKeyList(key);
+  addKeyRename(key);
   addKeyRevoke(key);
 
   const team = program.command('team').description('teams and their limits (for administrators)');
   addTeamCreate(team);
   addTeamList(team);
   addTeamLimit(team);
+  addTeamRename(team);
+  addTeamDelete(team);
 
   addAudit(program);
   addDisk(program);

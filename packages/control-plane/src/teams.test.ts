@@ -120,6 +120,45 @@ describe('teams', () => {
     assert.equal((await server.api('/v2/sandboxes')).status, 200);
   });
 
+  test('are not deleted while they have snapshots, which nobody could delete any more', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const { admin, as, team } = await newTeam(server, 'two');
+    const { sandboxID } = (await as('POST', '/sandboxes', { templateID: 'base', timeout: 60 })).body;
+    assert.equal((await as('POST', `/sandboxes/${sandboxID}/snapshots`, { name: 'kept' })).status, 201);
+    assert.equal((await as('DELETE', `/sandboxes/${sandboxID}`)).status, 204);
+    const remove = () => admin('DELETE', `/admin/teams/${team.teamID}`);
+    const refused = await remove();
+    assert.equal(refused.status, 409);
+    assert.match(refused.body.message, /1 snapshots/);
+    assert.equal((await as('DELETE', '/templates/kept')).status, 204);
+    assert.equal((await remove()).status, 204);
+  });
+
+  test('are renamed and deleted by the nestbox command, and so are keys', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const nestbox = async (...words: string[]) => {
+      const env = { E2B_API_URL: server.apiUrl, E2B_API_KEY: 'e2b_none', NESTBOX_ADMIN_TOKEN: ADMIN };
+      const { exitCode, stdout, stderr } = await runNestbox(words, env);
+      return { exitCode, stdout: stdout.toString().trim(), stderr };
+    };
+    const { admin, team, made, as } = await newTeam(server, 'two');
+    assert.equal((await nestbox('key', 'rename', made.id, 'ci', '--team', 'two')).exitCode, 0);
+    assert.equal((await as('GET', '/api-keys')).body[0].name, 'ci');
+    assert.match((await nestbox('key', 'rename', made.id, 'ci')).stderr, /\[not_found\]/);
+    assert.equal((await nestbox('team', 'rename', 'two', 'zwei')).stdout, team.teamID);
+    assert.match((await nestbox('team', 'rename', 'zwei', 'default')).stderr, /\[conflict\]/);
+    assert.equal((await as('POST', '/sandboxes', { templateID: 'base', timeout: 60 })).status, 201);
+    assert.match((await nestbox('team', 'delete', 'zwei')).stderr, /has 1 sandboxes: end them first. \[conflict\]/);
+    assert.match((await nestbox('team', 'delete', 'default')).stderr, /\[conflict\]/);
+    assert.equal((await nestbox('team', 'delete', 'zwei', '--kill')).stdout, team.teamID);
+    assert.equal(host.sandboxes.size, 0);
+    assert.equal((await as('GET', '/v2/sandboxes')).status, 401);
+    assert.equal((await admin('GET', '/admin/teams')).body.length, 1);
+    assert.match((await nestbox('team', 'delete', 'zwei')).stderr, /\[team_not_found\]/);
+  });
+
   test('are managed by the nestbox command', async () => {
     await using host = await new HostDouble().open();
     await using server = await startTestServer([host], { adminToken: ADMIN });

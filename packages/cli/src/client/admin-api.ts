@@ -8,6 +8,7 @@ import {
   auditEntryBody,
   type CreatedApiKey,
   createdApiKeyBody,
+  killedSandboxesBody,
   type TeamLimitsBody,
 } from '@nestbox/contract/http';
 import type { NestboxPaths } from '@nestbox/kit';
@@ -70,9 +71,26 @@ export class AdminApi {
 
   /** Limits that are not named stay as they were. */
   async limitTeam(teamId: string, limits: Partial<TeamLimitsBody>, signal?: AbortSignal): Promise<AdminTeam> {
-    const path = `/admin/teams/${encodeURIComponent(teamId)}`;
-    const { body } = await this.#api.call({ method: 'PATCH', path, json: { limits } }, signal);
+    const { body } = await this.#api.call({ method: 'PATCH', path: teamPath(teamId), json: { limits } }, signal);
     return this.#api.parse(adminTeamBody, body);
+  }
+
+  async renameTeam(teamId: string, name: string, signal?: AbortSignal): Promise<AdminTeam> {
+    const { body } = await this.#api.call({ method: 'PATCH', path: teamPath(teamId), json: { name } }, signal);
+    return this.#api.parse(adminTeamBody, body);
+  }
+
+  /** Throws `conflict` while something is the team's, and for the default team. */
+  async deleteTeam(teamId: string, signal?: AbortSignal): Promise<void> {
+    await this.#api.call({ method: 'DELETE', path: teamPath(teamId) }, signal);
+  }
+
+  /** Paused ones too. Throws `host_unavailable` when some could not be ended. */
+  async killSandboxes(teamId: string, signal?: AbortSignal): Promise<void> {
+    const { body } = await this.#api.call({ method: 'POST', path: `${teamPath(teamId)}/sandboxes/kill` }, signal);
+    const { failedCount } = this.#api.parse(killedSandboxesBody, body);
+    if (failedCount > 0)
+      throw new NestboxError('host_unavailable', `${failedCount} sandboxes could not be ended yet; try again.`);
   }
 
   async listKeys(teamId: string, signal?: AbortSignal): Promise<ApiKey[]> {
@@ -89,6 +107,11 @@ export class AdminApi {
     const json = { name: key.name, ...(key.expiresAt === undefined ? {} : { expiresAt: key.expiresAt.toISOString() }) };
     const { body } = await this.#api.call({ method: 'POST', path: keysPath(teamId), json }, signal);
     return this.#api.parse(createdApiKeyBody, body);
+  }
+
+  async renameKey(teamId: string, keyId: string, name: string, signal?: AbortSignal): Promise<void> {
+    const path = `${keysPath(teamId)}/${encodeURIComponent(keyId)}`;
+    await this.#api.call({ method: 'PATCH', path, json: { name } }, signal);
   }
 
   async revokeKey(teamId: string, keyId: string, signal?: AbortSignal): Promise<void> {
@@ -118,8 +141,12 @@ export class AdminApi {
   }
 }
 
+function teamPath(teamId: string): string {
+  return `/admin/teams/${encodeURIComponent(teamId)}`;
+}
+
 function keysPath(teamId: string): string {
-  return `/admin/teams/${encodeURIComponent(teamId)}/api-keys`;
+  return `${teamPath(teamId)}/api-keys`;
 }
 
 async function ownToken({ apiUrl, pid }: Endpoints & { readonly pid?: number }, paths: NestboxPaths): Promise<string> {

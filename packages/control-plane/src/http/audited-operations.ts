@@ -23,6 +23,7 @@ export const AUDITED_OPERATIONS: Readonly<Record<string, string>> = {
   'PATCH /admin/teams/:teamID': 'team.update',
   'DELETE /admin/teams/:teamID': 'team.delete',
   'POST /admin/teams/:teamID/api-keys': 'key.create',
+  'PATCH /admin/teams/:teamID/api-keys/:apiKeyID': 'key.rename',
   'DELETE /admin/teams/:teamID/api-keys/:apiKeyID': 'key.revoke',
   'POST /admin/teams/:teamID/sandboxes/kill': 'team.kill-sandboxes',
 };

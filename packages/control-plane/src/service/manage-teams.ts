@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { NestboxError } from '@nestbox/contract';
 import { countSandboxes } from '../store/sandbox-list-repository.ts';
 import type { SandboxState } from '../store/sandbox-state.ts';
+import { listSnapshotOwners } from '../store/snapshot-owner-repository.ts';
 import {
   deleteTeam as dropTeam,
   findTeam,
@@ -12,6 +13,8 @@ import {
   updateTeam as writeTeam,
 } from '../store/team-repository.ts';
 import type { ServiceContext } from './service-context.ts';
+import { forTeam } from './team-context.ts';
+import { isSnapshot, readCatalog } from './template-catalog.ts';
 
 export function teamNotFound(teamId: string): NestboxError {
   return new NestboxError('team_not_found', `There is no team ${JSON.stringify(teamId.slice(0, 40))}.`);
@@ -54,15 +57,35 @@ export async function updateTeam(
 
 const EVERY_STATE: readonly SandboxState[] = ['starting', 'running', 'pausing', 'paused', 'resuming', 'stopping'];
 
-/** With its keys. Throws `team_not_found`, and `conflict` for the default team and while it has sandboxes. */
+/**
+ * With its keys. Throws `team_not_found`, `conflict` for the default team and while it has sandboxes or snapshots, and
+ * `host_unavailable` when nobody can say whether it has.
+ */
 export async function deleteTeam(context: ServiceContext, teamId: string): Promise<void> {
   const team = await requireTeam(context, teamId);
   if (team.isDefault) throw new NestboxError('conflict', 'The default team cannot be deleted.');
   const count = await countSandboxes(context.db, { scope: { teamId }, metadata: {}, states: EVERY_STATE });
   if (count > 0) throw new NestboxError('conflict', `The team "${team.name}" has ${count} sandboxes: end them first.`);
+  const snapshots = await countSnapshots(context, teamId);
+  if (snapshots > 0)
+    throw new NestboxError('conflict', `The team "${team.name}" has ${snapshots} snapshots: delete them first.`);
   await dropTeam(context.db, teamId);
   context.keys.forget();
   context.logger.info({ teamId, name: team.name }, 'A team was deleted');
+}
+
+/** Nobody would see them any more, and they would take their space for ever. */
+async function countSnapshots(context: ServiceContext, teamId: string): Promise<number> {
+  const owners = await listSnapshotOwners(context.db);
+  if (![...owners.values()].includes(teamId)) return 0;
+  const away = [...context.hosts].find(({ state }) => state.kind !== 'connected');
+  if (away !== undefined)
+    throw new NestboxError(
+      'host_unavailable',
+      `The host ${away.id} may have snapshots of the team, and cannot be reached.`,
+    );
+  const catalog = await readCatalog(forTeam(context, teamId));
+  return [...catalog.values()].filter((entry) => isSnapshot(entry)).length;
 }
 
 function nameTaken(name: string): NestboxError {

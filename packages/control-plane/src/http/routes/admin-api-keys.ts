@@ -1,6 +1,13 @@
-import { apiKeyBody, createdApiKeyBody, newApiKeyBody, teamApiKeyIdParams, teamIdParams } from '@nestbox/contract/http';
+import {
+  apiKeyBody,
+  createdApiKeyBody,
+  newApiKeyBody,
+  teamApiKeyIdParams,
+  teamIdParams,
+  updatedApiKeyBody,
+} from '@nestbox/contract/http';
 import { z } from 'zod';
-import { createApiKey, listApiKeys, revokeApiKey } from '../../service/manage-api-keys.ts';
+import { createApiKey, listApiKeys, renameApiKey, revokeApiKey } from '../../service/manage-api-keys.ts';
 import { requireTeam } from '../../service/manage-teams.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
 import { forTeam } from '../../service/team-context.ts';
@@ -32,6 +39,15 @@ export function adminApiKeysRoute(app: ApiServer, context: ServiceContext): void
       const { key, record } = await createApiKey(forTeam(context, request.params.teamID), name, expiresAtMs);
       noteMade(request, [record.id]);
       return reply.code(201).send({ ...viewApiKey(record), key });
+    },
+  );
+  app.patch(
+    `${path}/:apiKeyID`,
+    { ...forAdmin, schema: { params: teamApiKeyIdParams, body: updatedApiKeyBody } },
+    async (request, reply) => {
+      const { teamID, apiKeyID } = request.params;
+      await renameApiKey(forTeam(context, teamID), apiKeyID, request.body.name);
+      return reply.code(204).send();
     },
   );
   app.delete(`${path}/:apiKeyID`, { ...forAdmin, schema: { params: teamApiKeyIdParams } }, async (request, reply) => {
