@@ -1,3 +1,4 @@
 export type { ControlPlane, ControlPlaneConfig, HostConnection, ListenAddress, ProxyAddress } from './config.ts';
 export type { AuditLimits } from './service/audit-trail.ts';
 export { startControlPlane } from './start-control-plane.ts';
+export { takeStoreLocation } from './store/open-store.ts';

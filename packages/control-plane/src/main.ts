@@ -7,6 +7,7 @@ import { createLogger, firstStopSignal, tuneForStreams } from '@nestbox/kit';
 import { createMetrics, serveMetrics } from '@nestbox/kit/metrics';
 import { type DaemonConfig, type RemoteHost, readDaemonConfig } from './daemon-config.ts';
 import { startControlPlane } from './start-control-plane.ts';
+import { takeStoreLocation } from './store/open-store.ts';
 import { certificateFiles } from './tls/certificate-source.ts';
 
 /** The control plane by itself, for hosts on other machines: `node main.ts CONFIG.json`. */
@@ -67,7 +68,7 @@ function withoutUndefined({
 }: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics' | 'stopTimeoutSec'>) {
   return {
     ...rest,
-    database: { databasePath },
+    database: takeStoreLocation(databasePath, process.env),
     ...(adminToken === undefined ? {} : { adminToken }),
     ...(domain === undefined ? {} : { domain }),
     ...(maxTimeoutSec === undefined ? {} : { maxTimeoutSec }),

@@ -16,6 +16,7 @@ const SUITES = [
   './reconcile/pause-at-end.test.ts',
   './reconcile/reconcile-pauses.test.ts',
   './reconcile/reconcile.test.ts',
+  './service/audit-trail.test.ts',
   './snapshots.test.ts',
   './teams.test.ts',
   './update-network.test.ts',

@@ -23,6 +23,7 @@ import { ApiKeys, putConfiguredKey } from './service/api-keys.ts';
 import { AuditTrail, DEFAULT_AUDIT_LIMITS } from './service/audit-trail.ts';
 import { LastCalls } from './service/last-calls.ts';
 import { observeState } from './service/observe-state.ts';
+import { requireOwnDatabase } from './service/own-database.ts';
 import { SandboxRoutes } from './service/sandbox-routes.ts';
 import { SandboxTransitions } from './service/sandbox-transitions.ts';
 import type { ServiceContext } from './service/service-context.ts';
@@ -47,6 +48,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   await using stack = new AsyncDisposableStack();
   const db = await openStore(config.database);
   stack.defer(() => db.destroy());
+  if ('databaseUrl' in config.database) await requireOwnDatabase(db, config.tokenSeed);
   const tasks = new BackgroundTasks(logger);
   stack.defer(() => tasks.drain());
   const stopping = new AbortController();

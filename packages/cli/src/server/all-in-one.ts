@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createRouterTransport } from '@connectrpc/connect';
-import { type AuditLimits, type ListenAddress, startControlPlane } from '@nestbox/control-plane';
+import { type AuditLimits, type ListenAddress, startControlPlane, takeStoreLocation } from '@nestbox/control-plane';
 import type { CertificateSource } from '@nestbox/control-plane/tls';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
 import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
@@ -58,6 +58,7 @@ export interface AllInOneServer {
  */
 export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneServer> {
   const { paths, logger } = options;
+  const database = takeStoreLocation(join(paths.stateDir, 'nestbox.db'), process.env);
   tuneForStreams();
   await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
   const secrets = await readOrMakeSecrets(paths);
@@ -82,7 +83,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
   await hostAgent.describe().catch((error: unknown) => logger.warn({ err: error }, 'no VM can be run here yet'));
   const controlPlane = await startControlPlane({
     ...metrics,
-    database: { databasePath: join(paths.stateDir, 'nestbox.db') },
+    database,
     apiKey: secrets.apiKey,
     adminToken: secrets.adminToken,
     tokenSeed: secrets.tokenSeed,

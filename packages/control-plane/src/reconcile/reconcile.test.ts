@@ -10,7 +10,6 @@ import { z } from 'zod';
 import { HostDouble } from '../testing/host-double.ts';
 import { ManualClock } from '../testing/manual-clock.ts';
 import { startTestServer, type TestServer } from '../testing/start-test-server.ts';
-import { isTestedOnPostgres } from '../testing/test-store.ts';
 
 const MINUTE_MS = 60_000;
 
@@ -289,13 +288,12 @@ describe('a restart of the control plane', () => {
       assert.deepEqual(host.destroyed, [host.created[0]?.sandboxId]);
     }));
 
-  test('two servers cannot share a file', { skip: isTestedOnPostgres() && 'they can' }, () =>
+  test('two servers cannot share a database', () =>
     withDatabase(async (databasePath) => {
       await using host = await new HostDouble().open();
       await using _first = await startTestServer([host], { databasePath });
       await assert.rejects(startTestServer([host], { databasePath }), { code: 'state_dir_in_use' });
-    }),
-  );
+    }));
 
   test('a port that is taken is an error, and leaves the database free', () =>
     withDatabase(async (databasePath) => {

@@ -5,10 +5,11 @@ import { systemClock } from '../clock.ts';
 import { pageAuditEntries } from '../store/audit-repository.ts';
 import { openStore } from '../store/open-store.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
+import { testStore } from '../testing/test-store.ts';
 import { AuditTrail, DEFAULT_AUDIT_LIMITS } from './audit-trail.ts';
 
 test('attempts from very many addresses take few entries, and none is left uncounted', async () => {
-  const db = await openStore(':memory:');
+  const db = await openStore(await testStore(':memory:'));
   try {
     const logger = createLogger({ level: 'silent' });
     const trail = new AuditTrail({ db, clock: systemClock, logger, limits: DEFAULT_AUDIT_LIMITS });
@@ -32,7 +33,7 @@ test('attempts from very many addresses take few entries, and none is left uncou
 
 test('a trail that cannot be written is told in the log, with all that it would have had', async () => {
   const lines: string[] = [];
-  const db = await openStore(':memory:');
+  const db = await openStore(await testStore(':memory:'));
   const logger = createLogger({ level: 'info', write: (line) => lines.push(line) });
   const trail = new AuditTrail({ db, clock: systemClock, logger, limits: DEFAULT_AUDIT_LIMITS });
   await db.destroy();

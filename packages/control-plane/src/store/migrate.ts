@@ -8,6 +8,7 @@ import * as endedSandboxes from './migrations/0010-ended-sandboxes.ts';
 import * as teams from './migrations/0011-teams.ts';
 import * as audit from './migrations/0012-audit.ts';
 import * as listOrder from './migrations/0013-list-order.ts';
+import * as installation from './migrations/0014-installation.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -17,6 +18,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0011-teams': teams,
   '0012-audit': audit,
   '0013-list-order': listOrder,
+  '0014-installation': installation,
 };
 
 /**

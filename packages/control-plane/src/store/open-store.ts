@@ -1,8 +1,9 @@
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { migrate } from './migrate.ts';
 import { openSqlite } from './node-sqlite.ts';
 import { openPostgres } from './postgres.ts';
 import type { Database } from './schema.ts';
+import { ServerLock } from './server-lock.ts';
 
 /** Where the state is kept. */
 export type StoreLocation =
@@ -11,13 +12,16 @@ export type StoreLocation =
   /** `postgres://…`; may hold a password. */
   | { readonly databaseUrl: string };
 
+/** The PostgreSQL database that `DATABASE_URL` names, else that file. Takes the variable out: it may hold a password, and programs inherit the environment. */
+export function takeStoreLocation(databasePath: string, env: NodeJS.ProcessEnv): StoreLocation {
+  const { DATABASE_URL: databaseUrl } = env;
+  delete env.DATABASE_URL;
+  return databaseUrl ? { databaseUrl } : { databasePath };
+}
+
 /** Opens the database at the current schema. The caller ends it with `destroy()`. Throws NestboxError. */
 export async function openStore(location: StoreLocation): Promise<Kysely<Database>> {
-  if ('databaseUrl' in location) {
-    await using migrating = closing(openPostgres(location.databaseUrl, { noTimeout: true }));
-    await migrate(migrating.db);
-    return openPostgres(location.databaseUrl);
-  }
+  if ('databaseUrl' in location) return openShared(location.databaseUrl);
   const db = openSqlite(location.databasePath);
   try {
     await migrate(db);
@@ -26,6 +30,22 @@ export async function openStore(location: StoreLocation): Promise<Kysely<Databas
     await db.destroy();
     throw error;
   }
+}
+
+/** One server at a time: what it knows of work under way, no other one knows. Throws `state_dir_in_use`. */
+async function openShared(url: string): Promise<Kysely<Database>> {
+  await using undo = new AsyncDisposableStack();
+  await using migrating = closing(openPostgres(url, { noTimeout: true }));
+  const lock = new ServerLock(url);
+  undo.use(lock);
+  await lock.hold();
+  await migrate(migrating.db);
+  const db = openPostgres(url, { lock });
+  undo.defer(() => db.destroy());
+  // Its `destroy()`, which lets go of the lock, does nothing before the first statement.
+  await sql`select 1`.execute(db);
+  undo.move();
+  return db;
 }
 
 function closing(db: Kysely<Database>) {

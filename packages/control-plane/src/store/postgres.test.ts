@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
 import { sql } from 'kysely';
+import { requireOwnDatabase } from '../service/own-database.ts';
 import { type PostgresServer, postgresMissing, startPostgres } from '../testing/postgres-server.ts';
 import { describeRepositories } from '../testing/repository-suite.ts';
 import { MIGRATIONS, migrate } from './migrate.ts';
@@ -25,7 +26,8 @@ describe('on PostgreSQL', { skip }, () => {
 
   test('several that start at once on an empty database bring it forward once', async () => {
     const databaseUrl = await server.createDatabase();
-    const stores = await Promise.all(Array.from({ length: 5 }, () => openStore({ databaseUrl })));
+    const stores = Array.from({ length: 5 }, () => openPostgres(databaseUrl));
+    await Promise.all(stores.map((db) => migrate(db)));
     for (const db of stores) {
       assert.equal((await db.selectFrom('teams').selectAll().execute()).length, 1);
       await db.destroy();
@@ -39,6 +41,41 @@ describe('on PostgreSQL', { skip }, () => {
     await assert.rejects(openStore({ databaseUrl }), hasCode('conflict'));
     const names = await sql<{ name: string }>`select name from kysely_migration`.execute(db);
     assert.ok(names.rows.some(({ name }) => name === '9999-from-the-future'));
+    await db.destroy();
+  });
+
+  test('a second server is refused, and let in when the first has gone', async () => {
+    const databaseUrl = await server.createDatabase();
+    const first = await openStore({ databaseUrl });
+    await assert.rejects(openStore({ databaseUrl }), hasCode('state_dir_in_use'));
+    await first.destroy();
+    await (await openStore({ databaseUrl })).destroy();
+  });
+
+  test('a server that lost its right to another does nothing more until that has gone', async () => {
+    const databaseUrl = await server.createDatabase();
+    const first = await openStore({ databaseUrl });
+    const look = () => first.selectFrom('teams').selectAll().execute();
+    await look();
+    const outside = openPostgres(databaseUrl);
+    await sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid()`.execute(outside);
+    // Whoever asks first gets it.
+    const second = await openStore({ databaseUrl });
+    await assert.rejects(look(), hasCode('state_dir_in_use'));
+    await second.destroy();
+    assert.equal((await look()).length, 1);
+    await first.destroy();
+    await outside.destroy();
+  });
+
+  test('a database that another installation has used is refused, and stays as it is', async () => {
+    const databaseUrl = await server.createDatabase();
+    const db = await openStore({ databaseUrl });
+    await requireOwnDatabase(db, 'seed one');
+    await requireOwnDatabase(db, 'seed one');
+    await assert.rejects(requireOwnDatabase(db, 'seed two'), hasCode('conflict'));
+    await requireOwnDatabase(db, 'seed one');
     await db.destroy();
   });
 

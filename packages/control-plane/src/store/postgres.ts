@@ -11,6 +11,7 @@ import { Pool, type PoolClient, types } from 'pg';
 import { cannotConnect, fromStatementError } from './postgres-errors.ts';
 import { BytewiseText } from './postgres-text.ts';
 import type { Database } from './schema.ts';
+import type { ServerLock } from './server-lock.ts';
 
 const MAX_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -21,13 +22,15 @@ const INT8 = types.builtins.INT8;
 export interface PostgresOptions {
   /** For migrations, which may take long. */
   readonly noTimeout?: boolean;
+  /** Without it, or with one that another server has, no statement goes out. Goes with the database's `destroy()`. */
+  readonly lock?: ServerLock;
 }
 
 /**
  * Opens connections to a PostgreSQL database as they are needed; a server that is down shows with the first statement.
  * Statements throw `database_unavailable` while it cannot serve. Throws `invalid_request` for what is no such URL.
  */
-export function openPostgres(url: string, { noTimeout = false }: PostgresOptions = {}): Kysely<Database> {
+export function openPostgres(url: string, { noTimeout = false, lock }: PostgresOptions = {}): Kysely<Database> {
   checkDatabaseUrl(url);
   const pool = new Pool({
     connectionString: url,
@@ -47,7 +50,7 @@ export function openPostgres(url: string, { noTimeout = false }: PostgresOptions
   pool.on('error', ignore);
   pool.on('connect', (client) => client.on('error', ignore));
   return new Kysely<Database>({
-    dialect: new PostgresDialect({ pool: adaptPool(pool) }),
+    dialect: new PostgresDialect({ pool: adaptPool(pool, lock) }),
     plugins: [new BytewiseText(), new HandleEmptyInListsPlugin({ strategy: replaceWithNoncontingentExpression })],
   });
 }
@@ -65,11 +68,15 @@ function checkDatabaseUrl(url: string): void {
 function ignore(): void {}
 
 /** The driver's pool with our errors, and without connections that broke. */
-function adaptPool(pool: Pool): PostgresPool {
+function adaptPool(pool: Pool, lock: ServerLock | undefined): PostgresPool {
   return {
     options: pool.options,
-    end: () => pool.end(),
+    end: async () => {
+      await pool.end();
+      await lock?.[Symbol.asyncDispose]();
+    },
     connect: async () => {
+      await lock?.hold();
       try {
         return adaptClient(await pool.connect());
       } catch (error) {

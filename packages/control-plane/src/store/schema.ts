@@ -15,6 +15,7 @@ export interface Database {
   api_keys: ApiKeyTable;
   snapshot_owners: SnapshotOwnerTable;
   audit_entries: AuditEntryTable;
+  installation: InstallationTable;
 }
 
 export interface SandboxTable {
@@ -131,6 +132,12 @@ export interface SnapshotOwnerTable {
   template_id: string;
   team_id: string;
   created_at_ms: number;
+}
+
+export interface InstallationTable {
+  id: number;
+  /** Tells one installation from another, and nothing else. */
+  mark: string;
 }
 
 /** A change that was asked for, or refused attempts to get in that were counted together. */

@@ -12,10 +12,6 @@ export async function testOnPostgres(server: PostgresServer): Promise<void> {
   postgres = { server, template };
 }
 
-export function isTestedOnPostgres(): boolean {
-  return postgres !== undefined;
-}
-
 /** Where a test keeps its state: in this file, or in the PostgreSQL database that stands for it. `:memory:` is a new one. */
 export function testStore(databasePath: string): Promise<StoreLocation> {
   if (postgres === undefined) return Promise.resolve({ databasePath });
