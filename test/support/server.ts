@@ -32,16 +32,23 @@ export async function startServer(paths: NestboxPaths, args: readonly string[] =
   child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     log += text;
   });
+  let isAwaited = false;
   const ended = new Promise<number | NodeJS.Signals | null>((resolve) => {
-    child.once('exit', (exitCode, signal) => resolve(exitCode ?? signal));
+    child.once('exit', (exitCode, signal) => {
+      // Whoever asked it something hears of a closed connection alone.
+      if (!isAwaited) console.error(`nestbox up ended by itself (${exitCode ?? signal}):\n${log}`);
+      resolve(exitCode ?? signal);
+    });
   });
   const ready = readyLine.safeParse(await firstLine(child));
   if (!ready.success) {
+    isAwaited = true;
     child.kill('SIGTERM');
     throw new Error(`nestbox up did not become ready (it ended with ${await ended}): ${log}`);
   }
   const { apiUrl, sandboxUrl, apiKey, pid } = ready.data;
   const end = async (signal: NodeJS.Signals) => {
+    isAwaited = true;
     if (readProcessIdentity(pid) !== undefined) process.kill(pid, signal);
     return await ended;
   };

@@ -12,6 +12,7 @@ import { readProcessWords, readSessionId } from './processes.ts';
 
 async function launch(t: TestContext, overrides: Partial<Launch>) {
   const folder = await mkdtemp(join(tmpdir(), 'nestbox-launch-'));
+  t.after(() => rm(folder, { recursive: true }));
   const logPath = join(folder, 'log');
   const env = { PATH: process.env.PATH ?? '' };
   const launched = await launchDetached({
@@ -23,10 +24,7 @@ async function launch(t: TestContext, overrides: Partial<Launch>) {
     env,
     ...overrides,
   });
-  t.after(async () => {
-    await endProcess(launched.identity, { graceMs: 0, group: true });
-    await rm(folder, { recursive: true });
-  });
+  t.after(() => endProcess(launched.identity, { graceMs: 0, group: true }));
   return { ...launched, folder, logPath };
 }
 
