@@ -195,16 +195,31 @@ describe('a guest', () => {
     assert.deepEqual(await testHost.asked(sandboxId), ['POST /init']);
   });
 
-  for (const mood of ['no-prepare', 'unread'])
-    test(`that does not get ready ("${mood}") is saved as it is`, async (t) => {
-      const testHost = await makeTestHost(t);
-      Object.assign(testHost.features, { needsSnapshotPrepare: true, needsMemoryPreload: true });
-      testHost.agent.mood = mood;
-      const { manager } = await testHost.start();
-      const { sandboxId } = (await manager.create(testSpec())).result;
-      assert.equal((await manager.pause(sandboxId, { memory: true })).result.pausedMemory, true);
-      assert.ok((await testHost.asked(sandboxId)).includes('POST /snapshot/prepare'));
-    });
+  test('that does not get ready is saved as it is', async (t) => {
+    const testHost = await makeTestHost(t);
+    Object.assign(testHost.features, { needsSnapshotPrepare: true, needsMemoryPreload: true });
+    testHost.agent.mood = 'no-prepare';
+    const { manager } = await testHost.start();
+    const { sandboxId } = (await manager.create(testSpec())).result;
+    assert.equal((await manager.pause(sandboxId, { memory: true })).result.pausedMemory, true);
+    assert.ok((await testHost.asked(sandboxId)).includes('POST /snapshot/prepare'));
+  });
+
+  test('that does not load its memory goes on, since its state would lack what it did not read', async (t) => {
+    const testHost = await makeTestHost(t);
+    Object.assign(testHost.features, { needsMemoryPreload: true });
+    testHost.agent.mood = 'unread';
+    const { manager } = await testHost.start();
+    const { sandboxId } = (await manager.create(testSpec())).result;
+    await assert.rejects(manager.pause(sandboxId, { memory: true }), withCode('sandbox_unreachable', /memory/));
+    await assert.rejects(
+      manager.snapshot(sandboxId, { templateId: 'snap', names: [] }),
+      withCode('sandbox_unreachable', /memory/),
+    );
+    assert.equal(manager.get(sandboxId).state, 'running');
+    // Its disk alone needs no memory.
+    assert.equal((await manager.pause(sandboxId, { memory: false })).result.state, 'paused');
+  });
 
   test('that got ready takes up its work again when the pause fails', async (t) => {
     const testHost = await makeTestHost(t);

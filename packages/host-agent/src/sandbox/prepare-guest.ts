@@ -1,3 +1,4 @@
+import { NestboxError } from '@nestbox/contract';
 import { initialise } from './bring-up-agent.ts';
 import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
@@ -8,7 +9,7 @@ const PRELOAD_TIMEOUT_MS = 120_000;
 
 /**
  * Gets a guest ready to be saved: what the driver's flags ask for, and a guest whose memory will not be kept writes everything
- * to its disk. Best effort: a guest that does not answer is saved as it is.
+ * to its disk. Best effort: a guest that does not answer is saved as it is. Throws where that would lose memory.
  */
 export async function prepareGuest(
   { driver, logger }: SandboxContext,
@@ -17,19 +18,25 @@ export async function prepareGuest(
   { syncDisk }: { readonly syncDisk: boolean },
 ): Promise<void> {
   const { needsSnapshotPrepare, needsMemoryPreload } = driver.features;
+  if (needsMemoryPreload && !syncDisk) await loadMemory(sandbox.id, guest);
   try {
-    if (needsMemoryPreload && !syncDisk) {
-      const limit = AbortSignal.timeout(PRELOAD_TIMEOUT_MS);
-      await guest.startMemoryPreload(limit);
-      const status = await guest.waitForMemoryPreload(limit);
-      if (status.state !== 'done')
-        logger.warn({ sandboxId: sandbox.id, status }, 'a guest did not load all of its memory before its snapshot');
-    }
     if (needsSnapshotPrepare || syncDisk) await guest.prepareSnapshot(AbortSignal.timeout(PREPARE_TIMEOUT_MS));
   } catch (error) {
     logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest did not get ready for its snapshot');
   }
   guest.closeIdleConnections();
+}
+
+/** What a VM has not read of its memory yet would be missing in its next state. Throws sandbox_unreachable, GuestError. */
+async function loadMemory(sandboxId: string, guest: RunningVm['guest']): Promise<void> {
+  const limit = AbortSignal.timeout(PRELOAD_TIMEOUT_MS);
+  await guest.startMemoryPreload(limit);
+  const { state } = await guest.waitForMemoryPreload(limit);
+  if (state === 'done') return;
+  throw new NestboxError(
+    'sandbox_unreachable',
+    `The guest of sandbox ${sandboxId} did not load all of its memory (${state}), without which it cannot be saved. It goes on.`,
+  );
 }
 
 /**
