@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Sandbox } from 'e2b';
+import { Sandbox, SandboxError } from 'e2b';
 import { findLeftovers, vmProcesses } from '../support/leftovers.ts';
 import { outcomeOf, runNestbox, spawnNestbox } from '../support/nestbox-command.ts';
 import { startServer } from '../support/server.ts';
@@ -104,10 +104,14 @@ describe('the end of a server', { skip: vmsCannotRun() }, () => {
     assert.deepEqual(await findLeftovers(other), []);
   });
 
-  test('SIGTERM in the middle of a create leaves nothing', async () => {
+  test('SIGTERM in the middle of a create: it is answered or undone, and nothing is left', async () => {
     await using paths = await makeStateFolder();
     await using server = await startServer(paths);
-    const creating = assert.rejects(Sandbox.create({ ...server.connection, timeoutMs: 600_000 }));
+    const creating = Sandbox.create({ ...server.connection, timeoutMs: 600_000 }).then(
+      ({ sandboxId }) => assert.match(sandboxId, /^i[0-9a-z]+$/),
+      // An answer, and no cut connection.
+      (error: unknown) => assert.ok(error instanceof SandboxError, String(error)),
+    );
     while (vmProcesses(paths).length === 0) await sleep(5);
     assert.equal(await server.end('SIGTERM'), 0, server.log());
     await creating;

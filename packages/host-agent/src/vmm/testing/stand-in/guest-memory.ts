@@ -14,6 +14,7 @@ export class GuestMemory {
   readonly #pages = new Map<number, Buffer>();
   readonly #dirty = new Set<number>();
   readonly #base: number | undefined;
+  readonly #scratch = Buffer.alloc(PAGE_BYTES);
   #ticks = 0;
 
   private constructor(pageCount: number, base: number | undefined) {
@@ -46,12 +47,13 @@ export class GuestMemory {
     this.#dirty.add(page);
   }
 
+  /** Good until the next call: a buffer for each page would be more than a VM manager's memory limit allows. */
   read(page: number): Buffer {
     const written = this.#pages.get(page);
     if (written !== undefined) return written;
-    const content = Buffer.alloc(PAGE_BYTES);
-    if (this.#base !== undefined) readSync(this.#base, content, 0, PAGE_BYTES, page * PAGE_BYTES);
-    return content;
+    if (this.#base === undefined) return ZERO;
+    readSync(this.#base, this.#scratch, 0, PAGE_BYTES, page * PAGE_BYTES);
+    return this.#scratch;
   }
 
   /** All pages that are not zero, as one number. */
@@ -100,7 +102,7 @@ export class GuestMemory {
     for (let page = 0; page < this.pageCount; page++) {
       if (this.#pages.has(page)) continue;
       const content = this.read(page);
-      if (!content.equals(ZERO)) this.#pages.set(page, content);
+      if (!content.equals(ZERO)) this.#pages.set(page, Buffer.from(content));
     }
   }
 
