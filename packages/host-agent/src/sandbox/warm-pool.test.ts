@@ -246,12 +246,12 @@ describe('a pool', () => {
     const spec = testSpec();
     const creating = assert.rejects(manager.create(spec), withCode('sandbox_stopping'));
     await until('the boot', () => testHost.networks.inUse.size === 1);
-    testHost.agent.mood = '';
     await manager.prepareTemplates();
     await delay(600);
     assert.equal(testHost.networks.inUse.size, 1);
     await manager.destroy(spec.sandboxId);
     await creating;
+    testHost.agent.mood = '';
     await waiting(manager, 1);
   });
 
