@@ -58,13 +58,21 @@ describe('on PostgreSQL', { skip }, () => {
     const look = () => first.selectFrom('teams').selectAll().execute();
     await look();
     const outside = openPostgres(databaseUrl);
-    await sql`select pg_terminate_backend(pid) from pg_stat_activity
-      where datname = current_database() and pid <> pg_backend_pid()`.execute(outside);
+    const terminateOthers = () =>
+      sql`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and pid <> pg_backend_pid()`.execute(outside);
+    await terminateOthers();
     // Whoever asks first gets it.
     const second = await openStore({ databaseUrl });
     await assert.rejects(look(), hasCode('state_dir_in_use'));
     await second.destroy();
     assert.equal((await look()).length, 1);
+    // Its own connections that broke are no other server.
+    for (let round = 0; round < 5; round++) {
+      await terminateOthers();
+      await Promise.all([look().catch(look), look().catch(look)]);
+      assert.equal((await look()).length, 1);
+    }
     await first.destroy();
     await outside.destroy();
   });

@@ -16,7 +16,9 @@ const KEEP_ALIVE = ['tcp_keepalives_idle = 10', 'tcp_keepalives_interval = 5', '
  */
 export class ServerLock implements AsyncDisposable {
   readonly #url: string;
-  #holding: Promise<Client> | undefined;
+  /** The connection that has the lock. */
+  #holder: Client | undefined;
+  #taking: Promise<void> | undefined;
 
   constructor(url: string) {
     this.#url = url;
@@ -27,11 +29,15 @@ export class ServerLock implements AsyncDisposable {
    * the database cannot be asked.
    */
   async hold(): Promise<void> {
-    this.#holding ??= this.#take();
-    await this.#holding;
+    if (this.#holder !== undefined) return;
+    this.#taking ??= this.#take().finally(() => {
+      this.#taking = undefined;
+    });
+    await this.#taking;
   }
 
-  async #take(): Promise<Client> {
+  async #take(): Promise<void> {
+    await using undo = new AsyncDisposableStack();
     const client = new Client({
       connectionString: this.#url,
       application_name: 'nestbox (server)',
@@ -39,29 +45,33 @@ export class ServerLock implements AsyncDisposable {
       query_timeout: QUERY_TIMEOUT_MS,
       keepAlive: true,
     });
+    undo.defer(() => client.end().catch(() => undefined));
+    // Not those of a later connection: of one that breaks more than one event tells.
     const lost = () => {
-      this.#holding = undefined;
+      if (this.#holder === client) this.#holder = undefined;
     };
     client.once('end', lost);
-    // It ends as well, and without a listener it would end the process.
+    // Without a listener it would end the process.
     client.on('error', lost);
-    try {
-      await client.connect();
-      for (const setting of KEEP_ALIVE) await client.query(`set ${setting}`);
-      const { rows } = await client.query<{ taken: boolean }>(`select pg_try_advisory_lock(${SERVER_LOCK}) as taken`);
-      if (rows[0]?.taken === true) return client;
-    } catch (error) {
-      lost();
-      await client.end().catch(() => undefined);
-      throw cannotConnect(error);
-    }
-    lost();
-    await client.end().catch(() => undefined);
-    throw new NestboxError('state_dir_in_use', 'Another Nestbox server works on this database. End it first.');
+    if (!(await askFor(client)))
+      throw new NestboxError('state_dir_in_use', 'Another Nestbox server works on this database. End it first.');
+    undo.move();
+    this.#holder = client;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const client = await this.#holding?.catch(() => undefined);
-    await client?.end();
+    await this.#taking?.catch(() => undefined);
+    await this.#holder?.end();
+  }
+}
+
+async function askFor(client: Client): Promise<boolean> {
+  try {
+    await client.connect();
+    for (const setting of KEEP_ALIVE) await client.query(`set ${setting}`);
+    const { rows } = await client.query<{ taken: boolean }>(`select pg_try_advisory_lock(${SERVER_LOCK}) as taken`);
+    return rows[0]?.taken === true;
+  } catch (error) {
+    throw cannotConnect(error);
   }
 }
