@@ -1,24 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Kysely, sql } from 'kysely';
-import {
-  type ApiKeyRecord,
-  findApiKeyByHash,
-  insertApiKey,
-  listApiKeys,
-  noteKeyUse,
-  renameApiKey,
-  revokeApiKey,
-} from '../store/api-key-repository.ts';
-import {
-  type AuditActor,
-  type AuditEntry,
-  type AuditFilter,
-  insertAuditEntries,
-  newAuditId,
-  pageAuditEntries,
-  trimAuditEntries,
-} from '../store/audit-repository.ts';
 import { MIGRATIONS, migrate } from '../store/migrate.ts';
 import {
   countRunningByTeam,
@@ -52,80 +34,20 @@ import {
   takeDue,
 } from '../store/sandbox-state-repository.ts';
 import type { Database, SandboxTable } from '../store/schema.ts';
-import { forgetSnapshotOwner, listSnapshotOwners, putSnapshotOwner } from '../store/snapshot-owner-repository.ts';
-import {
-  deleteTeam,
-  findTeam,
-  findTeamByName,
-  getDefaultTeam,
-  insertTeam,
-  listTeams,
-  updateTeam,
-} from '../store/team-repository.ts';
+import { getDefaultTeam } from '../store/team-repository.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
-import {
-  dropTeamUsageBefore,
-  listTeamUsage,
-  measureTeamUse,
-  noteTeamUse,
-  USAGE_PERIOD_MS,
-} from '../store/team-usage-repository.ts';
 import { countSpawn, forgetUsage, listTemplateUsage } from '../store/template-usage-repository.ts';
-
-/** A database system that the repositories must work on. */
-export interface RepositoryBackend {
-  readonly name: string;
-  /** An empty database that nobody else uses; it is gone with `destroy()`. */
-  open(): Promise<Kysely<Database>> | Kysely<Database>;
-}
-
-const T0 = 1_700_000_000_000;
-const TEAM = { teamId: 'team-1' };
-const OTHER_TEAM = { teamId: 'team-2' };
-
-function record(id: string, overrides: Partial<SandboxRecord> = {}): SandboxRecord {
-  return {
-    id,
-    teamId: TEAM.teamId,
-    state: 'starting',
-    hostId: 'host-1',
-    templateId: 'tpl',
-    alias: 'base',
-    metadata: undefined,
-    vcpuCount: 2,
-    memoryMib: 512,
-    diskMib: 4096,
-    envdVersion: '0.6.13',
-    createdAtMs: T0,
-    startedAtMs: T0,
-    endAtMs: T0 + 60_000,
-    secure: true,
-    allowInternetAccess: undefined,
-    allowPublicTraffic: true,
-    network: undefined,
-    autoPause: false,
-    autoPauseMemory: true,
-    autoResume: false,
-    timeoutSec: 60,
-    pausedMemory: undefined,
-    ...overrides,
-  };
-}
+import { describeAuditRepository } from './audit-repository-suite.ts';
+import { type RepositoryBackend, withDatabase } from './repository-backend.ts';
+import { OTHER_TEAM, record, T0, TEAM } from './repository-samples.ts';
+import { describeTeamRepositories } from './team-repository-suite.ts';
 
 const everything: SandboxFilter = { scope: EVERY_TEAM, metadata: {}, states: ['running', 'paused'] };
 
 /** What every backend must do. */
 export function describeRepositories(backend: RepositoryBackend): void {
   describe(`repositories on ${backend.name}`, () => {
-    async function withDb(use: (db: Kysely<Database>) => Promise<void>): Promise<void> {
-      const db = await backend.open();
-      try {
-        await migrate(db);
-        await use(db);
-      } finally {
-        await db.destroy();
-      }
-    }
+    const withDb = (use: (db: Kysely<Database>) => Promise<void>) => withDatabase(backend, use);
 
     test('a sandbox comes back as it was stored', () =>
       withDb(async (db) => {
@@ -490,192 +412,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         await countSpawn(db, TEAM, 'tpl', T0);
         assert.equal((await listTemplateUsage(db, OTHER_TEAM)).size, 0);
       }));
-
-    test('there is a default team, names are of one team each, and limits are changed one by one', () =>
-      withDb(async (db) => {
-        const standard = await getDefaultTeam(db);
-        assert.equal(standard.name, 'default');
-        const none = {
-          maxRunning: undefined,
-          maxVcpus: undefined,
-          maxMemoryMib: undefined,
-          maxCreatesPerMinute: undefined,
-        };
-        const team = { id: 'b', name: 'two', isDefault: false, createdAtMs: T0, limits: { ...none, maxRunning: 3 } };
-        assert.equal(await insertTeam(db, team), true);
-        assert.equal(await insertTeam(db, { ...team, id: 'c' }), false);
-        assert.deepEqual(await findTeam(db, 'b'), team);
-        assert.equal(await findTeam(db, 'c'), undefined);
-        const limits = { ...none, maxMemoryMib: 5_000_000_000 };
-        assert.deepEqual(await updateTeam(db, 'b', { name: 'zwei', limits }), { ...team, name: 'zwei', limits });
-        assert.deepEqual(await updateTeam(db, 'b', {}), { ...team, name: 'zwei', limits });
-        assert.equal(await updateTeam(db, 'c', { name: 'x' }), undefined);
-        assert.equal((await findTeamByName(db, 'zwei'))?.id, 'b');
-        assert.equal((await listTeams(db)).length, 2);
-        assert.equal(await insertApiKey(db, keyRecord('k', { teamId: 'b' })), true);
-        assert.equal(await deleteTeam(db, 'b'), true);
-        assert.equal(await deleteTeam(db, 'b'), false);
-        assert.equal(await findApiKeyByHash(db, 'hash of k'), undefined);
-      }));
-
-    test('a key comes back as it was stored, is renamed, used and revoked by its team alone, and revoked for ever', () =>
-      withDb(async (db) => {
-        const { id: teamId } = await getDefaultTeam(db);
-        const key = keyRecord('k', { teamId, expiresAtMs: T0 + 5 });
-        assert.equal(await insertApiKey(db, key), true);
-        assert.deepEqual(await findApiKeyByHash(db, 'hash of k'), key);
-        assert.deepEqual(await listApiKeys(db, { teamId }), [key]);
-        assert.deepEqual(await listApiKeys(db, OTHER_TEAM), []);
-        assert.equal(await renameApiKey(db, OTHER_TEAM, 'k', 'x'), false);
-        assert.equal(await renameApiKey(db, { teamId }, 'k', 'x'), true);
-        await noteKeyUse(db, 'k', T0 + 9);
-        await noteKeyUse(db, 'k', T0 + 3);
-        assert.deepEqual(await findApiKeyByHash(db, 'hash of k'), { ...key, name: 'x', lastUsedAtMs: T0 + 9 });
-        assert.equal(await revokeApiKey(db, OTHER_TEAM, 'k', T0 + 10), false);
-        assert.equal(await revokeApiKey(db, { teamId }, 'k', T0 + 10), true);
-        assert.equal(await revokeApiKey(db, { teamId }, 'k', T0 + 11), false);
-        assert.equal(await renameApiKey(db, { teamId }, 'k', 'y'), false);
-        assert.deepEqual(await listApiKeys(db, { teamId }), []);
-        assert.equal(await insertApiKey(db, keyRecord('again', { teamId, keyHash: 'hash of k' })), false);
-        assert.equal((await findApiKeyByHash(db, 'hash of k'))?.revokedAtMs, T0 + 10);
-      }));
-
-    test('a snapshot has one owner, and keeps it', () =>
-      withDb(async (db) => {
-        await putSnapshotOwner(db, TEAM, 'tpl', T0);
-        await putSnapshotOwner(db, OTHER_TEAM, 'tpl', T0);
-        assert.deepEqual(await listSnapshotOwners(db), new Map([['tpl', TEAM.teamId]]));
-        await forgetSnapshotOwner(db, 'tpl');
-        assert.equal((await listSnapshotOwners(db)).size, 0);
-      }));
-
-    test('what a team takes is what runs or is about to', () =>
-      withDb(async (db) => {
-        assert.deepEqual(await measureTeamUse(db, TEAM), {
-          running: 0,
-          vcpus: 0,
-          memoryMib: 0,
-          nextEndAtMs: undefined,
-        });
-        await insertSandboxes(db, [
-          record('a'),
-          record('b', { state: 'running', endAtMs: T0 + 5 }),
-          record('c', { state: 'paused' }),
-          record('d', { state: 'stopping' }),
-          record('e', { state: 'running', teamId: OTHER_TEAM.teamId }),
-        ]);
-        assert.deepEqual(await measureTeamUse(db, TEAM), {
-          running: 2,
-          vcpus: 4,
-          memoryMib: 1024,
-          nextEndAtMs: T0 + 5,
-        });
-      }));
-
-    test('the use of a period adds up, and keeps its peak', () =>
-      withDb(async (db) => {
-        const start = T0 - (T0 % USAGE_PERIOD_MS);
-        await noteTeamUse(db, TEAM, start + 5, { running: 3, starts: 1 });
-        await noteTeamUse(db, TEAM, start + USAGE_PERIOD_MS - 1, { running: 2, starts: 2 });
-        await noteTeamUse(db, TEAM, start + USAGE_PERIOD_MS, { running: 7, starts: 0 });
-        await noteTeamUse(db, OTHER_TEAM, start, { running: 9, starts: 9 });
-        assert.deepEqual(await listTeamUsage(db, TEAM, { fromMs: start, toMs: start }), [
-          { startMs: start, peakRunning: 3, starts: 3 },
-        ]);
-        await dropTeamUsageBefore(db, start + 1);
-        assert.deepEqual(await listTeamUsage(db, TEAM, { fromMs: 0, toMs: 8.64e15 }), [
-          { startMs: start + USAGE_PERIOD_MS, peakRunning: 7, starts: 0 },
-        ]);
-      }));
-
-    test('entries of the audit trail come back as they were stored, the newest first', () =>
-      withDb(async (db) => {
-        const plain = auditEntry(T0);
-        const full: AuditEntry = {
-          ...auditEntry(T0),
-          requestId: 'r',
-          targets: ['a', "b'\u{1f600}%"],
-          teamId: TEAM.teamId,
-          actor: { kind: 'key', keyId: 'k', name: 'a "key"' },
-          address: '::1',
-          status: 409,
-          errorCode: 'conflict',
-          count: 3,
-        };
-        await insertAuditEntries(db, [full, plain]);
-        await insertAuditEntries(db, []);
-        const page = (filter: Partial<AuditFilter> = {}) =>
-          pageAuditEntries(db, { scope: EVERY_TEAM, ...filter }, { limit: 10 });
-        assert.deepEqual(await page(), [full, plain]);
-        assert.deepEqual(await page({ scope: TEAM }), [full]);
-        assert.deepEqual(await page({ target: "b'\u{1f600}%" }), [full]);
-        assert.deepEqual(await page({ target: "b'\u{1f600}_" }), []);
-        assert.deepEqual(await page({ keyId: 'k' }), [full]);
-        assert.deepEqual(await page({ sinceMs: T0 + 1 }), []);
-        assert.deepEqual(await page({ untilMs: T0 }), []);
-      }));
-
-    test('the audit trail drops what is old, and of each kind what is too much', () =>
-      withDb(async (db) => {
-        const of = (fields: Partial<AuditEntry>, atMs: number) => ({ ...auditEntry(atMs), ...fields });
-        const key: AuditActor = { kind: 'key', keyId: 'k', name: 'k' };
-        const kinds: Partial<AuditEntry>[] = [
-          { actor: key, teamId: TEAM.teamId },
-          { actor: key, teamId: OTHER_TEAM.teamId },
-          { actor: { kind: 'admin' }, teamId: TEAM.teamId },
-          {},
-        ];
-        for (const kind of kinds)
-          await insertAuditEntries(
-            db,
-            [0, 1, 2, 3].map((age) => of(kind, T0 + age)),
-          );
-        await insertAuditEntries(db, [of({ actor: key, teamId: TEAM.teamId }, T0 + 4)]);
-        await trimAuditEntries(db, T0 + 1, 2);
-        const left = await pageAuditEntries(db, { scope: EVERY_TEAM }, { limit: 100 });
-        const times = ({ actor = auditEntry(0).actor, teamId }: Partial<AuditEntry>) =>
-          left
-            .filter((entry) => entry.actor.kind === actor.kind && entry.teamId === teamId)
-            .map(({ atMs }) => atMs - T0);
-        assert.deepEqual(kinds.map(times), [
-          [4, 3],
-          [3, 2],
-          [3, 2],
-          [3, 2],
-        ]);
-      }));
   });
-}
-
-function auditEntry(atMs: number): AuditEntry {
-  return {
-    id: newAuditId(atMs),
-    atMs,
-    requestId: undefined,
-    operation: 'sandbox.kill',
-    targets: [],
-    teamId: undefined,
-    actor: { kind: 'unknown' },
-    address: undefined,
-    status: 204,
-    errorCode: undefined,
-    count: 1,
-  };
-}
-
-function keyRecord(id: string, overrides: Partial<ApiKeyRecord> = {}): ApiKeyRecord {
-  return {
-    id,
-    teamId: TEAM.teamId,
-    name: 'a key',
-    keyHash: `hash of ${id}`,
-    valueLength: 40,
-    shownPrefix: 'ab',
-    shownSuffix: 'cdef',
-    createdAtMs: T0,
-    lastUsedAtMs: undefined,
-    expiresAtMs: undefined,
-    revokedAtMs: undefined,
-    ...overrides,
-  };
+  describeTeamRepositories(backend);
+  describeAuditRepository(backend);
 }
