@@ -4,12 +4,12 @@ import { once } from 'node:events';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { ApiMachine } from '../api/api-machine.ts';
 import { awaitSocket } from '../api/await-socket.ts';
 import { VmmApi, VmmFaultError, VmmUnavailableError } from '../api/vmm-api.ts';
 import { makeStandIn, type StandIn } from '../testing/stand-in/make-stand-in.ts';
 import {
   bootVm,
-  type CloudVm,
   deleteVm,
   readVmState,
   resizeBalloon,
@@ -29,7 +29,7 @@ function stage(t: TestContext) {
     mkdirSync(join(standIn.folder, name));
     return join(standIn.folder, name);
   };
-  const vm: CloudVm = {
+  const vm: ApiMachine = {
     kernelPath: file('vmlinux'),
     initrdPath: file('initrd'),
     kernelArgs: [],

@@ -1,18 +1,6 @@
 import { z } from 'zod';
+import type { ApiMachine } from '../api/api-machine.ts';
 import type { VmmApi } from '../api/vmm-api.ts';
-
-/** What a VM is made of, with paths as Cloud Hypervisor sees them. */
-export interface CloudVm {
-  /** A bzImage, or an ELF kernel with a PVH entry. */
-  readonly kernelPath: string;
-  readonly initrdPath: string;
-  readonly kernelArgs: readonly string[];
-  readonly vcpuCount: number;
-  readonly memoryMib: number;
-  /** Raw images. In guest order: the first is /dev/vda. */
-  readonly disks: readonly { readonly path: string; readonly readOnly: boolean }[];
-  readonly network: { readonly tapName: string; readonly guestMac: string } | undefined;
-}
 
 /** `eager`: all memory is read before the VM can go on. `on-demand`: pages come as the guest touches them (version 52 and later). */
 export const MEMORY_RESTORES = ['eager', 'on-demand'] as const;
@@ -35,7 +23,7 @@ function put(api: VmmApi, verb: string, body?: unknown, signal?: AbortSignal, de
 }
 
 /** Makes a VM and boots it. Throws what `VmmApi.call` throws. */
-export async function bootVm(api: VmmApi, vm: CloudVm, signal?: AbortSignal): Promise<void> {
+export async function bootVm(api: VmmApi, vm: ApiMachine, signal?: AbortSignal): Promise<void> {
   const { network } = vm;
   const config = {
     cpus: { boot_vcpus: vm.vcpuCount, max_vcpus: vm.vcpuCount },

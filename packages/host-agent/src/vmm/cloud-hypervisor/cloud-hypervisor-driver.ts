@@ -92,7 +92,7 @@ class CloudHypervisor implements ProcessVmm<CloudHypervisorVm> {
   }
 
   async bootOnce(spec: VmSpec, limitMs: number, signal?: AbortSignal): Promise<CloudHypervisorVm | undefined> {
-    return bootOnce({ ...(await this.#require()), spec, limitMs }, signal);
+    return bootOnce(await this.#require(), spec, limitMs, signal);
   }
 
   async restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<CloudHypervisorVm> {

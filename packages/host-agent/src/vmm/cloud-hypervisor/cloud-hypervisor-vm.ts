@@ -1,42 +1,22 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ZodError } from 'zod';
-import { explainApiFailure } from '../api/api-failure.ts';
-import { VmmApi, VmmUnavailableError } from '../api/vmm-api.ts';
-import type { VmHandle, VmStatus } from '../driver.ts';
+import { ApiVm } from '../api/api-vm.ts';
+import { VmmUnavailableError } from '../api/vmm-api.ts';
+import type { VmStatus } from '../driver.ts';
 import { endProcess } from '../end-process.ts';
-import type { ProcessVm } from '../process/process-vmm.ts';
-import { type ConsoleStart, VmProcess, type VmProcessParts } from '../process/vm-process.ts';
+import type { VmProcessParts } from '../process/vm-process.ts';
 import { readVmState, setVmRunning } from './cloud-hypervisor-calls.ts';
 import { EventWatch } from './event-watch.ts';
 import { cloudHypervisorRunFiles } from './run-files.ts';
 
-const GONE_POLL_MS = 200;
-const DYING_MS = 500;
-
 /** What the driver holds of one VM. A guest that restarts ends it. */
-export class CloudHypervisorVm implements ProcessVm {
-  readonly #process: VmProcess;
+export class CloudHypervisorVm extends ApiVm {
   readonly #events: EventWatch;
-  readonly api: VmmApi;
 
   constructor(parts: Omit<VmProcessParts, 'logPath'>, longestCallMs: number) {
     const { log, apiSocket, events } = cloudHypervisorRunFiles(parts.handle.runDir);
-    this.#process = new VmProcess({ ...parts, logPath: log });
-    this.api = new VmmApi(apiSocket, longestCallMs);
+    super({ vmm: 'Cloud Hypervisor', process: { ...parts, logPath: log }, apiSocket, longestCallMs });
     this.#events = new EventWatch(events, () => endProcess(this.handle.process, { graceMs: 0 }).catch(() => undefined));
     if (!this.isAlive) this.#events.close();
-  }
-
-  get handle(): VmHandle {
-    return this.#process.handle;
-  }
-
-  get isOwn(): boolean {
-    return this.#process.isOwn;
-  }
-
-  get isAlive(): boolean {
-    return this.#process.isAlive;
   }
 
   async queryStatus(signal?: AbortSignal): Promise<VmStatus> {
@@ -58,24 +38,11 @@ export class CloudHypervisorVm implements ProcessVm {
     await setVmRunning(this.api, running, signal);
   }
 
-  isGoneSoon(): Promise<boolean> {
-    return this.#process.isGoneWithin(DYING_MS);
+  protected override shutdownCause(): Promise<string | undefined> {
+    return this.#events.look();
   }
 
-  async waitUntilGone(signal: AbortSignal): Promise<string> {
-    await this.#process.untilGone(signal, () => sleep(GONE_POLL_MS, undefined, { ref: false, signal }));
-    return this.explainEnd();
-  }
-
-  async explainEnd(): Promise<string> {
-    return this.#process.explainEnd(await this.#events.look());
-  }
-
-  explainFailure(error: unknown, console?: ConsoleStart): Promise<unknown> {
-    return explainApiFailure('Cloud Hypervisor', this, error, console);
-  }
-
-  async close(): Promise<void> {
+  override async close(): Promise<void> {
     this.#events.close();
   }
 }

@@ -1,17 +1,18 @@
 import { chown, mkdir, open, rm, stat, symlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { awaitSocket } from '../api/await-socket.ts';
+import type { ApiLaunch, LaunchedApi } from '../api/boot-by-api.ts';
 import type { ApiDeadlines } from '../api/deadlines.ts';
-import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
+import type { CgroupTree } from '../cgroup/cgroup.ts';
 import { beginConsole } from '../console.ts';
 import type { VmMachine } from '../driver.ts';
 import { letThrough, openTunDevice, TUN_DEVICE } from '../jail/hand-over.ts';
 import { type Jail, type JailMount, sameMount } from '../jail/jail.ts';
 import { handOverFiles } from '../jail/vm-files.ts';
-import type { ProcessExit } from '../launch.ts';
 import { draftPath } from '../process/draft.ts';
 import { launchVmm } from '../process/launch-vmm.ts';
 import type { VmmProgram } from '../process/program.ts';
+import { type VmmNeeds, vmLimits } from '../process/vm-limits.ts';
 import { CloudHypervisorVm } from './cloud-hypervisor-vm.ts';
 import {
   apiSocketArguments,
@@ -35,37 +36,19 @@ export interface CloudHypervisorHost {
   readonly deadlines: ApiDeadlines;
 }
 
-export interface CloudHypervisorLaunch {
-  readonly machine: VmMachine;
-  /** First line of this start in the console log. */
-  readonly consoleNote: string;
-  /** Files that it reads besides the disks; `prepare` may make them. */
-  readonly readFiles: readonly { readonly hostPath: string; readonly jailPath: string }[];
-  /** Makes what else the launch needs. */
+export interface CloudHypervisorLaunch extends ApiLaunch {
+  /** Makes what else the launch needs, files that it reads among it. */
   readonly prepare?: () => Promise<void>;
 }
 
-export interface LaunchedCloudHypervisor {
-  readonly vm: CloudHypervisorVm;
-  /** Where this start's output begins in the console log, in bytes. */
-  readonly consoleStart: number;
-  readonly exited: Promise<ProcessExit>;
-}
-
-/** Cloud Hypervisor itself, page tables, and page cache to work in. */
-const OVERHEAD_MIB = 128;
-/** API, event monitor, signals, a thread for each device and queue, and some to spare. */
-const EXTRA_THREADS = 48;
+const NEEDS: VmmNeeds = {
+  /** Cloud Hypervisor itself, page tables, and page cache to work in. */
+  overheadMib: 128,
+  /** API, event monitor, signals, a thread for each device and queue, and some to spare. */
+  extraThreads: 48,
+};
 /** The open file that a launch hands over. */
 const EVENTS_DESCRIPTOR = 3;
-
-function vmLimits({ vcpuCount, memoryMib }: VmMachine): CgroupLimits {
-  return {
-    memoryBytes: (memoryMib + OVERHEAD_MIB) * 2 ** 20,
-    cpuCount: vcpuCount,
-    pidCount: vcpuCount + EXTRA_THREADS,
-  };
-}
 
 /**
  * Starts Cloud Hypervisor in its jail, cgroup and network namespace; it has no VM yet. `undo` gets what ends it again and leaves
@@ -75,7 +58,7 @@ export async function launchCloudHypervisor(
   host: CloudHypervisorHost,
   launch: CloudHypervisorLaunch,
   undo: AsyncDisposableStack,
-): Promise<LaunchedCloudHypervisor> {
+): Promise<LaunchedApi<CloudHypervisorVm>> {
   const { machine } = launch;
   const { runDir } = machine;
   const { events } = cloudHypervisorRunFiles(runDir);
@@ -87,7 +70,7 @@ export async function launchCloudHypervisor(
       vmm: 'cloud-hypervisor',
       machine,
       cgroups: host.cgroups,
-      limits: vmLimits(machine),
+      limits: vmLimits(machine, NEEDS),
       prepare: async () => {
         consoleStart = await makeFiles(launch);
         // Appended to, so that it can be cut like the console.

@@ -1,17 +1,9 @@
 import { z } from 'zod';
+import type { ApiMachine } from '../api/api-machine.ts';
 import type { VmmApi } from '../api/vmm-api.ts';
 
-/** What a microVM is made of, with paths as Firecracker sees them. */
-export interface MicroVm {
-  readonly kernelPath: string;
-  readonly initrdPath: string;
-  readonly kernelArgs: readonly string[];
-  readonly vcpuCount: number;
-  readonly memoryMib: number;
-  /** Raw images. In guest order: the first is /dev/vda. */
-  readonly disks: readonly { readonly path: string; readonly readOnly: boolean }[];
-  /** Undefined: no network device, and so no metadata service. */
-  readonly network: { readonly tapName: string; readonly guestMac: string } | undefined;
+/** What a microVM is made of. Without a network device there is no metadata service. */
+export interface MicroVm extends ApiMachine {
   /** What the guest finds at the metadata service (MMDS v2). */
   readonly metadata: Readonly<Record<string, unknown>>;
 }

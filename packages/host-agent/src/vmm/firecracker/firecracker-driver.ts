@@ -82,7 +82,7 @@ class Firecracker implements ProcessVmm<FirecrackerVm> {
   }
 
   async bootOnce(spec: VmSpec, limitMs: number, signal?: AbortSignal): Promise<FirecrackerVm | undefined> {
-    return bootOnce({ ...(await this.#require()), spec, limitMs }, signal);
+    return bootOnce(await this.#require(), spec, limitMs, signal);
   }
 
   async restore(machine: VmMachine, state: VmState, signal?: AbortSignal): Promise<FirecrackerVm> {

@@ -1,38 +1,18 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { ZodError } from 'zod';
-import { explainApiFailure } from '../api/api-failure.ts';
-import { VmmApi, VmmUnavailableError } from '../api/vmm-api.ts';
-import type { VmHandle, VmStatus } from '../driver.ts';
-import type { ProcessVm } from '../process/process-vmm.ts';
-import { type ConsoleStart, VmProcess, type VmProcessParts } from '../process/vm-process.ts';
+import { ApiVm } from '../api/api-vm.ts';
+import { VmmUnavailableError } from '../api/vmm-api.ts';
+import type { VmStatus } from '../driver.ts';
+import type { VmProcessParts } from '../process/vm-process.ts';
 import { readState, setRunning } from './firecracker-calls.ts';
 import { firecrackerRunFiles, JAIL_PATHS } from './run-files.ts';
 
 const LOGS_DEADLINE_MS = 5000;
-const GONE_POLL_MS = 200;
-const DYING_MS = 500;
 
 /** What the driver holds of one VM. */
-export class FirecrackerVm implements ProcessVm {
-  readonly #process: VmProcess;
-  readonly api: VmmApi;
-
+export class FirecrackerVm extends ApiVm {
   constructor(parts: Omit<VmProcessParts, 'logPath'>, longestCallMs: number) {
     const { log, apiSocket } = firecrackerRunFiles(parts.handle.runDir);
-    this.#process = new VmProcess({ ...parts, logPath: log });
-    this.api = new VmmApi(apiSocket, longestCallMs);
-  }
-
-  get handle(): VmHandle {
-    return this.#process.handle;
-  }
-
-  get isOwn(): boolean {
-    return this.#process.isOwn;
-  }
-
-  get isAlive(): boolean {
-    return this.#process.isAlive;
+    super({ vmm: 'Firecracker', process: { ...parts, logPath: log }, apiSocket, longestCallMs });
   }
 
   /** Before anything else: its logger and its metrics go into files of the run folder. */
@@ -62,24 +42,4 @@ export class FirecrackerVm implements ProcessVm {
     if ((await this.queryStatus(signal)).state === (running ? 'running' : 'paused')) return;
     await setRunning(this.api, running, signal);
   }
-
-  isGoneSoon(): Promise<boolean> {
-    return this.#process.isGoneWithin(DYING_MS);
-  }
-
-  async waitUntilGone(signal: AbortSignal): Promise<string> {
-    await this.#process.untilGone(signal, () => sleep(GONE_POLL_MS, undefined, { ref: false, signal }));
-    return this.explainEnd();
-  }
-
-  explainEnd(): Promise<string> {
-    return this.#process.explainEnd(undefined);
-  }
-
-  explainFailure(error: unknown, console?: ConsoleStart): Promise<unknown> {
-    return explainApiFailure('Firecracker', this, error, console);
-  }
-
-  /** Each call has a connection of its own, so there is none to close. */
-  async close(): Promise<void> {}
 }

@@ -2,17 +2,18 @@ import { chown, mkdir, open, rm, stat, symlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { requireExactHoles } from '../../memory/sparse-memory.ts';
 import { awaitSocket } from '../api/await-socket.ts';
+import type { ApiLaunch, LaunchedApi } from '../api/boot-by-api.ts';
 import type { ApiDeadlines } from '../api/deadlines.ts';
-import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
+import type { CgroupTree } from '../cgroup/cgroup.ts';
 import { beginConsole } from '../console.ts';
 import type { VmMachine } from '../driver.ts';
 import { openTunDevice, TUN_DEVICE } from '../jail/hand-over.ts';
 import { type Jail, type JailMount, sameMount } from '../jail/jail.ts';
 import { handOverFiles } from '../jail/vm-files.ts';
-import type { ProcessExit } from '../launch.ts';
 import { draftPath } from '../process/draft.ts';
 import { launchVmm } from '../process/launch-vmm.ts';
 import type { VmmProgram } from '../process/program.ts';
+import { type VmmNeeds, vmLimits } from '../process/vm-limits.ts';
 import { FirecrackerVm } from './firecracker-vm.ts';
 import { diskJailPath, firecrackerRunFiles, JAIL_PATHS, removeRunFiles } from './run-files.ts';
 
@@ -27,35 +28,17 @@ export interface FirecrackerHost {
   readonly deadlines: ApiDeadlines;
 }
 
-export interface FirecrackerLaunch {
-  readonly machine: VmMachine;
-  /** First line of this start in the console log. */
-  readonly consoleNote: string;
-  /** Files that it reads besides the disks. */
-  readonly readFiles: readonly { readonly hostPath: string; readonly jailPath: string }[];
+export interface FirecrackerLaunch extends ApiLaunch {
   /** Makes what else the launch needs; the file of changed pages is there, all holes. */
   readonly prepare?: (changesPath: string) => Promise<void>;
 }
 
-export interface LaunchedFirecracker {
-  readonly vm: FirecrackerVm;
-  /** Where this start's output begins in the console log, in bytes. */
-  readonly consoleStart: number;
-  readonly exited: Promise<ProcessExit>;
-}
-
-/** Firecracker itself takes less than 5 MiB; the rest is page tables, logs in /run, and page cache to work in. */
-const OVERHEAD_MIB = 64;
-/** API, main loop, and some to spare. */
-const EXTRA_THREADS = 16;
-
-function vmLimits({ vcpuCount, memoryMib }: VmMachine): CgroupLimits {
-  return {
-    memoryBytes: (memoryMib + OVERHEAD_MIB) * 2 ** 20,
-    cpuCount: vcpuCount,
-    pidCount: vcpuCount + EXTRA_THREADS,
-  };
-}
+const NEEDS: VmmNeeds = {
+  /** Firecracker itself takes less than 5 MiB; the rest is page tables, logs in /run, and page cache to work in. */
+  overheadMib: 64,
+  /** API, main loop, and some to spare. */
+  extraThreads: 16,
+};
 
 /**
  * Starts Firecracker in its jail, cgroup and network namespace and waits for its API. `undo` gets what ends it again and leaves
@@ -65,7 +48,7 @@ export async function launchFirecracker(
   host: FirecrackerHost,
   launch: FirecrackerLaunch,
   undo: AsyncDisposableStack,
-): Promise<LaunchedFirecracker> {
+): Promise<LaunchedApi<FirecrackerVm>> {
   const { machine } = launch;
   let consoleStart = 0;
   const launched = await launchVmm(
@@ -73,7 +56,7 @@ export async function launchFirecracker(
       vmm: 'firecracker',
       machine,
       cgroups: host.cgroups,
-      limits: vmLimits(machine),
+      limits: vmLimits(machine, NEEDS),
       prepare: async () => {
         consoleStart = await makeFiles(launch);
         return { jail: await firecrackerJail(host, launch) };

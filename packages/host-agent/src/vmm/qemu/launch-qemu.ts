@@ -1,7 +1,8 @@
-import type { CgroupLimits, CgroupTree } from '../cgroup/cgroup.ts';
+import type { CgroupTree } from '../cgroup/cgroup.ts';
 import type { VmMachine } from '../driver.ts';
 import type { ProcessExit } from '../launch.ts';
 import { launchVmm } from '../process/launch-vmm.ts';
+import { type VmmNeeds, vmLimits } from '../process/vm-limits.ts';
 import type { QemuAccelerator } from './accelerator.ts';
 import { handOverFiles, qemuJail } from './qemu-jail.ts';
 import { QemuVm } from './qemu-vm.ts';
@@ -40,15 +41,9 @@ const QEMU_OVERHEAD_MIB = 128;
 /** vCPUs, main loop and RCU, up to 64 workers for disk requests (util/thread-pool.c), and some to spare. */
 const EXTRA_THREADS = 96;
 
-/** What a VM may have of the host. */
-function vmLimits({ vcpuCount, memoryMib }: VmMachine, accelerator: QemuAccelerator): CgroupLimits {
+function needsOf(accelerator: QemuAccelerator): VmmNeeds {
   const translationMib = accelerator.kind === 'tcg' ? accelerator.translationBufferMib : 0;
-  return {
-    memoryBytes: (memoryMib + translationMib + QEMU_OVERHEAD_MIB) * 1024 * 1024,
-    // QEMU's own threads share the vCPUs' time: what the template says is all that the VM gets.
-    cpuCount: vcpuCount,
-    pidCount: vcpuCount + EXTRA_THREADS,
-  };
+  return { overheadMib: translationMib + QEMU_OVERHEAD_MIB, extraThreads: EXTRA_THREADS };
 }
 
 /** Starts QEMU in its jail, cgroup and network namespace. `undo` gets what ends it again and leaves nothing. */
@@ -64,7 +59,7 @@ export async function launchQemu(
       vmm: 'qemu',
       machine,
       cgroups,
-      limits: vmLimits(machine, accelerator),
+      limits: vmLimits(machine, needsOf(accelerator)),
       prepare: async () => {
         consoleStart = await linkConsole(machine.runDir, machine.consolePath, launch.consoleNote);
         const [jail] = await Promise.all([
