@@ -23,6 +23,8 @@ export type ProxyAddress =
 export interface HostConnection {
   /** Stable across restarts: rows of the database name it. */
   readonly id: string;
+  /** What rows called it before: they are made to name `id`. */
+  readonly formerIds?: readonly string[];
   /** Carries host.v1: in memory (`createRouterTransport`) or over HTTP. */
   readonly transport: Transport;
   readonly proxyAddress: ProxyAddress;

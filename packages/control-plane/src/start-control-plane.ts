@@ -31,6 +31,7 @@ import { sampleTeams } from './service/team-metrics.ts';
 import { DEFAULT_MAX_TIMEOUT_SEC } from './service/timeout-range.ts';
 import { wakeSandbox } from './service/wake-sandbox.ts';
 import { WarmIds } from './service/warm-ids.ts';
+import { renameHost } from './store/host-repository.ts';
 import { openStore } from './store/open-store.ts';
 import { markAllStartingAsStopping } from './store/sandbox-state-repository.ts';
 import { getDefaultTeam } from './store/team-repository.ts';
@@ -49,6 +50,7 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const db = await openStore(config.database);
   stack.defer(() => db.destroy());
   if ('databaseUrl' in config.database) await requireOwnDatabase(db, config.tokenSeed);
+  for (const { id, formerIds = [] } of config.hosts) await renameHost(db, formerIds, id);
   const tasks = new BackgroundTasks(logger);
   stack.defer(() => tasks.drain());
   const stopping = new AbortController();

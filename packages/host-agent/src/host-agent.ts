@@ -1,6 +1,5 @@
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, rmdir } from 'node:fs/promises';
-import { availableParallelism, hostname, totalmem } from 'node:os';
+import { mkdir, rmdir } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
 import { NESTBOX_VERSION, NestboxError } from '@nestbox/contract';
@@ -26,6 +25,7 @@ import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
 import type { SandboxTraffic } from './sandbox/sandbox-context.ts';
 import { requireOwnVms, vmmsInUse } from './sandbox/vmms-in-use.ts';
 import type { WarmOrder } from './sandbox/warm-order.ts';
+import { readOrMakeHostId } from './storage/host-id.ts';
 import { hostLayout } from './storage/layout.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
@@ -60,7 +60,7 @@ export interface HostAgentConfig {
 }
 
 export interface HostDescription extends VmmDescription {
-  /** The same after each start; tells machines and installations apart. */
+  /** That of the host agent. */
   readonly hostId: string;
   readonly nestboxVersion: string;
   readonly cpuCount: number;
@@ -71,6 +71,8 @@ export interface HostDescription extends VmmDescription {
 
 /** One machine's sandboxes. */
 export interface HostAgent {
+  /** The same after each start; tells hosts apart, also those of one machine. */
+  readonly hostId: string;
   /** Registers host.v1; for createRouterTransport (in memory) or connectNodeAdapter. */
   readonly routes: (router: ConnectRouter) => void;
   readonly manager: SandboxManager;
@@ -100,6 +102,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
     await mkdir(folder, { recursive: true, mode: 0o700 });
   undo.defer(() => removeIfEmpty(paths.runDir));
   undo.use(await acquireStateLock(layout.hostAgentLockDir));
+  const hostId = await readOrMakeHostId(layout);
 
   const records = new SandboxRecordStore(layout, sandboxRecord);
   const inUse = await vmmsInUse(records);
@@ -148,7 +151,6 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   undo.defer(probeInBackground(driver, logger));
   if (config.prepareAtStart ?? true) prepareInBackground(manager, logger);
 
-  const hostId = await readHostId(paths);
   const describe = async (signal?: AbortSignal): Promise<HostDescription> => ({
     ...(await driver.describe(signal)),
     hostId,
@@ -161,6 +163,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   const everything = undo.move();
   let stopped: Promise<void> | undefined;
   return {
+    hostId,
     routes: hostRoutes({ manager, describe }),
     manager,
     proxy,
@@ -239,10 +242,4 @@ function probeInBackground(driver: VmDriver, logger: Logger): () => Promise<void
     ending.abort();
     return probe;
   };
-}
-
-/** Of the machine and the installation; no secret, and no clue to the machine id itself (machine-id(5) asks for a hash). */
-async function readHostId({ stateDir }: NestboxPaths): Promise<string> {
-  const machine = await readFile('/etc/machine-id', 'utf8').catch(() => hostname());
-  return createHash('sha256').update(`nestbox host ${machine.trim()} ${stateDir}`).digest('hex').slice(0, 16);
 }

@@ -9,8 +9,8 @@ import { createMetrics, type Registry, serveMetrics } from '@nestbox/kit/metrics
 import type { HostAgentOptions } from './host-agent-options.ts';
 import { readOrMakeSecrets } from './secrets.ts';
 
-/** The host's name in the database of an all-in-one server. Must never change: rows name it. */
-const LOCAL_HOST_ID = 'local';
+/** What every all-in-one server called its host before hosts had ids of their own. */
+const FORMER_HOST_ID = 'local';
 
 /** All names below `localhost` mean the machine itself. Source: RFC 6761, section 6.3. */
 export const LOCAL_DOMAIN = 'nestbox.localhost';
@@ -96,7 +96,8 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     ...(options.audit === undefined ? {} : { audit: options.audit }),
     hosts: [
       {
-        id: LOCAL_HOST_ID,
+        id: hostAgent.hostId,
+        formerIds: [FORMER_HOST_ID],
         transport: createRouterTransport(hostAgent.routes),
         proxyAddress: { handler: hostAgent.proxy },
       },

@@ -288,6 +288,27 @@ describe('a restart of the control plane', () => {
       assert.deepEqual(host.destroyed, [host.created[0]?.sandboxId]);
     }));
 
+  test('a host that has another id now keeps its sandboxes, running and ended', () =>
+    withDatabase(async (databasePath) => {
+      await using before = await new HostDouble('local').open();
+      const first = await startTestServer([before], { databasePath });
+      const kept = await createSandbox(first);
+      const ended = await createSandbox(first);
+      assert.equal((await first.api(`/sandboxes/${ended}`, { method: 'DELETE' })).status, 204);
+      await first.stop();
+
+      await using now = await new HostDouble('0123456789abcdef').open();
+      for (const [id, sandbox] of before.sandboxes) now.sandboxes.set(id, sandbox);
+      await using second = await startTestServer([], {
+        databasePath,
+        hosts: [{ ...now.connection, formerIds: ['local'] }],
+      });
+      assert.deepEqual(await listIds(second), [kept]);
+      assert.equal((await second.api(`/sandboxes/${ended}/logs`)).status, 200);
+      assert.equal((await second.api(`/sandboxes/${kept}`, { method: 'DELETE' })).status, 204);
+      assert.deepEqual([now.sandboxes.size, now.destroyed], [0, [kept]]);
+    }));
+
   test('two servers cannot share a database', () =>
     withDatabase(async (databasePath) => {
       await using host = await new HostDouble().open();

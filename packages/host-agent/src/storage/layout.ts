@@ -7,6 +7,8 @@ export function hostLayout(paths: NestboxPaths) {
   return {
     /** One file for each host agent that has, or wants, this state folder (state-lock.ts). */
     hostAgentLockDir: join(stateDir, 'host-agent.lock'),
+    /** Which host this is, whatever its machine and address (host-id.ts). */
+    hostId: join(stateDir, 'host-id'),
     /** Kernel, its modules and initial RAM disks of one kernel version. */
     kernelDir: (version: string) => join(stateDir, 'kernels', version),
     kernelsDir: join(stateDir, 'kernels'),
