@@ -16,6 +16,7 @@ import { createHostProxy, type HostProxy } from './proxy/host-proxy.ts';
 import { listenForProxyTraffic } from './proxy/proxy-server.ts';
 import { hostRoutes } from './rpc/host-routes.ts';
 import { readCurrentImages } from './sandbox/current-images.ts';
+import { DiskGuard } from './sandbox/disk-guard.ts';
 import { type HostLimits, resolveHostLimits } from './sandbox/host-limits.ts';
 import { ImageGuard } from './sandbox/image-guard.ts';
 import { createSandboxManager } from './sandbox/manager.ts';
@@ -123,6 +124,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       currentImages: () => readCurrentImages(layout),
       disks: rootDisksFor(driver, layout.layerWorkDir),
       imageGuard: new ImageGuard(),
+      diskGuard: new DiskGuard(),
       guestClient: createGuestClient,
       traffic,
       telemetry,

@@ -1,21 +1,10 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
-import koffi from 'koffi';
+import { nextData } from './file-extents.ts';
 import type { ChangedMemory } from './page-file.ts';
 import { PAGE_BYTES, type PageRuns, RunBuilder } from './page-runs.ts';
 import { readFully } from './process-memory.ts';
-
-/** From Linux, include/uapi/linux/fs.h. */
-const SEEK_DATA = 3;
-const SEEK_HOLE = 4;
-
-type Seek = (file: number, offset: number, whence: number) => number;
-
-function loadSeek(): Seek {
-  const seek: Seek = koffi.load('libc.so.6').func('int64_t lseek(int, int64_t, int)');
-  return seek;
-}
 
 /**
  * Changed pages of a guest's memory in a sparse file of the memory's size: a hole is a page that did not change. Content tells nothing, since a
@@ -40,18 +29,14 @@ export class SparseMemory implements ChangedMemory, Disposable {
   }
 
   changedPages(): PageRuns {
-    const seek = loadSeek();
     const bytes = this.pageCount * PAGE_BYTES;
     const runs = new RunBuilder();
     for (let at = 0; at < bytes; ) {
-      const start = seek(this.#file, at, SEEK_DATA);
-      // ENXIO: no data any more.
-      if (start < 0) break;
-      const end = Math.min(bytes, seek(this.#file, start, SEEK_HOLE));
-      if (end <= start) break;
-      const first = Math.floor(start / PAGE_BYTES);
-      runs.add(first, Math.ceil(end / PAGE_BYTES) - first);
-      at = end;
+      const extent = nextData(this.#file, at, bytes);
+      if (extent === undefined) break;
+      const first = Math.floor(extent.start / PAGE_BYTES);
+      runs.add(first, Math.ceil(extent.end / PAGE_BYTES) - first);
+      at = extent.end;
     }
     return runs.runs();
   }

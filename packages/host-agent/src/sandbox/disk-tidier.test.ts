@@ -10,6 +10,7 @@ import { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
 import { gate, until } from '../testing/sandbox-checks.ts';
 import { makeTestHost, type TestHost, testSpec } from '../testing/test-host.ts';
+import { BootGate } from './boot-gate.ts';
 import { DiskTidier, MAX_LAYERS, URGENT_LAYERS } from './disk-tidier.ts';
 import { SandboxTable } from './sandbox-table.ts';
 import { recordPaused } from './write-record.ts';
@@ -222,7 +223,7 @@ describe('a tidier', () => {
     const table = new SandboxTable();
     const sandbox = table.add(identity, { state: 'paused', paused });
     const filesThere = async () => new Set((await readdir(folder)).filter(isLayerName));
-    return { testHost, context, folder, layers, sandbox, filesThere, tidier: new DiskTidier(context) };
+    return { testHost, context, folder, layers, sandbox, filesThere, tidier: new DiskTidier(context, new BootGate(1)) };
   }
 
   test('that is stopped leaves a short stack as it was', async (t) => {

@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { isLayerName } from '../storage/disk-layers.ts';
 import { isRawDiskFile } from '../storage/raw-disks.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
+import { backgroundPace } from './background-pace.ts';
+import type { BootGate } from './boot-gate.ts';
+import { sealedDisk } from './disk-guard.ts';
 import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import type { DiskStacks } from './root-disks.ts';
@@ -16,41 +19,48 @@ export const MAX_LAYERS = 8;
 export const URGENT_LAYERS = 4 * MAX_LAYERS;
 
 interface Task {
+  /** Of all of it. */
   readonly abort: AbortController;
+  /** Of what comes after the merging, which is never urgent. */
+  readonly abortNoting: AbortController;
   readonly done: Promise<void>;
   readonly isUrgent: boolean;
 }
 
+/** What noting the content of a disk may take of the time. */
+const NOTING_PART = 0.25;
+
 /**
- * Keeps the stacks of disk layers short, in the background: a resume and a fork each add one. Of disks without stacks it does
- * nothing. Whoever is about to do something
- * with a sandbox stops it first; what was begun is then dropped, and nothing has changed.
+ * Puts a sandbox's disk in order in the background: keeps its stack of layers short, since a resume and a fork each add one, and notes what the disk
+ * of a paused one contains. Whoever is about to do something with a sandbox stops it first; what was begun is then dropped, and nothing
+ * has changed.
  */
 export class DiskTidier {
   readonly #context: SandboxContext;
+  readonly #gate: BootGate;
   readonly #tasks = new Map<string, Task>();
   readonly #closed = new AbortController();
 
-  constructor(context: SandboxContext) {
+  constructor(context: SandboxContext, gate: BootGate) {
     this.#context = context;
+    this.#gate = gate;
   }
 
   begin(sandbox: LiveSandbox): void {
-    const { stacks } = this.#context.disks;
-    if (stacks === undefined || this.#closed.signal.aborted || this.#tasks.has(sandbox.id)) return;
+    if (this.#closed.signal.aborted || this.#tasks.has(sandbox.id)) return;
     const abort = new AbortController();
-    const done = this.#tidy(stacks, sandbox, abort.signal)
-      .catch((error: unknown) => {
-        if (!abort.signal.aborted)
-          this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'the layers of a disk could not be merged');
-      })
+    const abortNoting = new AbortController();
+    const noting = AbortSignal.any([abort.signal, abortNoting.signal]);
+    const done = this.#merge(sandbox, abort.signal)
+      .then(() => this.#note(sandbox, noting))
       .finally(() => this.#tasks.delete(sandbox.id));
-    this.#tasks.set(sandbox.id, { abort, done, isUrgent: layersOf(sandbox).length > URGENT_LAYERS });
+    this.#tasks.set(sandbox.id, { abort, abortNoting, done, isUrgent: layersOf(sandbox).length > URGENT_LAYERS });
   }
 
   /** Resolves when nothing is done to the sandbox's disk any more. What is urgent is waited for. */
   async stop(sandboxId: string): Promise<void> {
     const task = this.#tasks.get(sandboxId);
+    task?.abortNoting.abort();
     if (task?.isUrgent === false) task.abort.abort();
     await task?.done;
   }
@@ -73,13 +83,33 @@ export class DiskTidier {
     await Promise.all([...this.#tasks.values()].map(({ done }) => done));
   }
 
-  async #tidy(stacks: DiskStacks, sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
+  async #merge(sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
+    const { stacks } = this.#context.disks;
     const { lifecycle } = sandbox;
-    if (lifecycle.state === 'paused') await this.#tidyPaused(stacks, sandbox, lifecycle.paused, signal);
-    else if (lifecycle.state === 'running') await this.#tidyRunning(stacks, sandbox, lifecycle.vm, signal);
+    if (stacks === undefined) return;
+    try {
+      if (lifecycle.state === 'paused') await this.#mergePaused(stacks, sandbox, lifecycle.paused, signal);
+      else if (lifecycle.state === 'running') await this.#mergeRunning(stacks, sandbox, lifecycle.vm, signal);
+    } catch (error) {
+      if (!signal.aborted)
+        this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'the layers of a disk could not be merged');
+    }
   }
 
-  async #tidyPaused(stacks: DiskStacks, sandbox: LiveSandbox, paused: PausedVm, signal: AbortSignal): Promise<void> {
+  async #note(sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
+    const { lifecycle } = sandbox;
+    if (lifecycle.state !== 'paused' || signal.aborted) return;
+    const { diskGuard, layout, logger } = this.#context;
+    const disk = sealedDisk(layout.sandboxDir(sandbox.id), lifecycle.paused.disk);
+    try {
+      await diskGuard.note(disk, { signal, pace: backgroundPace(this.#gate, NOTING_PART, signal) });
+    } catch (error) {
+      if (!signal.aborted)
+        logger.warn({ err: error, sandboxId: sandbox.id }, 'what a disk contains could not be noted');
+    }
+  }
+
+  async #mergePaused(stacks: DiskStacks, sandbox: LiveSandbox, paused: PausedVm, signal: AbortSignal): Promise<void> {
     const folder = this.#context.layout.sandboxDir(sandbox.id);
     const layers = await stacks.shorten(folder, paused.machine.layers, MAX_LAYERS, signal);
     signal.throwIfAborted();
@@ -91,7 +121,7 @@ export class DiskTidier {
     await removeOtherLayers(folder, layers);
   }
 
-  async #tidyRunning(stacks: DiskStacks, sandbox: LiveSandbox, vm: RunningVm, signal: AbortSignal): Promise<void> {
+  async #mergeRunning(stacks: DiskStacks, sandbox: LiveSandbox, vm: RunningVm, signal: AbortSignal): Promise<void> {
     const [top, ...lower] = vm.machine.layers;
     if (top === undefined || lower.length < MAX_LAYERS) return;
     const folder = this.#context.layout.sandboxDir(sandbox.id);

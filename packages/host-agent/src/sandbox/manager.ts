@@ -90,7 +90,7 @@ class HostSandboxes implements SandboxManager {
       serial: this.#serial,
       gate,
       vms: new RunningVms(context, (sandbox, vm, reason) => vmExited(this.#host, sandbox, vm, reason)),
-      tidier: new DiskTidier(context),
+      tidier: new DiskTidier(context, gate),
       snapshots,
       warm: new WarmPool({ context, gate, snapshots, orders: warm, present: () => this.#table.list(), stopping }),
       collector,

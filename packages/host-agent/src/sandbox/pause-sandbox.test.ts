@@ -39,7 +39,7 @@ describe('a pause', () => {
     assert.deepEqual(record.situation.machine, machine);
     assert.equal(record.situation.memory, true);
     assert.deepEqual(record.situation.disk.layers, machine.layers);
-    const manifest = await readManifest(layout.sandboxPauseDir(sandboxId), layout.sandboxDir(sandboxId));
+    const manifest = await readManifest(layout.sandboxPauseDir(sandboxId));
     assert.partialDeepStrictEqual(manifest, {
       machine: 'fake',
       kernelVersion: '6.1.0-test',

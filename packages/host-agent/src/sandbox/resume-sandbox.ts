@@ -1,7 +1,7 @@
 import { rename, rm } from 'node:fs/promises';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
-import { checkLayers, readManifest } from '../storage/snapshot-manifest.ts';
+import { readManifest } from '../storage/snapshot-manifest.ts';
 import { attempt } from './clean-up.ts';
 import { incompatible } from './create-plan.ts';
 import type { HostState } from './host-state.ts';
@@ -82,15 +82,16 @@ async function goOn(
   signal: AbortSignal,
   trace: Trace,
 ): Promise<RunningVm> {
-  const { driver, layout, imageGuard } = context;
+  const { driver, layout, imageGuard, diskGuard } = context;
   const folder = layout.sandboxDir(sandbox.id);
   const pauseDir = layout.sandboxPauseDir(sandbox.id);
   const how = await trace.measure('verify', async (): Promise<StartKind> => {
     const [manifest, here] = await Promise.all([
-      // The record's seal counts for the disk: layers may have been merged since.
-      readManifest(pauseDir, folder, paused.disk),
+      readManifest(pauseDir),
       driver.snapshotMachine(),
       imageGuard.requireIntact(folder),
+      // The record's seal counts, not the manifest's: layers may have been merged since.
+      diskGuard.requireIntact(folder, paused.disk, signal),
     ]);
     if (manifest.machine !== here) throw incompatible(`sandbox ${sandbox.id}`, manifest.machine, here);
     const files = machineFiles(pauseDir);
@@ -111,7 +112,7 @@ async function startAgain(
 ): Promise<RunningVm> {
   const [images] = await Promise.all([
     context.currentImages(),
-    checkLayers(context.layout.sandboxDir(sandbox.id), paused.machine.layers),
+    context.diskGuard.requireBootable(context.layout.sandboxDir(sandbox.id), paused.disk, signal),
   ]);
   const next = nextFiles(context, sandbox.id);
   await using undo = new AsyncDisposableStack();

@@ -7,6 +7,7 @@ import type { SandboxRecordStore } from '../storage/sandbox-records.ts';
 import type { TemplateStore } from '../storage/template-store.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { VmDriver } from '../vmm/driver.ts';
+import type { DiskGuard } from './disk-guard.ts';
 import type { HostLimits } from './host-limits.ts';
 import type { ImageGuard } from './image-guard.ts';
 import type { SandboxRecord } from './record.ts';
@@ -21,6 +22,7 @@ export interface SandboxContext {
   readonly templates: TemplateStore;
   readonly disks: RootDisks;
   readonly imageGuard: ImageGuard;
+  readonly diskGuard: DiskGuard;
   /** Throws NestboxError not_set_up. */
   readonly currentImages: () => Promise<CurrentImages>;
   readonly guestClient: GuestClientFactory;

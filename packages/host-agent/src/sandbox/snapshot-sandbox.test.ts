@@ -60,7 +60,7 @@ describe('a snapshot', () => {
     });
     assert.deepEqual((await manager.templates())[0], template);
     const folder = layout.templateSnapshotDir('snap', template.snapshot ?? '');
-    assert.partialDeepStrictEqual(await readManifest(folder, folder), {
+    assert.partialDeepStrictEqual(await readManifest(folder), {
       machine: 'fake',
       kernelVersion: '6.1.0-test',
       agentDiskHash: 'abc',

@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NestboxError, newSandboxId, OPEN_EGRESS } from '@nestbox/contract';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
-import { checkDisk, readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
+import { readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
 import type { Template } from '../storage/template-store.ts';
 import type { BootGate } from './boot-gate.ts';
 import { initialise } from './bring-up-agent.ts';
@@ -169,14 +169,18 @@ export class TemplateSnapshots {
   }
 
   async #boot(template: Template, images: CurrentImages): Promise<CreatePlan> {
-    if (template.originSandboxId === undefined) return bootPlan(template, images, builtDisk(this.#context, template));
+    const { diskGuard, layout } = this.#context;
+    if (template.originSandboxId === undefined) {
+      await diskGuard.requireBuilt(layout.templateDir(template.templateId), template);
+      return bootPlan(template, images, builtDisk(this.#context, template));
+    }
     // The disk of a snapshot is a list of files; without the list there is nothing to boot.
     const folder = snapshotFolder(this.#context, template);
     if (folder === undefined)
       throw new NestboxError('snapshot_damaged', `The snapshot ${template.templateId} has lost its files.`);
     // Of a state that is damaged its disk may be whole.
     const { disk } = await readManifestFile(machineFiles(folder).manifest);
-    await checkDisk(folder, disk);
+    await diskGuard.requireIntact(folder, disk);
     const { rootfs } = machineFiles(folder);
     return bootPlan(template, images, { folder, layers: disk.layers, bottomPath: rootfs });
   }
@@ -208,19 +212,18 @@ export class TemplateSnapshots {
   #check(folder: string): Promise<SavedMachine & { readonly machine: string }> {
     const known = this.#checked.get(folder);
     if (known !== undefined) return known;
-    const check = Promise.all([readManifest(folder, folder), this.#context.imageGuard.requireIntact(folder)]).then(
-      ([{ machine, disk, hasPages, kernelVersion, agentDiskHash }]) => ({
-        machine,
-        folder,
-        layers: disk.layers,
-        hasPages,
-        kernelVersion,
-        agentDiskHash,
-      }),
-    );
+    const check = this.#checkNow(folder);
     this.#checked.set(folder, check);
     check.catch(() => this.#checked.delete(folder));
     return check;
+  }
+
+  async #checkNow(folder: string): Promise<SavedMachine & { readonly machine: string }> {
+    const { imageGuard, diskGuard } = this.#context;
+    const [manifest] = await Promise.all([readManifest(folder), imageGuard.requireIntact(folder)]);
+    const { machine, disk, hasPages, kernelVersion, agentDiskHash } = manifest;
+    await diskGuard.requireIntact(folder, disk);
+    return { machine, folder, layers: disk.layers, hasPages, kernelVersion, agentDiskHash };
   }
 
   #tellOnce({ templateId }: Template, reason: string): void {

@@ -57,18 +57,15 @@ export async function writeManifest(
 }
 
 /**
- * Reads a manifest and checks what it seals, but for the pages and the memory image, which are checked as they are read.
- * `machineFolder`: where the disk's layers are; `disk`: a seal newer than the manifest's. Throws `snapshot_damaged`.
+ * Reads a manifest and checks the devices that it seals. The disk, the pages and the memory image have checks of their own. Throws
+ * `snapshot_damaged`.
  */
-export async function readManifest(folder: string, machineFolder: string, disk?: DiskSeal): Promise<SnapshotManifest> {
+export async function readManifest(folder: string): Promise<SnapshotManifest> {
   const files = machineFiles(folder);
   const manifest = await readManifestFile(files.manifest);
-  const [devices] = await Promise.all([
-    sealFile(files.devices).catch((cause: unknown) => {
-      throw damagedFile(files.devices, errnoOf(cause) ?? 'it cannot be read', cause);
-    }),
-    checkDisk(machineFolder, disk ?? manifest.disk),
-  ]);
+  const devices = await sealFile(files.devices).catch((cause: unknown) => {
+    throw damagedFile(files.devices, errnoOf(cause) ?? 'it cannot be read', cause);
+  });
   if (devices.bytes !== manifest.devices.bytes || devices.crc32 !== manifest.devices.crc32)
     throw damagedFile(files.devices, 'its checksum is wrong');
   return manifest;

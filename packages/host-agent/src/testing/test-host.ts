@@ -8,6 +8,7 @@ import { createLogger, type Logger, type NestboxPaths, resolvePaths } from '@nes
 import { createGuestClient } from '../guest/guest-client.ts';
 import { type HostAgent, type HostAgentConfig, startHostAgent } from '../host-agent.ts';
 import { readCurrentImages } from '../sandbox/current-images.ts';
+import { DiskGuard } from '../sandbox/disk-guard.ts';
 import { resolveHostLimits } from '../sandbox/host-limits.ts';
 import { ImageGuard } from '../sandbox/image-guard.ts';
 import { type SandboxRecord, type Situation, sandboxRecord } from '../sandbox/record.ts';
@@ -47,7 +48,7 @@ export interface TestHost {
   record(sandboxId: string): Promise<SandboxRecord>;
   /** The VM of a sandbox whose record says that it runs. */
   running(sandboxId: string): Promise<Extract<Situation, { state: 'running' }>>;
-  /** Names in a sandbox's folder, in order; those of the pause's state as `pause/name`. */
+  /** Names in a sandbox's folder, in order; those of the pause's state as `pause/name`. Not what comes in the background. */
   files(sandboxId: string): Promise<string[]>;
   /** What a running guest has in its memory; a test may change it. */
   memoryOf(sandboxId: string): { read(): Promise<string>; write(text: string): Promise<void> };
@@ -123,6 +124,7 @@ export async function makeTestHost(
         currentImages: () => readCurrentImages(layout),
         disks: rootDisksFor(driver, layout.layerWorkDir),
         imageGuard: new ImageGuard(),
+        diskGuard: new DiskGuard(),
         guestClient: createGuestClient,
         traffic: { drain: async () => {}, admit: () => {} },
         telemetry: new Telemetry(layout, TEST_LOGGER),
@@ -139,7 +141,7 @@ export async function makeTestHost(
     async files(sandboxId) {
       const entries = await readdir(layout.sandboxDir(sandboxId), { withFileTypes: true });
       const inside = await namesIn(layout.sandboxPauseDir(sandboxId));
-      const names = entries.map(({ name }) => name).filter((name) => name !== 'pause');
+      const names = entries.map(({ name }) => name).filter((name) => name !== 'pause' && !/^disk\.sums/.test(name));
       return [...names, ...inside.map((name) => `pause/${name}`)].sort((a, b) => a.localeCompare(b));
     },
     memoryOf(sandboxId) {
