@@ -44,7 +44,7 @@ run, sandbox exec and sandbox shell answer the exit code of their command, 124 w
 Nestbox itself failed.
 
 Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY
-(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key, team and audit).`;
+(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key, team, audit and disk --verify).`;
 
 /** The whole command line. Errors leave as exceptions; main.ts prints them. */
 export function buildProgram(setExitCode: SetExitCode): Command {
@@ -104,7 +104,7 @@ export function buildProgram(setExitCode: SetExitCode): Command {
   addTeamDelete(team);
 
   addAudit(program);
-  addDisk(program);
+  addDisk(program, setExitCode);
   addTrace(program);
   addVersion(program);
   return program;

@@ -8,6 +8,8 @@ import { HostDouble } from './testing/host-double.ts';
 import { ManualClock } from './testing/manual-clock.ts';
 import { startTestServer } from './testing/start-test-server.ts';
 
+const ADMIN = 'an-administrator';
+
 /** Names of the stages that an answer tells of; each must have a duration. */
 function timedStages(answer: Response): string[] {
   const header = answer.headers.get('server-timing') ?? '';
@@ -118,7 +120,7 @@ describe('the use of disks', () => {
     const clock = new ManualClock();
     await using first = await new HostDouble('first').open();
     await using second = await new HostDouble('second').open();
-    await using server = await startTestServer([first, second], {}, clock);
+    await using server = await startTestServer([first, second], { adminToken: ADMIN }, clock);
     const item = {
       kind: 'snapshot',
       id: 'abc',
@@ -138,13 +140,30 @@ describe('the use of disks', () => {
       }),
     ];
     const disk = async () => diskUsageBody.parse(await (await server.api('/disk')).json());
-    const sizes = { freeBytes: 10_000_000_000, totalBytes: 2 ** 40 };
+    const sizes = { freeBytes: 10_000_000_000, totalBytes: 2 ** 40, isVerifying: false };
     assert.deepEqual(await disk(), {
       hosts: [
         { hostId: 'first', ...sizes, items: [item] },
         { hostId: 'second', ...sizes, items: [] },
       ],
     });
+    first.snapshots.verifiedAtMs = 1_700_000_000_000n;
+    for (const told of first.snapshots.diskItems) told.damage = 'a file is cut';
+    const [told] = (await disk()).hosts;
+    assert.equal(told?.verifiedAt, '2023-11-14T22:13:20.000Z');
+    assert.deepEqual(told?.items, [{ ...item, damage: 'a file is cut' }]);
+    first.snapshots.verifiedAtMs = 0n;
+    for (const each of first.snapshots.diskItems) each.damage = '';
+    // Reading everything is for administrators to ask for.
+    assert.equal((await server.send('POST', '/admin/disk/verify', {})).status, 403);
+    assert.equal(first.snapshots.verifying, false);
+    const asAdmin = { method: 'POST', headers: { 'X-Admin-Token': ADMIN } };
+    assert.equal((await fetch(`${server.apiUrl}/admin/disk/verify`, asAdmin)).status, 204);
+    assert.deepEqual(
+      (await disk()).hosts.map(({ isVerifying }) => isVerifying),
+      [true, true],
+    );
+    for (const host of [first, second]) host.snapshots.verifying = false;
     second.goOffline();
     assert.deepEqual(await disk(), { hosts: [{ hostId: 'first', ...sizes, items: [item] }] });
     first.goOffline();

@@ -30,13 +30,15 @@ describe('the configuration of the daemon', () => {
 
   test('takes what to keep ready and how much to keep at most', () => {
     const words = ['--warm', 'base=2', '--warm', 'other=0', '--max-snapshots', '7', '--max-snapshot-gib', '0.5'];
-    const config = readDaemonConfig([...words, '--no-snapshots'], ENV);
+    const config = readDaemonConfig([...words, '--no-snapshots', '--scrub-hours', '0'], ENV);
     assert.deepEqual(config.warm, [
       { templateId: 'base', count: 2 },
       { templateId: 'other', count: 0 },
     ]);
     assert.deepEqual(config.limits, { maxSnapshots: 7, maxSnapshotBytes: 2 ** 29 });
     assert.equal(config.useSnapshots, false);
+    assert.equal(config.scrubIntervalMs, 0);
+    assert.equal(readDaemonConfig([], ENV).scrubIntervalMs, 86_400_000);
   });
 
   for (const args of [
@@ -46,6 +48,8 @@ describe('the configuration of the daemon', () => {
     ['--warm', 'base=1', '--warm', 'base=2'],
     ['--max-snapshots', '-1'],
     ['--max-snapshot-gib', 'much'],
+    ['--scrub-hours', '-1'],
+    ['--scrub-hours', 'often'],
     ['--listen', '0.0.0.0:7000'],
     ['--listen', 'localhost'],
     ['--listen', 'localhost:99999'],

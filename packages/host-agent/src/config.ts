@@ -17,6 +17,8 @@ export interface DaemonConfig {
   readonly warm: readonly WarmOrder[];
   readonly limits: Partial<HostLimits>;
   readonly useSnapshots: boolean;
+  /** From one reading of all that rests here to the next; 0: never. */
+  readonly scrubIntervalMs: number;
   readonly allowPrivate: readonly string[];
   /** Where Prometheus may read; undefined: nowhere. */
   readonly metrics: { readonly host: string; readonly port: number } | undefined;
@@ -26,15 +28,18 @@ export interface DaemonConfig {
 
 export const USAGE = `Usage: host-agent [--listen unix:PATH | HOST:PORT] [--token-file FILE] [--vmm NAME]
                   [--accelerator auto|kvm|tcg] [--log-level LEVEL] [--warm TEMPLATE=N …]
-                  [--max-snapshots N] [--max-snapshot-gib N] [--no-snapshots]
+                  [--max-snapshots N] [--max-snapshot-gib N] [--scrub-hours N] [--no-snapshots]
                   [--allow-private ADDRESS|CIDR …] [--metrics HOST:PORT] [--stop-timeout SECONDS]
 Environment: NESTBOX_DIR (state folder), NESTBOX_HOST_TOKEN (the token, instead of a file)
 Default: listens on unix:<run folder>/host-agent.sock. A TCP address needs a token.`;
+
+const MOST_SCRUB_HOURS = 8760;
 
 const flags = z.object({
   warm: z.array(z.string()).default([]),
   'max-snapshots': z.coerce.number().int().nonnegative().optional(),
   'max-snapshot-gib': z.coerce.number().nonnegative().optional(),
+  'scrub-hours': z.coerce.number().int().min(0).max(MOST_SCRUB_HOURS).default(24),
   'no-snapshots': z.boolean().default(false),
   'allow-private': z.array(z.string()).default([]),
   listen: z.string().optional(),
@@ -74,6 +79,7 @@ export function readDaemonConfig(args: readonly string[], env: NodeJS.ProcessEnv
         : { maxSnapshotBytes: Math.round(values['max-snapshot-gib'] * 2 ** 30) }),
     },
     useSnapshots: !values['no-snapshots'],
+    scrubIntervalMs: Math.round(values['scrub-hours'] * 3_600_000),
     allowPrivate: values['allow-private'],
     metrics: values.metrics === undefined ? undefined : parseMetricsAddress(values.metrics),
     stopTimeoutMs: values['stop-timeout'] * 1000,
@@ -103,6 +109,7 @@ function parseFlags(args: readonly string[]): z.infer<typeof flags> {
         warm: { type: 'string', multiple: true },
         'max-snapshots': { type: 'string' },
         'max-snapshot-gib': { type: 'string' },
+        'scrub-hours': { type: 'string' },
         'no-snapshots': { type: 'boolean' },
         'allow-private': { type: 'string', multiple: true },
       },

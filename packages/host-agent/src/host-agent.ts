@@ -24,6 +24,7 @@ import { sandboxRecord } from './sandbox/record.ts';
 import { rootDisksFor } from './sandbox/root-disks-for.ts';
 import type { SandboxManager, StopOptions } from './sandbox/sandbox.ts';
 import type { SandboxTraffic } from './sandbox/sandbox-context.ts';
+import { DEFAULT_SCRUB, type ScrubSettings } from './sandbox/scrubber.ts';
 import { requireOwnVms, vmmsInUse } from './sandbox/vmms-in-use.ts';
 import type { WarmOrder } from './sandbox/warm-order.ts';
 import { readOrMakeHostId } from './storage/host-id.ts';
@@ -49,6 +50,8 @@ export interface HostAgentConfig {
   readonly useSnapshots?: boolean;
   /** False: snapshots that templates lack are made at the first create or by `manager.prepareTemplates`. Default true. */
   readonly prepareAtStart?: boolean;
+  /** How often all that rests here is read. Default once a day. */
+  readonly scrub?: Partial<ScrubSettings>;
   /** Where numbers for Prometheus go. None are kept when it is not given. */
   readonly metrics?: Registry;
   /** Prepared network slots to keep. Default 4. */
@@ -134,6 +137,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
     },
     paths,
     config.warm,
+    { ...DEFAULT_SCRUB, ...config.scrub },
   );
   undo.defer(() => manager.stop({ destroySandboxes: false }));
 

@@ -25,6 +25,7 @@ async function main(): Promise<void> {
     warm: config.warm,
     limits: config.limits,
     useSnapshots: config.useSnapshots,
+    scrub: { intervalMs: config.scrubIntervalMs },
     allowPrivate: config.allowPrivate,
     ...(config.metrics === undefined ? {} : { metrics }),
   });

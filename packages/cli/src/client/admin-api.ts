@@ -8,6 +8,8 @@ import {
   auditEntryBody,
   type CreatedApiKey,
   createdApiKeyBody,
+  diskUsageBody,
+  type HostDiskUsage,
   killedSandboxesBody,
   type TeamLimitsBody,
 } from '@nestbox/contract/http';
@@ -116,6 +118,17 @@ export class AdminApi {
 
   async revokeKey(teamId: string, keyId: string, signal?: AbortSignal): Promise<void> {
     await this.#api.call({ method: 'DELETE', path: `${keysPath(teamId)}/${encodeURIComponent(keyId)}` }, signal);
+  }
+
+  /** Of all teams. */
+  async getDiskUsage(signal?: AbortSignal): Promise<HostDiskUsage[]> {
+    const { body } = await this.#api.call({ method: 'GET', path: '/disk' }, signal);
+    return this.#api.parse(diskUsageBody, body).hosts;
+  }
+
+  /** Lets every host begin to read all that rests on it; `getDiskUsage` tells what comes of it. */
+  async beginVerification(signal?: AbortSignal): Promise<void> {
+    await this.#api.call({ method: 'POST', path: '/admin/disk/verify' }, signal);
   }
 
   /** Newest first. */

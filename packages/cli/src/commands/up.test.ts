@@ -10,6 +10,7 @@ test('values of no sense for warm sandboxes and snapshots are refused with the r
     [['--warm', 'base=1', '--warm', 'base=2'], /a number already/],
     [['--max-snapshots', '-1'], /whole number from 0/],
     [['--max-snapshot-gib', '20G'], /size in GiB/],
+    [['--scrub-hours', 'daily'], /whole number from 0/],
   ] as const;
   for (const [words, reason] of cases) {
     const { exitCode, stdout, stderr } = await runNestbox(['up', ...words], {});

@@ -31,6 +31,7 @@ const MOST_WAIT_SEC = 3600;
 const MOST_DAYS = 36_500;
 const MOST_ENTRIES = 1_000_000_000;
 const MOST_SNAPSHOTS = 1_000_000;
+const MOST_SCRUB_HOURS = 8760;
 
 const LOG_LEVELS: readonly LogLevel[] = ['trace', 'debug', 'info', 'warn', 'error', 'silent'];
 
@@ -69,6 +70,12 @@ export function addUp(program: Command): void {
     .option('--warm <TEMPLATE=N>', 'keep N sandboxes of a template ready to be handed out (repeatable)', collectWarm)
     .option('--max-snapshots <n>', 'most paused sandboxes and snapshots to keep', wholeNumber(0, MOST_SNAPSHOTS))
     .option('--max-snapshot-gib <n>', 'most GiB of disk for paused sandboxes and snapshots', parseGib)
+    .option(
+      '--scrub-hours <h>',
+      'read all that rests here every so many hours, to find what the disk forgot (0: never)',
+      wholeNumber(0, MOST_SCRUB_HOURS),
+      24,
+    )
     .option('--no-snapshots', 'boot every sandbox from its disk, never from memory of its template (for diagnosis)')
     .option('--allow-private <ADDRESS|CIDR…>', 'private addresses that sandboxes may reach')
     .option('--setup', 'first make what is missing on this machine, as nestbox setup does')

@@ -2,7 +2,10 @@ import type { HostAgentConfig } from '@nestbox/host-agent';
 import type { WarmOrder } from '@nestbox/host-agent/warm-order';
 
 /** What of the host agent the command line decides. */
-export type HostAgentOptions = Pick<HostAgentConfig, 'vmm' | 'limits' | 'warm' | 'useSnapshots' | 'allowPrivate'>;
+export type HostAgentOptions = Pick<
+  HostAgentConfig,
+  'vmm' | 'limits' | 'warm' | 'useSnapshots' | 'scrub' | 'allowPrivate'
+>;
 
 /** The words of `nestbox up` that are the host agent's business. What is missing is left to its own defaults. */
 export interface HostAgentWords {
@@ -10,6 +13,7 @@ export interface HostAgentWords {
   readonly warm?: readonly WarmOrder[];
   readonly maxSnapshots?: number;
   readonly maxSnapshotGib?: number;
+  readonly scrubHours?: number;
   readonly snapshots: boolean;
   readonly allowPrivate?: readonly string[];
 }
@@ -22,6 +26,7 @@ export function hostAgentOptions(words: HostAgentWords): HostAgentOptions {
       ...(words.maxSnapshots === undefined ? {} : { maxSnapshots: words.maxSnapshots }),
       ...(words.maxSnapshotGib === undefined ? {} : { maxSnapshotBytes: Math.round(words.maxSnapshotGib * 2 ** 30) }),
     },
+    ...(words.scrubHours === undefined ? {} : { scrub: { intervalMs: Math.round(words.scrubHours * 3_600_000) } }),
     ...(words.allowPrivate === undefined ? {} : { allowPrivate: words.allowPrivate }),
     ...(words.warm === undefined ? {} : { warm: words.warm }),
   };

@@ -5,7 +5,7 @@ import { formatTable } from './table.ts';
 const HEADS = ['KIND', 'ID', 'NAME', 'OWN', 'SHARED', 'MEMORY', 'DISK'];
 const SIZES = ['OWN', 'SHARED', 'MEMORY', 'DISK'];
 
-/** What uses how much of one host's disk, the largest first, and a last line with the totals and the free space. */
+/** What uses how much of one host's disk, the largest first, a line with the totals and the free space, and what is damaged. */
 export function formatDiskUsage({ items, freeBytes, totalBytes }: HostDiskUsage): string {
   const largestFirst = items.toSorted((a, b) => b.ownBytes - a.ownBytes || b.sharedBytes - a.sharedBytes);
   const rows = largestFirst.map((item) => [
@@ -15,7 +15,9 @@ export function formatDiskUsage({ items, freeBytes, totalBytes }: HostDiskUsage)
     ...[item.ownBytes, item.sharedBytes, item.memoryBytes, item.diskBytes].map(formatBytes),
   ]);
   const free = `${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} are free.`;
-  return `${formatTable(HEADS, rows, SIZES)}\n\n${totals(items)}; ${free}`;
+  const damaged = items.flatMap(({ kind, id, damage }) => (damage === undefined ? [] : [`${kind} ${id}: ${damage}`]));
+  const told = damaged.length === 0 ? '' : `\n\nDamaged:\n${damaged.join('\n')}`;
+  return `${formatTable(HEADS, rows, SIZES)}\n\n${totals(items)}; ${free}${told}`;
 }
 
 /** What is shared stands at each item that shares it, so it has no sum. */

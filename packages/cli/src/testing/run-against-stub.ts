@@ -10,10 +10,15 @@ export interface StubRun {
 }
 
 /** Runs the real `nestbox` command against a stub of the control API. */
-export async function runAgainstStub(t: TestContext, routes: StubRoutes, args: readonly string[]): Promise<StubRun> {
+export async function runAgainstStub(
+  t: TestContext,
+  routes: StubRoutes,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<StubRun> {
   const seen: SeenRequest[] = [];
   const { apiUrl, apiKey } = await startStubApi(t, answerByRoute(routes, seen));
-  const outcome = await runNestbox(args, { E2B_API_URL: apiUrl, E2B_API_KEY: apiKey });
+  const outcome = await runNestbox(args, { E2B_API_URL: apiUrl, E2B_API_KEY: apiKey, ...env });
   return { exitCode: outcome.exitCode, stdout: outcome.stdout.toString(), stderr: outcome.stderr, seen };
 }
 

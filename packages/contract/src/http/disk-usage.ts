@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { timestamp } from './common.ts';
 
 const diskItem = z.object({
   /** sandbox, template, snapshot, image or warm. */
@@ -11,6 +12,8 @@ const diskItem = z.object({
   sharedBytes: z.number(),
   memoryBytes: z.number(),
   diskBytes: z.number(),
+  /** What is known to be damaged of it, in plain words. */
+  damage: z.string().optional(),
 });
 
 const hostDiskUsage = z.object({
@@ -18,6 +21,10 @@ const hostDiskUsage = z.object({
   freeBytes: z.number(),
   totalBytes: z.number(),
   items: z.array(diskItem),
+  /** All that rests on the host is being read. */
+  isVerifying: z.boolean(),
+  /** When that came to its end last. */
+  verifiedAt: timestamp.optional(),
 });
 export type HostDiskUsage = z.infer<typeof hostDiskUsage>;
 

@@ -185,6 +185,11 @@ export class HostLink {
     return this.#call((options) => this.#client.getDiskUsage({}, options), QUERY_TIMEOUT_MS, signal);
   }
 
+  /** Begins it. */
+  async verifyDisk(): Promise<void> {
+    await this.#call((options) => this.#client.verifyDisk({}, options), QUERY_TIMEOUT_MS);
+  }
+
   /** Oldest first. */
   async listMetrics(
     request: Request<ListSandboxMetricsRequest>,

@@ -3,6 +3,7 @@ import type { HostLink } from '../hosts/host-link.ts';
 import { listSandboxIdsOfTeam } from '../store/sandbox-list-repository.ts';
 import { listSnapshotOwners } from '../store/snapshot-owner-repository.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
+import type { ServiceContext } from './service-context.ts';
 import type { ScopedContext } from './team-context.ts';
 
 /**
@@ -18,6 +19,13 @@ export async function getDiskUsage(context: ScopedContext, signal?: AbortSignal)
   if (failed !== undefined) context.logger.warn({ err: failed.reason }, 'A host did not tell the use of its disk');
   const isVisible = await visibleTo(context);
   return told.map((host) => ({ ...host, items: host.items.filter(isVisible) }));
+}
+
+/**
+ * Lets each connected host read all that rests on it; `getDiskUsage` tells what comes of it. Throws `host_unavailable` when one does not begin.
+ */
+export async function verifyDisks(context: ServiceContext): Promise<void> {
+  await Promise.all(context.hosts.connected().map((link) => link.verifyDisk()));
 }
 
 async function visibleTo(context: ScopedContext): Promise<(item: HostDiskUsage['items'][number]) => boolean> {
@@ -36,11 +44,13 @@ async function visibleTo(context: ScopedContext): Promise<(item: HostDiskUsage['
 }
 
 async function askHost(link: HostLink, signal?: AbortSignal): Promise<HostDiskUsage> {
-  const { freeBytes, totalBytes, items } = await link.getDiskUsage(signal);
+  const { freeBytes, totalBytes, items, verifying, verifiedAtMs } = await link.getDiskUsage(signal);
   return {
     hostId: link.id,
     freeBytes: Number(freeBytes),
     totalBytes: Number(totalBytes),
+    isVerifying: verifying,
+    ...(verifiedAtMs === 0n ? {} : { verifiedAt: new Date(Number(verifiedAtMs)).toISOString() }),
     items: items.map((item) => ({
       kind: item.kind,
       id: item.id,
@@ -49,6 +59,7 @@ async function askHost(link: HostLink, signal?: AbortSignal): Promise<HostDiskUs
       sharedBytes: Number(item.sharedBytes),
       memoryBytes: Number(item.memoryBytes),
       diskBytes: Number(item.diskBytes),
+      ...(item.damage === '' ? {} : { damage: item.damage }),
     })),
   };
 }

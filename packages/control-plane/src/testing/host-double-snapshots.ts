@@ -58,6 +58,8 @@ export class HostDoubleSnapshots {
   activity = { lastActivityAtMs: 0n, runningCommands: 0, openConnections: 0 };
   operations: GetSandboxTraceResponse_Operation[] = [];
   diskItems: GetDiskUsageResponse_Item[] = [];
+  verifying = false;
+  verifiedAtMs = 0n;
 
   constructor(host: HostDouble) {
     this.#host = host;
@@ -136,7 +138,13 @@ export class HostDoubleSnapshots {
       },
       getDiskUsage: () => {
         this.#host.requireOnline();
-        return { items: this.diskItems, freeBytes: 10_000_000_000n, totalBytes: 2n ** 40n };
+        const { diskItems: items, verifying, verifiedAtMs } = this;
+        return { items, freeBytes: 10_000_000_000n, totalBytes: 2n ** 40n, verifying, verifiedAtMs };
+      },
+      verifyDisk: () => {
+        this.#host.requireOnline();
+        this.verifying = true;
+        return {};
       },
     };
   }

@@ -60,7 +60,7 @@ export async function mergeIntoImage(
 }
 
 /** Reads every page that the map names. Throws `snapshot_damaged` unless they are those that were written. */
-export async function verifyImage(image: MemoryImage, signal?: AbortSignal): Promise<void> {
+export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace?: () => Promise<void>): Promise<void> {
   if (image.mapPath === undefined) return;
   const table = readPageTable(image.mapPath, { hasPages: false });
   let file: number;
@@ -70,7 +70,7 @@ export async function verifyImage(image: MemoryImage, signal?: AbortSignal): Pro
     throw damaged(image.path, 'it cannot be opened', cause);
   }
   try {
-    const { crc } = await sealPages(file, table.runs, table.memoryBytes, signal);
+    const { crc } = await sealPages(file, table.runs, table.memoryBytes, signal, pace);
     if (crc !== table.crc) throw damaged(image.path, 'its checksum is wrong');
   } catch (error) {
     // A shorter file ends too soon.
@@ -103,6 +103,7 @@ async function sealPages(
   runs: PageTable['runs'],
   memoryBytes: number,
   signal?: AbortSignal,
+  pace?: () => Promise<void>,
 ): Promise<PageTable> {
   const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
   const whole = new RunBuilder();
@@ -118,6 +119,7 @@ async function sealPages(
       pageCount += pages;
     },
     signal,
+    pace,
   );
   return { memoryBytes, runs: whole.runs(), pageCount, crc };
 }

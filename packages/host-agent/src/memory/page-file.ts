@@ -42,11 +42,12 @@ export interface PageTable {
   readonly crc: number;
 }
 
-/** Calls back for each stretch of pages that is copied at once. Lets others have their turn in between. */
+/** Calls back for each stretch of pages that is copied at once. Lets others have their turn in between, and waits for `pace`. */
 export async function forEachStretch(
   runs: PageRuns,
   visit: (firstPage: number, pages: number) => void,
   signal?: AbortSignal,
+  pace?: () => Promise<void>,
 ): Promise<void> {
   const stretch = CHUNK_BYTES / PAGE_BYTES;
   let untilTurn = TURN_BYTES;
@@ -60,6 +61,7 @@ export async function forEachStretch(
       if (untilTurn > 0) continue;
       untilTurn = TURN_BYTES;
       await nextTurn();
+      await pace?.();
       signal?.throwIfAborted();
     }
   }
@@ -126,7 +128,11 @@ export async function applyPageFile(path: string, memory: ProcessMemory, signal?
 export interface PageFile {
   readonly table: PageTable;
   /** Throws `snapshot_damaged` at the end when the pages were not those that were written. Can be called once. */
-  forEachPart(visit: (firstPage: number, part: Buffer) => void, signal?: AbortSignal): Promise<void>;
+  forEachPart(
+    visit: (firstPage: number, part: Buffer) => void,
+    signal?: AbortSignal,
+    pace?: () => Promise<void>,
+  ): Promise<void>;
 }
 
 /** Reads and checks the table. Throws `snapshot_damaged`. */
@@ -134,7 +140,7 @@ export function openPageFile(path: string): PageFile {
   const table = readPageTable(path, { hasPages: true });
   return {
     table,
-    async forEachPart(visit, signal) {
+    async forEachPart(visit, signal, pace) {
       const file = openSync(path, 'r');
       try {
         const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
@@ -160,7 +166,7 @@ export function openPageFile(path: string): PageFile {
           available -= bytes;
           return part;
         };
-        await forEachStretch(table.runs, (first, pages) => visit(first, take(pages * PAGE_BYTES)), signal);
+        await forEachStretch(table.runs, (first, pages) => visit(first, take(pages * PAGE_BYTES)), signal, pace);
         if (crc !== table.crc) throw damaged(path, 'its checksum is wrong');
       } finally {
         closeSync(file);

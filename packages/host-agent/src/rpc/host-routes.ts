@@ -150,8 +150,18 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
       })),
     })),
     getDiskUsage: answering(async () => {
-      const { items, freeBytes, totalBytes } = await manager.diskUsage();
-      return { items: items.map(diskItemToWire), freeBytes: BigInt(freeBytes), totalBytes: BigInt(totalBytes) };
+      const { items, freeBytes, totalBytes, isVerifying, verifiedAtMs } = await manager.diskUsage();
+      return {
+        items: items.map(diskItemToWire),
+        freeBytes: BigInt(freeBytes),
+        totalBytes: BigInt(totalBytes),
+        verifying: isVerifying,
+        verifiedAtMs: BigInt(verifiedAtMs ?? 0),
+      };
+    }),
+    verifyDisk: answering(async () => {
+      manager.verifyDisk();
+      return {};
     }),
   };
   return (router) => {
@@ -182,6 +192,7 @@ function toWire(sandbox: SandboxInfo) {
     envdVersion: sandbox.envdVersion,
     reason: sandbox.reason ?? '',
     pausedMemory: sandbox.pausedMemory,
+    damage: sandbox.damage ?? '',
   });
 }
 
@@ -208,7 +219,7 @@ function outcomeToWire(outcome: ForkOutcome) {
   return { outcome: { case: 'failure', value: { code, message } } as const };
 }
 
-function diskItemToWire({ kind, id, name, ownBytes, sharedBytes, memoryBytes, diskBytes }: DiskItem) {
+function diskItemToWire({ kind, id, name, ownBytes, sharedBytes, memoryBytes, diskBytes, damage }: DiskItem) {
   return {
     kind,
     id,
@@ -217,6 +228,7 @@ function diskItemToWire({ kind, id, name, ownBytes, sharedBytes, memoryBytes, di
     sharedBytes: BigInt(sharedBytes),
     memoryBytes: BigInt(memoryBytes),
     diskBytes: BigInt(diskBytes),
+    damage: damage ?? '',
   };
 }
 

@@ -36,6 +36,9 @@ export function builtTemplateDisk(folder: string, template: { readonly createdAt
   return { folder, of: builtKey(template), names: [ROOTFS_NAME] };
 }
 
+/** Of work that anybody may end who needs the disk. */
+export type BackgroundOptions = DigestOptions & { readonly signal: AbortSignal };
+
 /** More files than this are not kept in mind. */
 const MAX_KNOWN = 10_000;
 
@@ -75,7 +78,7 @@ export class DiskGuard {
   }
 
   /** Notes what a disk contains, unless that was done before. Throws what the system says, and the signal's reason. */
-  async note(disk: RestingDisk, options: DigestOptions & { readonly signal: AbortSignal }): Promise<void> {
+  async note(disk: RestingDisk, options: BackgroundOptions): Promise<void> {
     const { folder, of, names } = disk;
     const before = await readDiskSums(folder);
     if (before?.of === of && names.every((name) => before.files[name] !== undefined)) return;
@@ -87,7 +90,7 @@ export class DiskGuard {
         const isSame = earlier?.bytes === stats.size && earlier.modifiedMs === stats.mtimeMs;
         if (isSame && before?.damaged.includes(name)) damaged.push(name);
         const known = this.#noted.get(keyOf(stats));
-        const digest = (isSame ? earlier.digest : undefined) ?? known ?? (await contentDigest(path, options));
+        const digest = (isSame ? earlier.digest : undefined) ?? known ?? (await digestOf(path, options));
         if (keyOf(await stat(path)) !== keyOf(stats)) throw new NestboxError('internal', `${path} is written to.`);
         remember(this.#noted, keyOf(stats), digest);
         files[name] = { bytes: stats.size, modifiedMs: stats.mtimeMs, digest };
@@ -95,6 +98,30 @@ export class DiskGuard {
       options.signal.throwIfAborted();
       await writeDiskSums(folder, { format: 1, of, files, damaged });
     }, options.signal);
+  }
+
+  /**
+   * Reads a disk whatever its times say, and notes what it contains if that was not done. `seen`: what was read in this round, which is read once.
+   * What is found counts from now on. Throws `snapshot_damaged`, what the system says, and the signal's reason.
+   */
+  async verify(disk: RestingDisk, seen: Map<string, string>, options: BackgroundOptions): Promise<void> {
+    await this.note(disk, options);
+    const sums = await readDiskSums(disk.folder, disk.of);
+    if (sums === undefined) return;
+    const damaged = await this.#background.run(async () => {
+      const found: string[] = [];
+      for (const [name, { path, stats }] of await statAll(disk)) {
+        const digest = seen.get(keyOf(stats)) ?? (await digestOf(path, options));
+        seen.set(keyOf(stats), digest);
+        remember(this.#read, `${keyOf(stats)} ${stats.ctimeMs}`, digest);
+        if (digest !== sums.files[name]?.digest) found.push(name);
+      }
+      return found;
+    }, options.signal);
+    options.signal.throwIfAborted();
+    if (damaged.join() !== sums.damaged.join()) await keepSums(disk.folder, { ...sums, damaged });
+    const [first] = damaged;
+    if (first !== undefined) throw otherContent(machineFiles(disk.folder).layer(first));
   }
 
   /** What was found to be damaged when the disk was read last, in plain words; undefined: nothing. */
@@ -132,7 +159,7 @@ export class DiskGuard {
   /** Of a file that nothing has happened to since it was read last it is known. */
   async #digestNow(path: string, stats: Stats, signal: AbortSignal | undefined): Promise<string> {
     const key = `${keyOf(stats)} ${stats.ctimeMs}`;
-    const digest = this.#read.get(key) ?? (await contentDigest(path, signal === undefined ? {} : { signal }));
+    const digest = this.#read.get(key) ?? (await digestOf(path, signal === undefined ? {} : { signal }));
     remember(this.#read, key, digest);
     return digest;
   }
@@ -150,6 +177,18 @@ async function statAll({ folder, names }: RestingDisk) {
       return [name, { path, stats }] as const;
     }),
   );
+}
+
+/** What the host's own disk cannot give back is damaged. */
+async function digestOf(path: string, options: DigestOptions): Promise<string> {
+  try {
+    return await contentDigest(path, options);
+  } catch (cause) {
+    const code = errnoOf(cause);
+    if (code === 'EIO' || code === 'EILSEQ' || code === 'ENOENT')
+      throw damagedFile(path, code === 'ENOENT' ? 'it is missing' : `it cannot be read (${code})`, cause);
+    throw cause;
+  }
 }
 
 /** A disk that is full does not make a sandbox unusable: then the same is found out again. */

@@ -38,6 +38,10 @@ test('a host’s disk is told by every sandbox, template, snapshot and image', a
       'image agent agent disks',
     ]),
   );
+  assert.deepEqual(
+    items.filter(({ damage }) => damage !== undefined).map(({ id }) => id),
+    ['broken'],
+  );
   const of = (id: string) => items.find((item) => item.id === id);
   // The image is one file that the snapshot and the sandbox of it have; the pages are the paused one's own.
   assert.ok((of('snap')?.sharedBytes ?? 0) >= 256 * 4096);
@@ -50,7 +54,7 @@ test('a host’s disk is told by every sandbox, template, snapshot and image', a
 test('a host’s disk is told where nothing was set up yet', async (t) => {
   const testHost = await makeTestHost(t);
   await rm(testHost.paths.stateDir, { recursive: true });
-  const items = await diskUsageOf(testHost.context(), []);
+  const items = await diskUsageOf(testHost.context(), [], () => undefined);
   assert.deepEqual(
     items.map(({ id, ownBytes }) => ({ id, ownBytes })),
     [{ id: 'agent', ownBytes: 0 }],

@@ -2,6 +2,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type DiskItem, folderUsage } from '../storage/disk-usage.ts';
 import { errnoOf } from '../storage/errno.ts';
+import type { Template } from '../storage/template-store.ts';
 import type { SandboxInfo } from './sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
@@ -9,30 +10,38 @@ import type { SandboxContext } from './sandbox-context.ts';
 export async function diskUsageOf(
   { layout, templates }: Pick<SandboxContext, 'layout' | 'templates'>,
   sandboxes: readonly SandboxInfo[],
+  damageOf: (template: Template) => string | undefined,
 ): Promise<DiskItem[]> {
-  const states = new Map(sandboxes.map(({ sandboxId, state }) => [sandboxId, state]));
+  const present = new Map(sandboxes.map((sandbox) => [sandbox.sandboxId, sandbox]));
   const { templates: known, damaged } = await templates.list();
   const named = [
-    ...known.map(({ templateId, names, originSandboxId }) => ({ templateId, name: names[0] ?? '', originSandboxId })),
-    ...damaged.map(({ templateId }) => ({ templateId, name: 'damaged', originSandboxId: undefined })),
+    ...known.map((template) => ({ ...template, name: template.names[0] ?? '', damage: damageOf(template) })),
+    ...damaged.map(({ templateId, reason }) => ({
+      templateId,
+      name: 'damaged',
+      originSandboxId: undefined,
+      damage: reason,
+    })),
   ];
   const [sandboxIds, kernels] = await Promise.all([namesIn(layout.sandboxesDir), namesIn(layout.kernelsDir)]);
   return Promise.all([
     ...sandboxIds.map(async (id): Promise<DiskItem> => {
-      const state = states.get(id);
+      const sandbox = present.get(id);
       // What is there and no sandbox waits for one.
-      const kind = state === undefined ? 'warm' : 'sandbox';
-      return { kind, id, name: state ?? '', ...(await folderUsage(layout.sandboxDir(id))) };
+      const kind = sandbox === undefined ? 'warm' : 'sandbox';
+      const usage = await folderUsage(layout.sandboxDir(id));
+      return { kind, id, name: sandbox?.state ?? '', damage: sandbox?.damage, ...usage };
     }),
-    ...named.map(async ({ templateId, name, originSandboxId }): Promise<DiskItem> => {
+    ...named.map(async ({ templateId, name, originSandboxId, damage }): Promise<DiskItem> => {
       const kind = originSandboxId === undefined ? 'template' : 'snapshot';
-      return { kind, id: templateId, name, ...(await folderUsage(layout.templateDir(templateId))) };
+      return { kind, id: templateId, name, damage, ...(await folderUsage(layout.templateDir(templateId))) };
     }),
     ...kernels.map(
       async (id): Promise<DiskItem> => ({
         kind: 'image',
         id,
         name: 'kernel',
+        damage: undefined,
         ...(await folderUsage(join(layout.kernelsDir, id))),
       }),
     ),
@@ -40,6 +49,7 @@ export async function diskUsageOf(
       kind: 'image',
       id: 'agent',
       name: 'agent disks',
+      damage: undefined,
       ...(await folderUsage(layout.agentDir)),
     }))(),
   ]);

@@ -218,7 +218,7 @@ describe('a tidier', () => {
       createdAtMs: 0,
     };
     const machine = { layers, kernelVersion: 'k', agentDiskHash: 'a', envdVersion: '0' };
-    const paused = { machine, memory: false, disk: await sealDisk(folder, layers), pausedAtMs: 0 };
+    const paused = { machine, memory: false, disk: await sealDisk(folder, layers), pausedAtMs: 0, damage: undefined };
     await recordPaused(context, identity, paused);
     const table = new SandboxTable();
     const sandbox = table.add(identity, { state: 'paused', paused });

@@ -25,6 +25,8 @@ interface Task {
   readonly abortNoting: AbortController;
   readonly done: Promise<void>;
   readonly isUrgent: boolean;
+  /** It only reads, and makes way for putting the disk in order. */
+  readonly isGuest: boolean;
 }
 
 /** What noting the content of a disk may take of the time. */
@@ -47,14 +49,47 @@ export class DiskTidier {
   }
 
   begin(sandbox: LiveSandbox): void {
-    if (this.#closed.signal.aborted || this.#tasks.has(sandbox.id)) return;
+    if (this.#closed.signal.aborted) return;
+    const before = this.#tasks.get(sandbox.id);
+    if (before?.isGuest) {
+      before.abort.abort();
+      void before.done.then(() => this.begin(sandbox));
+    }
+    if (before !== undefined) return;
     const abort = new AbortController();
     const abortNoting = new AbortController();
     const noting = AbortSignal.any([abort.signal, abortNoting.signal]);
     const done = this.#merge(sandbox, abort.signal)
       .then(() => this.#note(sandbox, noting))
       .finally(() => this.#tasks.delete(sandbox.id));
-    this.#tasks.set(sandbox.id, { abort, abortNoting, done, isUrgent: layersOf(sandbox).length > URGENT_LAYERS });
+    const isUrgent = layersOf(sandbox).length > URGENT_LAYERS;
+    this.#tasks.set(sandbox.id, { abort, abortNoting, done, isUrgent, isGuest: false });
+  }
+
+  /**
+   * Lets somebody read the files of a paused sandbox, after what is under way and until somebody needs them: then the signal that the work
+   * gets is aborted, and so it is by `signal`. Resolves when that has ended, however; what it threw for another reason is logged. Of a sandbox that is
+   * not paused it does nothing.
+   */
+  async whilePaused(
+    sandbox: LiveSandbox,
+    signal: AbortSignal,
+    work: (paused: PausedVm, signal: AbortSignal) => Promise<void>,
+  ): Promise<void> {
+    for (let before = this.#tasks.get(sandbox.id); before !== undefined; before = this.#tasks.get(sandbox.id))
+      await before.done;
+    const { lifecycle } = sandbox;
+    if (lifecycle.state !== 'paused' || signal.aborted || this.#closed.signal.aborted) return;
+    const abort = new AbortController();
+    const ending = AbortSignal.any([abort.signal, signal]);
+    const done = work(lifecycle.paused, ending)
+      .catch((error: unknown) => {
+        if (!ending.aborted)
+          this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'a paused sandbox could not be read');
+      })
+      .finally(() => this.#tasks.delete(sandbox.id));
+    this.#tasks.set(sandbox.id, { abort, abortNoting: abort, done, isUrgent: false, isGuest: true });
+    await done;
   }
 
   /** Resolves when nothing is done to the sandbox's disk any more. What is urgent is waited for. */

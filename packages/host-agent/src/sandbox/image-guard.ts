@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
-import { verifyImage } from '../memory/memory-image.ts';
+import { type MemoryImage, verifyImage } from '../memory/memory-image.ts';
+import type { DigestOptions } from '../storage/content-digest.ts';
 import { errnoOf } from '../storage/errno.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { damagedFile } from '../storage/snapshot-manifest.ts';
@@ -18,6 +19,37 @@ export class ImageGuard {
 
   /** Throws `snapshot_damaged`. */
   async requireIntact(folder: string): Promise<void> {
+    const { key, image } = await this.#look(folder);
+    const known = this.#checked.get(key);
+    if (known !== undefined) return known;
+    const check = verifyImage(image);
+    this.#checked.set(key, check);
+    check.catch(() => this.#checked.delete(key));
+    return check;
+  }
+
+  /**
+   * Reads an image whatever was found before; what is found counts from now on. `seen`: those of this round, of which each is read once. Throws
+   * `snapshot_damaged`, and the signal's reason.
+   */
+  async verify(folder: string, seen: Map<string, Promise<void>>, { signal, pace }: DigestOptions): Promise<void> {
+    const { key, image } = await this.#look(folder);
+    const known = seen.get(key);
+    if (known !== undefined) return known;
+    const check = verifyImage(image, signal, pace);
+    seen.set(key, check);
+    try {
+      await check;
+      this.#checked.set(key, check);
+    } catch (error) {
+      this.#checked.delete(key);
+      if (signal?.aborted) seen.delete(key);
+      throw error;
+    }
+  }
+
+  /** Throws `snapshot_damaged` for what need not be read to be told. */
+  async #look(folder: string): Promise<{ readonly key: string; readonly image: MemoryImage }> {
     const { memory, memoryMap } = machineFiles(folder);
     const [image, map] = await Promise.all([statIfThere(memory), statIfThere(memoryMap)]);
     if (image === undefined) throw damagedFile(memory, 'it is missing');
@@ -25,12 +57,7 @@ export class ImageGuard {
     if (map === undefined && image.blocks * BLOCK_BYTES > MAX_BLANK_BYTES)
       throw damagedFile(memory, 'it is not blank, and its map is missing');
     const key = [image.dev, image.ino, image.size, image.mtimeNs, map?.ino, map?.mtimeNs].join(' ');
-    const known = this.#checked.get(key);
-    if (known !== undefined) return known;
-    const check = verifyImage({ path: memory, mapPath: map === undefined ? undefined : memoryMap });
-    this.#checked.set(key, check);
-    check.catch(() => this.#checked.delete(key));
-    return check;
+    return { key, image: { path: memory, mapPath: map === undefined ? undefined : memoryMap } };
   }
 }
 

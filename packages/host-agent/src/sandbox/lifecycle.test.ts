@@ -16,6 +16,7 @@ const paused = {
   memory: true,
   disk: { layers: vm.machine.layers.slice(), topBytes: 0, topModifiedMs: 0 },
   pausedAtMs: 0,
+  damage: undefined,
 } as const;
 
 const STATES: Record<SandboxState, Lifecycle> = {

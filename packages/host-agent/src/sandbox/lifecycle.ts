@@ -30,6 +30,8 @@ export interface PausedVm {
   readonly memory: boolean;
   readonly disk: DiskSeal;
   readonly pausedAtMs: number;
+  /** What is known to be damaged of it, in plain words; found out again after a restart. */
+  readonly damage: string | undefined;
 }
 
 /** Where a sandbox is in its life, with what exists only there. */
@@ -46,7 +48,7 @@ export type Lifecycle =
 
 /**
  * Every way from one state to another. `running` to itself is a stall that begins or ends, or a disk with another layer;
- * `paused` to itself a disk with fewer.
+ * `paused` to itself a disk with fewer, or damage that was found.
  */
 const TRANSITIONS: Record<SandboxState, readonly SandboxState[]> = {
   starting: ['running', 'stopping', 'gone'],

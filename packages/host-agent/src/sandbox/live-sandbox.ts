@@ -90,6 +90,7 @@ export class LiveSandbox {
       envdVersion: machineOf(lifecycle)?.envdVersion ?? ENVD_VERSION,
       reason: reasonOf(lifecycle),
       pausedMemory: 'paused' in lifecycle && lifecycle.paused.memory,
+      damage: 'paused' in lifecycle ? lifecycle.paused.damage : undefined,
     };
   }
 }

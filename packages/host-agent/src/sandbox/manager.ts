@@ -39,6 +39,7 @@ import type {
 import type { SandboxContext } from './sandbox-context.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { SandboxTable } from './sandbox-table.ts';
+import { DEFAULT_SCRUB, Scrubber, type ScrubSettings } from './scrubber.ts';
 import { setEgress } from './set-egress.ts';
 import { SnapshotRoom } from './snapshot-room.ts';
 import { snapshotSandbox, templateKey } from './snapshot-sandbox.ts';
@@ -55,10 +56,12 @@ export async function createSandboxManager(
   context: SandboxContext,
   paths: NestboxPaths,
   warm: readonly WarmOrder[] = [],
+  scrub: ScrubSettings = DEFAULT_SCRUB,
 ): Promise<SandboxManager> {
   const recovered = await recoverSandboxes(context, paths);
   const manager = new HostSandboxes(context, warm);
   for (const sandbox of recovered) manager.adopt(sandbox);
+  manager.scrub(scrub);
   return manager;
 }
 
@@ -74,6 +77,7 @@ class HostSandboxes implements SandboxManager {
   /** Forks and snapshots: they take part in more than one sandbox's or template's turn. */
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #host: HostState;
+  #scrubber: Scrubber | undefined;
   readonly #stopStallWatch: () => Promise<void>;
   readonly #stopping = new AbortController();
 
@@ -114,11 +118,17 @@ class HostSandboxes implements SandboxManager {
     );
   }
 
+  /** To be called once everything that was here before has been taken over. */
+  scrub(settings: ScrubSettings): void {
+    this.#scrubber = new Scrubber(this.#host, settings);
+  }
+
   async prepareTemplates(onPrepare?: (template: Template) => void): Promise<void> {
     try {
       await this.#host.snapshots.renewMissing(onPrepare);
     } finally {
       this.#host.warm.fill();
+      this.#scrubber?.noteSoon();
     }
   }
 
@@ -190,7 +200,9 @@ class HostSandboxes implements SandboxManager {
     this.#requireNotStopping();
     const snapshotting = this.#traces.record(sandboxId, 'snapshot', async (trace) => {
       try {
-        return await snapshotSandbox(this.#host, sandboxId, spec, trace);
+        const template = await snapshotSandbox(this.#host, sandboxId, spec, trace);
+        this.#scrubber?.noteSoon();
+        return template;
       } catch (error) {
         throw toSandboxError(error, sandboxId);
       }
@@ -345,11 +357,19 @@ class HostSandboxes implements SandboxManager {
 
   async diskUsage(): Promise<DiskUsage> {
     const { layout } = this.#context;
-    const [items, { bavail, blocks, bsize }] = await Promise.all([
-      diskUsageOf(this.#context, this.#table.list()),
+    // Before its findings are collected: what says that it has ended has them all.
+    const isVerifying = this.#scrubber?.isVerifying ?? false;
+    const [items, { bavail, blocks, bsize }, verifiedAtMs] = await Promise.all([
+      diskUsageOf(this.#context, this.#table.list(), (template) => this.#host.snapshots.damageOf(template)),
       statfs(layout.sandboxesDir),
+      this.#scrubber?.verifiedAtMs(),
     ]);
-    return { items, freeBytes: bavail * bsize, totalBytes: blocks * bsize };
+    return { items, freeBytes: bavail * bsize, totalBytes: blocks * bsize, isVerifying, verifiedAtMs };
+  }
+
+  verifyDisk(): void {
+    this.#requireNotStopping();
+    this.#scrubber?.verifyNow();
   }
 
   target(sandboxId: string): SandboxTarget {
@@ -366,7 +386,8 @@ class HostSandboxes implements SandboxManager {
     const reason = new NestboxError('host_unavailable', 'This host agent stopped while the sandbox was starting.');
     this.#stopping.abort(reason);
     await this.#creates.cancelAll(reason);
-    await Promise.all([this.#stopStallWatch(), tidier.close(), snapshots.settled(), warm.close()]);
+    const scrubber = this.#scrubber?.close();
+    await Promise.all([this.#stopStallWatch(), scrubber, tidier.close(), snapshots.settled(), warm.close()]);
     // A pause that is under way comes to its end; nothing begins any more.
     await Promise.all([...this.#table.values()].map(({ id }) => this.#serial.run(id, async () => {})));
     await Promise.allSettled(this.#underWay);

@@ -79,7 +79,7 @@ async function writeToDisk(
   } else {
     disk = await context.disks.seal(folder, machine.layers);
   }
-  const paused: PausedVm = { machine, memory, disk, pausedAtMs };
+  const paused: PausedVm = { machine, memory, disk, pausedAtMs, damage: undefined };
   await trace.measure('record', () => recordPaused(context, sandbox.identity, paused));
   return paused;
 }

@@ -4,6 +4,7 @@ import { parseEgressRules } from '@nestbox/contract';
 import type { NestboxPaths } from '@nestbox/kit';
 import type { VmStatus } from '../vmm/driver.ts';
 import { attempt, removeFiles, removeHoldings } from './clean-up.ts';
+import { sealedDisk } from './disk-guard.ts';
 import { removeOtherLayers } from './disk-tidier.ts';
 import { removeOtherSnapshots } from './install-snapshot.ts';
 import type { Lifecycle, RunningVm } from './lifecycle.ts';
@@ -163,7 +164,8 @@ async function keepPaused(
     await removeNextFiles(context, sandboxId);
     await removeOtherLayers(layout.sandboxDir(sandboxId), machine.layers);
   });
-  return { record, lifecycle: { state: 'paused', paused: { machine, memory, disk, pausedAtMs } } };
+  const damage = await context.diskGuard.knownDamage(sealedDisk(layout.sandboxDir(sandboxId), disk));
+  return { record, lifecycle: { state: 'paused', paused: { machine, memory, disk, pausedAtMs, damage } } };
 }
 
 /** Templates without their file are snapshots that were not finished, or not quite deleted. */

@@ -59,7 +59,8 @@ export async function resumeSandbox(
   } catch (error) {
     const known = toSandboxError(signal.aborted ? signal.reason : error, sandboxId);
     context.logger.warn({ err: known, sandboxId }, 'a sandbox could not be resumed; it stays paused');
-    sandbox.transition({ state: 'paused', paused });
+    const damage = known.code === 'snapshot_damaged' ? known.message : paused.damage;
+    sandbox.transition({ state: 'paused', paused: { ...paused, damage } });
     throw known;
   }
   sandbox.transition({ state: 'running', vm, stall: undefined });

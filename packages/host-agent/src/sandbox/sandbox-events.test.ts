@@ -15,6 +15,7 @@ function info(sandboxId: string, state: SandboxInfo['state'] = 'running'): Sandb
     envdVersion: '',
     reason: undefined,
     pausedMemory: false,
+    damage: undefined,
   };
 }
 

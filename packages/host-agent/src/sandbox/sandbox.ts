@@ -56,6 +56,8 @@ export interface SandboxInfo {
   readonly reason: string | undefined;
   /** Of a paused one: its memory was kept. */
   readonly pausedMemory: boolean;
+  /** Of a paused one: what is known to be damaged of it, in plain words. */
+  readonly damage: string | undefined;
 }
 
 /** A copy that a fork is to make. */
@@ -189,6 +191,11 @@ export interface SandboxManager {
   /** Ids of restored VMs that wait for a create of this template; a create under such an id gets that VM. */
   warmSandboxIds(templateId: string): readonly string[];
   diskUsage(): Promise<DiskUsage>;
+  /**
+   * Begins to read whatever rests here (paused sandboxes, snapshots, templates), or goes on with it; `diskUsage` says when that has come to its end, and
+   * what is damaged.
+   */
+  verifyDisk(): void;
   /** Throws what the proxy answers: sandbox_not_found, sandbox_unreachable (not running yet or any more), host_disk_full. */
   target(sandboxId: string): SandboxTarget;
   /** Milliseconds since the epoch of the last traffic through the proxy: now while there is some, at first the create. */

@@ -23,6 +23,7 @@ import { installSnapshot } from './install-snapshot.ts';
 import type { SandboxIdentity } from './live-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { abandonMachine } from './start-machine.ts';
+import { TemplateDamage } from './template-damage.ts';
 import { Trace } from './trace.ts';
 
 /** After this many rounds V8 has compiled what the guest agent does for a first user. */
@@ -46,6 +47,7 @@ export class TemplateSnapshots {
   readonly #renewNotBefore = new Map<string, number>();
   /** Snapshots that were checked in this process's life, by folder. They never change. */
   readonly #checked = new Map<string, Promise<SavedMachine & { readonly machine: string }>>();
+  readonly #damage = new TemplateDamage();
   /** Reasons that stand in the log already. */
   readonly #told = new Set<string>();
 
@@ -125,6 +127,23 @@ export class TemplateSnapshots {
       if (this.#stopping.aborted) return;
       this.#context.logger.warn({ err: error, templateId }, 'no snapshot of this template could be made; it boots');
     });
+  }
+
+  /** What was found of a snapshot holds for creates from now on. */
+  distrust(template: Template, reason: string): void {
+    const folder = snapshotFolder(this.#context, template);
+    if (folder !== undefined) this.#checked.delete(folder);
+    this.#tellOnce(template, reason);
+  }
+
+  /** Undefined: it is whole. */
+  noteDamage(template: Template, reason: string | undefined): void {
+    if (this.#damage.set(template, reason))
+      this.#context.logger.error({ templateId: template.templateId, reason }, 'a template or snapshot is damaged');
+  }
+
+  damageOf(template: Template): string | undefined {
+    return this.#damage.of(template);
   }
 
   /** Resolves when none is being made any more. */

@@ -17,12 +17,18 @@ export interface DiskItem extends FolderUsage {
   readonly kind: 'sandbox' | 'template' | 'snapshot' | 'image' | 'warm';
   readonly id: string;
   readonly name: string;
+  /** What is known to be damaged of it, in plain words. */
+  readonly damage: string | undefined;
 }
 
 export interface DiskUsage {
   readonly items: readonly DiskItem[];
   readonly freeBytes: number;
   readonly totalBytes: number;
+  /** All that rests here is being read. */
+  readonly isVerifying: boolean;
+  /** When that came to its end last, in milliseconds since the epoch. */
+  readonly verifiedAtMs: number | undefined;
 }
 
 const MEMORY_FILES = /^(memory|pages)$/;

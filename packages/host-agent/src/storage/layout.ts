@@ -42,6 +42,8 @@ export function hostLayout(paths: NestboxPaths) {
     /** When the sandbox ended. */
     telemetryEnd: (sandboxId: string) => join(stateDir, 'telemetry', sandboxId, 'ended'),
     sandboxRunDir: (sandboxId: string) => join(runDir, sandboxId),
+    /** Written at the end of each round in which all that rests here was read. */
+    scrubTime: join(stateDir, 'scrubbed'),
     cacheDir: join(stateDir, 'cache'),
     /** Where an empty disk layer is made for the first time; what is in it at a start is left of a crash. */
     layerWorkDir: join(stateDir, 'cache', 'layers'),

@@ -147,6 +147,7 @@ export function describeStandInSandboxes(vmm: Vmm): void {
       }
       await manager.pause(sandboxId, { memory: false });
       await manager.resume(sandboxId, WITH_MEMORY);
+      await until('the old disk to go', async () => (await host.files(sandboxId)).filter(isRawDiskFile).length === 1);
       assert.equal(await countOf(await diskOf(host, sandboxId)), 5, 'a boot from the disk');
       await manager.destroy(sandboxId);
       assert.deepEqual(await host.leftovers(), []);
