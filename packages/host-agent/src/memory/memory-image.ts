@@ -1,6 +1,7 @@
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
+import { nextData } from './file-extents.ts';
 import {
   CHUNK_BYTES,
   damaged,
@@ -11,8 +12,10 @@ import {
   writeFully,
   writePageMap,
 } from './page-file.ts';
-import { PAGE_BYTES, RunBuilder, unite } from './page-runs.ts';
+import { PAGE_BYTES, RunBuilder, subtract, unite } from './page-runs.ts';
 import { readFully } from './process-memory.ts';
+
+const ZEROS = Buffer.alloc(CHUNK_BYTES);
 
 /**
  * A memory image: a sparse file of the size of the guest's memory, which VMMs map privately, so that all VMs of one image
@@ -59,10 +62,12 @@ export async function mergeIntoImage(
   }
 }
 
-/** Reads every page that the map names. Throws `snapshot_damaged` unless they are those that were written. */
+/**
+ * Reads every page that the map names, and whatever else is no hole. Throws `snapshot_damaged` unless the former are those that were written and the
+ * latter is zero. A blank image may have been copied with its holes as zeros.
+ */
 export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace?: () => Promise<void>): Promise<void> {
-  if (image.mapPath === undefined) return;
-  const table = readPageTable(image.mapPath, { hasPages: false });
+  const table = image.mapPath === undefined ? undefined : readPageTable(image.mapPath, { hasPages: false });
   let file: number;
   try {
     file = openSync(image.path, 'r');
@@ -70,14 +75,53 @@ export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace
     throw damaged(image.path, 'it cannot be opened', cause);
   }
   try {
-    const { crc } = await sealPages(file, table.runs, table.memoryBytes, signal, pace);
-    if (crc !== table.crc) throw damaged(image.path, 'its checksum is wrong');
-  } catch (error) {
-    // A shorter file ends too soon.
-    throw error instanceof Error && error.message.startsWith('read ') ? damaged(image.path, error.message) : error;
+    const { size } = fstatSync(file);
+    if (table !== undefined && size !== table.memoryBytes) throw damaged(image.path, `it has ${size} bytes`);
+    if (table !== undefined) {
+      const { crc } = await sealPages(file, table.runs, table.memoryBytes, signal, pace);
+      if (crc !== table.crc) throw damaged(image.path, 'its checksum is wrong');
+    }
+    if (!(await isZeroBeside(file, size, table?.runs ?? new Uint32Array(), signal, pace)))
+      throw damaged(
+        image.path,
+        table === undefined
+          ? 'it is not blank, and its map is missing'
+          : 'there is something where its map has nothing',
+      );
   } finally {
     closeSync(file);
   }
+}
+
+/** Whether the pages outside of the runs are zero. Holes are not read. */
+async function isZeroBeside(
+  file: number,
+  bytes: number,
+  runs: PageTable['runs'],
+  signal?: AbortSignal,
+  pace?: () => Promise<void>,
+): Promise<boolean> {
+  const written = new RunBuilder();
+  for (let at = 0; at < bytes; ) {
+    const data = nextData(file, at, bytes);
+    if (data === undefined) break;
+    const first = Math.floor(data.start / PAGE_BYTES);
+    written.add(first, Math.ceil(data.end / PAGE_BYTES) - first);
+    at = data.end;
+  }
+  const buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+  let isZero = true;
+  await forEachStretch(
+    subtract(written.runs(), runs),
+    (first, pages) => {
+      const part = buffer.subarray(0, Math.min(pages * PAGE_BYTES, bytes - first * PAGE_BYTES));
+      readFully(file, part, part.length, first * PAGE_BYTES);
+      isZero &&= part.equals(ZEROS.subarray(0, part.length));
+    },
+    signal,
+    pace,
+  );
+  return isZero;
 }
 
 async function copyImage(path: string, table: PageTable, out: number, signal?: AbortSignal): Promise<void> {

@@ -31,6 +31,23 @@ export function unite(a: PageRuns, b: PageRuns): PageRuns {
   return out.runs();
 }
 
+/** Every page of the first that is not in the second. */
+export function subtract(a: PageRuns, b: PageRuns): PageRuns {
+  const out = new RunBuilder();
+  let j = 0;
+  for (let i = 0; i < a.length; i += 2) {
+    let at = a[i] ?? 0;
+    const end = at + (a[i + 1] ?? 0);
+    while (j < b.length && (b[j] ?? 0) + (b[j + 1] ?? 0) <= at) j += 2;
+    for (let k = j; at < end; k += 2) {
+      const next = k < b.length ? (b[k] ?? 0) : end;
+      if (next > at) out.add(at, Math.min(next, end) - at);
+      at = k < b.length ? Math.max(at, next + (b[k + 1] ?? 0)) : end;
+    }
+  }
+  return out.runs();
+}
+
 /** Collects runs whose first pages ascend; what touches or overlaps becomes one. */
 export class RunBuilder {
   #pairs = new Uint32Array(1024);

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { link, mkdir, mkdtemp, open, readFile, rm, truncate, utimes, writeFile } from 'node:fs/promises';
+import { link, mkdir, mkdtemp, open, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
+import { runCommand } from '@nestbox/kit';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { writePageMap } from '../memory/page-file.ts';
 import { PAGE_BYTES } from '../memory/page-runs.ts';
@@ -43,6 +44,24 @@ test('an image that is what was written is accepted, and so is a blank one', asy
   await new ImageGuard().requireIntact(blank);
 });
 
+test('an image whose holes were copied as zeros is accepted, a blank one too; a blank one with something in it is not', async (t) => {
+  const { folder } = await imageFolder(t);
+  const blank = join(folder, 'blank');
+  await mkdir(blank);
+  await createBlankImage(machineFiles(blank).memory, MEMORY_BYTES);
+  for (const from of [folder, blank]) {
+    const copy = join(folder, `copy of ${from === blank ? 'blank' : 'image'}`);
+    await mkdir(copy);
+    for (const name of ['memory', 'memory.map'])
+      if (name === 'memory' || from === folder)
+        await runCommand('cp', ['--sparse=never', join(from, name), join(copy, name)]);
+    assert.ok((await stat(machineFiles(copy).memory)).blocks * 512 >= MEMORY_BYTES);
+    await new ImageGuard().requireIntact(copy);
+    await put(machineFiles(copy).memory, Buffer.from([1]), MEMORY_BYTES - 1);
+    await assert.rejects(new ImageGuard().requireIntact(copy), damaged(/map/));
+  }
+});
+
 test('an image is read once, under whichever names and by however many at once', async (t) => {
   const { folder, files } = await imageFolder(t);
   const guard = new ImageGuard();
@@ -73,7 +92,12 @@ test('an image that was changed in place is read again, and refused as long as i
 
 for (const [what, damage, pattern] of [
   ['is missing', (files) => rm(files.memory), /missing/],
-  ['was cut', (files) => truncate(files.memory, PAGE_BYTES), /read/],
+  ['was cut', (files) => truncate(files.memory, PAGE_BYTES), /has 4096 bytes/],
+  [
+    'has something where its map has nothing',
+    (files) => put(files.memory, Buffer.from([1]), 5_000_000),
+    /map has nothing/,
+  ],
   ['has lost its map', (files) => rm(files.memoryMap), /map is missing/],
   ['has a map that was cut', (files) => truncate(files.memoryMap, 100), /memory\.map/],
   ['has a map that is no map', (files) => writeFile(files.memoryMap, Buffer.alloc(4096)), /memory\.map/],

@@ -5,11 +5,6 @@ import { errnoOf } from '../storage/errno.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { damagedFile } from '../storage/snapshot-manifest.ts';
 
-/** st_blocks counts in these. Source: stat(2). */
-const BLOCK_BYTES = 512n;
-/** What a file system may need for a file in which nothing is. */
-const MAX_BLANK_BYTES = 64n * 1024n;
-
 /**
  * Checks memory images before VMs are started on them. An image is read as a whole once in the life of this process: it never
  * changes, and all its VMs share one file. A file that was changed in place has another time of change and is read again.
@@ -48,14 +43,12 @@ export class ImageGuard {
     }
   }
 
-  /** Throws `snapshot_damaged` for what need not be read to be told. */
+  /** Throws `snapshot_damaged` when it is missing. */
   async #look(folder: string): Promise<{ readonly key: string; readonly image: MemoryImage }> {
     const { memory, memoryMap } = machineFiles(folder);
     const [image, map] = await Promise.all([statIfThere(memory), statIfThere(memoryMap)]);
     if (image === undefined) throw damagedFile(memory, 'it is missing');
     // One without a map is blank: no VM ever writes to it.
-    if (map === undefined && image.blocks * BLOCK_BYTES > MAX_BLANK_BYTES)
-      throw damagedFile(memory, 'it is not blank, and its map is missing');
     const key = [image.dev, image.ino, image.size, image.mtimeNs, map?.ino, map?.mtimeNs].join(' ');
     return { key, image: { path: memory, mapPath: map === undefined ? undefined : memoryMap } };
   }
