@@ -50,6 +50,8 @@ export interface ControlPlaneConfig {
   readonly logger: Logger;
   /** Where numbers for Prometheus go. None are kept when it is not given. */
   readonly metrics?: Registry;
+  /** How long after this server died another one on its database takes over. 10 seconds when not given; the same for all. */
+  readonly leaseMs?: number;
   /** How long a stop waits for requests of the control API that are under way. 10 seconds when not given. */
   readonly stopTimeoutMs?: number;
   /** How much of the audit trail is kept: 90 days and 100,000 entries of a kind unless it says otherwise. */

@@ -4,6 +4,7 @@ import { KeyedMutex, RequestsUnderWay, STOP_TIMEOUT_MS } from '@nestbox/kit';
 import { BackgroundTasks } from './background-tasks.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ControlPlane, ControlPlaneConfig, ListenAddress } from './config.ts';
+import { DatabaseClock } from './database-clock.ts';
 import { EdgeHandler } from './edge/edge-handler.ts';
 import { openFront } from './edge/front-server.ts';
 import { HostProxies } from './edge/host-proxies.ts';
@@ -13,6 +14,7 @@ import { apiBehindFront } from './http/api-behind-front.ts';
 import type { ApiServer } from './http/api-server.ts';
 import { Authenticator } from './http/authenticate.ts';
 import { createApiServer } from './http/create-api-server.ts';
+import { Leases } from './leases.ts';
 import { boundUrl } from './listen-url.ts';
 import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
 import { Reaper } from './reconcile/reaper.ts';
@@ -31,9 +33,10 @@ import { sampleTeams } from './service/team-metrics.ts';
 import { DEFAULT_MAX_TIMEOUT_SEC } from './service/timeout-range.ts';
 import { wakeSandbox } from './service/wake-sandbox.ts';
 import { WarmIds } from './service/warm-ids.ts';
+import { isShared } from './store/dialect.ts';
 import { renameHost } from './store/host-repository.ts';
 import { openStore } from './store/open-store.ts';
-import { markAllStartingAsStopping } from './store/sandbox-state-repository.ts';
+import { markStartingAsStopping } from './store/sandbox-state-repository.ts';
 import { getDefaultTeam } from './store/team-repository.ts';
 import { watchCertificate } from './tls/certificate-source.ts';
 
@@ -42,15 +45,34 @@ const HOST_WAIT_MS = 2000;
 
 /**
  * Opens the database, takes in what the hosts have, and opens control API and edge. Rejects with NestboxError and
- * leaves nothing open then. `clock` is for tests.
+ * leaves nothing open then. `testClock` is for tests.
  */
-export async function startControlPlane(config: ControlPlaneConfig, clock: Clock = systemClock): Promise<ControlPlane> {
+export async function startControlPlane(config: ControlPlaneConfig, testClock?: Clock): Promise<ControlPlane> {
   const { logger } = config;
   await using stack = new AsyncDisposableStack();
   const db = await openStore(config.database);
   stack.defer(() => db.destroy());
   if ('databaseUrl' in config.database) await requireOwnDatabase(db, config.tokenSeed);
   for (const { id, formerIds = [] } of config.hosts) await renameHost(db, formerIds, id);
+  const databaseClock = new DatabaseClock();
+  const clock = testClock ?? (isShared(db) ? databaseClock : systemClock);
+  const leases = new Leases({
+    db,
+    logger,
+    ttlMs: config.leaseMs,
+    hosts: () => [...hosts].map(({ id, isReached }) => ({ id, reaches: isReached })),
+    onGained: async (hostId) => {
+      // Whoever asked for them lost the connection with the last server.
+      await leases.writer(hostId)?.((trx) => markStartingAsStopping(trx, hostId, clock.now()));
+      const link = hosts.find(hostId);
+      if (link !== undefined) reconciler.takeOver(link);
+      reaper.wake();
+    },
+    onTime: (databaseMs, askedAtMs, answeredAtMs) => databaseClock.set(databaseMs, askedAtMs, answeredAtMs),
+  });
+  const hosts: HostRegistry = new HostRegistry(config.hosts, () => leases.requireAlive());
+  // What is under way ends first.
+  stack.use(leases);
   const tasks = new BackgroundTasks(logger);
   stack.defer(() => tasks.drain());
   const stopping = new AbortController();
@@ -59,7 +81,8 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const defaultTeam = await getDefaultTeam(db);
   const context: ServiceContext = {
     db,
-    hosts: new HostRegistry(config.hosts),
+    hosts,
+    leases,
     tokens: new AccessTokens(config.tokenSeed),
     keys: new ApiKeys({ db, clock, logger, isSoleWriter: true }),
     audit: new AuditTrail({ db, clock, logger, limits: config.audit ?? DEFAULT_AUDIT_LIMITS }),
@@ -84,15 +107,15 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
   const reaper: Reaper = new Reaper(expireSandboxes(context), clock, tasks, logger);
   if (!(await putConfiguredKey(db, defaultTeam.id, config.apiKey, clock.now())))
     logger.warn('The key of the configuration was revoked; configure another one');
-  // Whoever asked for them lost the connection with the last server.
-  await markAllStartingAsStopping(db, clock.now());
+  const reconciler = new Reconciler(context);
+  await leases.begin();
 
   const loops: Promise<void>[] = [];
   stack.defer(async () => {
     stopping.abort();
     await Promise.all(loops);
   });
-  await takeInHosts(context, loops, stopping.signal);
+  await takeInHosts(context, reconciler, loops, stopping.signal);
   loops.push(
     reaper.run(stopping.signal),
     context.keys.run(stopping.signal),
@@ -146,9 +169,13 @@ export async function startControlPlane(config: ControlPlaneConfig, clock: Clock
 }
 
 /** Begins to watch every host, and waits a moment for their first answers, so that the server starts complete. */
-async function takeInHosts(context: ServiceContext, loops: Promise<void>[], signal: AbortSignal): Promise<void> {
+async function takeInHosts(
+  context: ServiceContext,
+  reconciler: Reconciler,
+  loops: Promise<void>[],
+  signal: AbortSignal,
+): Promise<void> {
   const { clock, logger } = context;
-  const reconciler = new Reconciler(context);
   const firstResults = [...context.hosts].map((link) => {
     const { promise, resolve } = Promise.withResolvers<void>();
     loops.push(watchHost({ link, reconciler, clock, logger }, signal, resolve));

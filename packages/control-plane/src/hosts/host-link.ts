@@ -63,10 +63,13 @@ export class HostLink {
   readonly id: string;
   readonly proxyAddress: ProxyAddress;
   readonly #client: Client<typeof HostService>;
+  readonly #mayChange: () => void;
   #state: HostLinkState = { kind: 'connecting' };
 
-  constructor(connection: HostConnection) {
+  /** `mayChange` throws when this server must not ask a host to change anything now. */
+  constructor(connection: HostConnection, mayChange: () => void) {
     this.id = connection.id;
+    this.#mayChange = mayChange;
     this.proxyAddress = connection.proxyAddress;
     this.#client = createClient(HostService, connection.transport);
   }
@@ -78,6 +81,11 @@ export class HostLink {
   /** For the watcher of this host alone. */
   setState(state: HostLinkState): void {
     this.#state = state;
+  }
+
+  /** Whether it can be asked now. */
+  get isReached(): boolean {
+    return this.#state.kind === 'connected' || 'handler' in this.proxyAddress;
   }
 
   /** Throws `host_unavailable` unless the host is connected. */
@@ -93,6 +101,7 @@ export class HostLink {
 
   /** Resolves when the guest agent is ready. Repeating it for a running sandbox answers that sandbox. */
   async createSandbox(request: NewHostSandbox, signal?: AbortSignal): Promise<HostSandbox> {
+    this.#mayChange();
     const answer = await this.#call(
       (options) => this.#client.createSandbox(request, options),
       CREATE_TIMEOUT_MS,
@@ -103,28 +112,32 @@ export class HostLink {
 
   /** Resolves when the sandbox is on disk and its VM is gone. Nobody's going away stops it half-way. */
   async pauseSandbox(request: Request<PauseSandboxRequest>): Promise<HostSandbox> {
+    this.#mayChange();
     const answer = await this.#call((options) => this.#client.pauseSandbox(request, options), MEMORY_TIMEOUT_MS);
     return this.#requireSandbox(answer);
   }
 
   /** Resolves when the guest agent is ready again. Nobody's going away stops it half-way. */
   async resumeSandbox(request: Request<ResumeSandboxRequest>): Promise<HostSandbox> {
+    this.#mayChange();
     const answer = await this.#call((options) => this.#client.resumeSandbox(request, options), MEMORY_TIMEOUT_MS);
     return this.#requireSandbox(answer);
   }
 
   /** Resolves with an outcome for each copy, in their order. */
-  forkSandbox(
+  async forkSandbox(
     request: MessageInitShape<typeof ForkSandboxRequestSchema>,
     signal?: AbortSignal,
   ): Promise<ForkSandboxResponse> {
-    return this.#call((options) => this.#client.forkSandbox(request, options), MEMORY_TIMEOUT_MS, signal);
+    this.#mayChange();
+    return await this.#call((options) => this.#client.forkSandbox(request, options), MEMORY_TIMEOUT_MS, signal);
   }
 
   /** Makes a template of a running sandbox, in the place of one with the same id. */
   async snapshotSandbox(
     request: Request<SnapshotSandboxRequest>,
   ): Promise<{ readonly template: Template; readonly stages: readonly Stage[] }> {
+    this.#mayChange();
     const { template, stages } = await this.#call(
       (options) => this.#client.snapshotSandbox(request, options),
       MEMORY_TIMEOUT_MS,
@@ -135,6 +148,7 @@ export class HostLink {
 
   /** Resolves when the rules hold. */
   async setEgress(sandboxId: string, egress: EgressSettings): Promise<void> {
+    this.#mayChange();
     const request = { sandboxId, ...toHostEgress(egress) };
     await this.#call((options) => this.#client.setSandboxEgress(request, options), QUERY_TIMEOUT_MS);
   }
@@ -160,6 +174,12 @@ export class HostLink {
       if (error instanceof NestboxError && error.code === 'sandbox_not_found') return undefined;
       throw error;
     }
+  }
+
+  /** All that it has, in whichever state. */
+  async listSandboxes(signal?: AbortSignal): Promise<Sandbox[]> {
+    const answer = await this.#call((options) => this.#client.listSandboxes({}, options), QUERY_TIMEOUT_MS, signal);
+    return answer.sandboxes;
   }
 
   async listTemplates(signal?: AbortSignal): Promise<Template[]> {

@@ -6,8 +6,9 @@ import { HostLink } from './host-link.ts';
 export class HostRegistry implements Iterable<HostLink> {
   readonly #links: ReadonlyMap<string, HostLink>;
 
-  constructor(connections: readonly HostConnection[]) {
-    this.#links = new Map(connections.map((connection) => [connection.id, new HostLink(connection)]));
+  /** `mayChange` throws when this server must not ask a host to change anything now. */
+  constructor(connections: readonly HostConnection[], mayChange: () => void) {
+    this.#links = new Map(connections.map((connection) => [connection.id, new HostLink(connection, mayChange)]));
     if (this.#links.size !== connections.length)
       throw new NestboxError('invalid_request', 'Two of the configured hosts have the same id.');
   }

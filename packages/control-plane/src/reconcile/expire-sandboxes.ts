@@ -9,17 +9,25 @@ const BATCH = 100;
 
 /**
  * Ends or pauses sandboxes at their time, as their clients asked for, and tries again for those that a host did not end
- * before.
+ * before: on the hosts that this server looks after.
  */
 export function expireSandboxes(context: ServiceContext): ReaperActions {
   return {
-    nextDueAtMs: () => nextDueAtMs(context.db),
+    nextDueAtMs: () => nextDueAtMs(context.db, context.leases.heldHosts()),
     takeDue: async (nowMs) => {
-      const due = await takeDue(context.db, nowMs, nowMs + STOP_RETRY_MS, BATCH);
+      const dueAtMs = await nextDueAtMs(context.db, context.leases.heldHosts());
+      if (dueAtMs === undefined || dueAtMs > nowMs) return [];
+      const due = await context.leases.withHeldHosts((trx, hostIds) =>
+        takeDue(trx, { hostIds, nowMs, limit: BATCH }, nowMs + STOP_RETRY_MS),
+      );
       for (const { id } of due) context.routes.forget(id);
-      return due.map(({ id, state }) => ({ sandboxId: id, isPaused: state === 'pausing' }));
+      return due.map(({ id, hostId, state }) => ({ sandboxId: id, hostId, isPaused: state === 'pausing' }));
     },
-    end: (sandboxId) => endSandbox(forEveryTeam(context), sandboxId, 'timed out'),
-    pause: (sandboxId) => pauseAtEnd(context, sandboxId),
+    end: async ({ sandboxId, hostId }) => {
+      const write = context.leases.writer(hostId);
+      // Whoever looks after the host by now finds it due in a moment.
+      if (write !== undefined) await endSandbox(forEveryTeam(context), sandboxId, 'timed out', write);
+    },
+    pause: ({ sandboxId }) => pauseAtEnd(context, sandboxId),
   };
 }

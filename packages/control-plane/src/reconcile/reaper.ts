@@ -16,12 +16,13 @@ export interface ReaperActions {
   nextDueAtMs(): Promise<number | undefined>;
   /** Takes what is due by now, so that it is not due any more. */
   takeDue(nowMs: number): Promise<readonly DueSandbox[]>;
-  end(sandboxId: string): Promise<unknown>;
-  pause(sandboxId: string): Promise<unknown>;
+  end(due: DueSandbox): Promise<unknown>;
+  pause(due: DueSandbox): Promise<unknown>;
 }
 
 export interface DueSandbox {
   readonly sandboxId: string;
+  readonly hostId: string;
   /** Its time pauses it instead of ending it. */
   readonly isPaused: boolean;
 }
@@ -59,10 +60,10 @@ export class Reaper {
   /** Returns how long nothing is due. */
   async #endDue(): Promise<number> {
     try {
-      for (const { sandboxId, isPaused } of await this.#actions.takeDue(this.#clock.now())) {
-        if (isPaused)
-          this.#tasks.start(`pausing the sandbox ${sandboxId} at its time`, () => this.#actions.pause(sandboxId));
-        else this.#tasks.start(`ending the sandbox ${sandboxId} at its time`, () => this.#actions.end(sandboxId));
+      for (const due of await this.#actions.takeDue(this.#clock.now())) {
+        const { sandboxId, isPaused } = due;
+        if (isPaused) this.#tasks.start(`pausing the sandbox ${sandboxId} at its time`, () => this.#actions.pause(due));
+        else this.#tasks.start(`ending the sandbox ${sandboxId} at its time`, () => this.#actions.end(due));
       }
       const dueAtMs = await this.#actions.nextDueAtMs();
       return dueAtMs === undefined ? MAX_SLEEP_MS : clamp(dueAtMs - this.#clock.now(), 0, MAX_SLEEP_MS);

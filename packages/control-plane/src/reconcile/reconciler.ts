@@ -1,6 +1,7 @@
 import { type Sandbox, SandboxState } from '@nestbox/contract/host';
 import { KeyedMutex } from '@nestbox/kit';
 import type { HostLink } from '../hosts/host-link.ts';
+import type { Write } from '../leases.ts';
 import { adoptSandbox } from '../service/adopt-sandbox.ts';
 import { endSandbox } from '../service/end-sandbox.ts';
 import { forgetSandbox } from '../service/forget-sandbox.ts';
@@ -15,6 +16,7 @@ import { EVERY_TEAM } from '../store/team-scope.ts';
  * Brings rows and a host's sandboxes together. A row is written before its host is asked for the sandbox, so when a sandbox
  * has none the row was lost, and it gets one again; a row without a sandbox has ended; and where both differ in what the
  * sandbox does, the host is right. What a host told may be older than the row, so it is asked again before a row is changed.
+ * All of this is the business of the server that looks after the host.
  */
 export class Reconciler {
   readonly #context: ServiceContext;
@@ -24,46 +26,60 @@ export class Reconciler {
     this.#context = context;
   }
 
-  /** Takes in the complete list of what the host had when the watch began. */
-  async applySnapshot(host: HostLink, sandboxes: readonly Sandbox[]): Promise<void> {
+  /** From now on this server looks after the host. */
+  takeOver(host: HostLink): void {
+    // Of one that is not connected the list comes with its watch.
+    if (host.state.kind !== 'connected') return;
+    this.#context.tasks.start(`taking in what the host ${host.id} has`, async () =>
+      this.applySnapshot(host, await host.listSandboxes(this.#context.stopping)),
+    );
+  }
+
+  /** Takes in the complete list of what the host had when the watch began. Returns false when another server does that. */
+  async applySnapshot(host: HostLink, sandboxes: readonly Sandbox[]): Promise<boolean> {
+    const write = this.#context.leases.writer(host.id);
+    if (write === undefined) return false;
     const present = new Map(sandboxes.filter(isPresent).map((sandbox) => [sandbox.sandboxId, sandbox]));
     // Read after the host's list was made: a row that is missing here was missing then, or has ended since.
     const rows = await listSandboxesOfHost(this.#context.db, host.id);
     const known = new Set(rows.map(({ id }) => id));
-    for (const sandboxId of present.keys()) if (!known.has(sandboxId)) this.#adopt(host, sandboxId);
+    for (const sandboxId of present.keys()) if (!known.has(sandboxId)) this.#adopt(host, sandboxId, write);
     for (const row of rows) {
       if (row.state === 'stopping')
         this.#context.tasks.start(`ending the sandbox ${row.id}`, () =>
-          endSandbox(forEveryTeam(this.#context), row.id, 'left behind'),
+          endSandbox(forEveryTeam(this.#context), row.id, 'left behind', write),
         );
-      else if (differs(row, present.get(row.id))) this.#settle(row.id);
+      else if (differs(row, present.get(row.id))) this.#settle(row.id, write);
     }
+    return true;
   }
 
   async applyChange(host: HostLink, sandbox: Sandbox): Promise<void> {
+    const write = this.#context.leases.writer(host.id);
+    if (write === undefined) return;
     const row = await findSandbox(this.#context.db, EVERY_TEAM, sandbox.sandboxId);
     const isOfHost = row?.hostId === host.id;
     if (isPresent(sandbox)) {
-      if (row === undefined) this.#adopt(host, sandbox.sandboxId);
-      else if (isOfHost && isResting(sandbox) && differs(row, sandbox)) this.#settle(row.id);
+      if (row === undefined) this.#adopt(host, sandbox.sandboxId, write);
+      else if (isOfHost && isResting(sandbox) && differs(row, sandbox)) this.#settle(row.id, write);
     } else if (sandbox.state === SandboxState.GONE && isOfHost && row.state !== 'starting') {
       // While starting, the call that creates it gets the error and cleans up.
-      await forgetSandbox(this.#context, row.id, sandbox.reason);
+      await forgetSandbox(this.#context, row.id, sandbox.reason, write);
     }
   }
 
   /** Rows that a pause or resume of this server works on are left to it. */
-  #settle(sandboxId: string): void {
+  #settle(sandboxId: string, write: Write): void {
     if (this.#context.transitions.has(sandboxId)) return;
     this.#context.tasks.start(`finding out what became of the sandbox ${sandboxId}`, () =>
-      settleSandbox(this.#context, sandboxId),
+      settleSandbox(this.#context, sandboxId, write),
     );
   }
 
   /** One at a time for each sandbox: several of its changes may come before its row is there. */
-  #adopt(host: HostLink, sandboxId: string): void {
+  #adopt(host: HostLink, sandboxId: string, write: Write): void {
     this.#context.tasks.start(`taking in the sandbox ${sandboxId}`, () =>
-      this.#adoptions.run(sandboxId, () => adoptSandbox(this.#context, host, sandboxId)),
+      this.#adoptions.run(sandboxId, () => adoptSandbox(this.#context, host, sandboxId, write)),
     );
   }
 }

@@ -48,8 +48,10 @@ async function takeIn({ link, reconciler, logger }: HostWatch, message: WatchSan
   if (event.case === 'changed') await reconciler.applyChange(link, event.value);
   else if (event.case === 'snapshot') {
     const host = await link.describe(signal);
-    await reconciler.applySnapshot(link, event.value.sandboxes);
+    const isTakenIn = await reconciler.applySnapshot(link, event.value.sandboxes);
     link.setState({ kind: 'connected', host });
+    // From now on whoever comes to look after the host asks for its list.
+    if (!isTakenIn) await reconciler.applySnapshot(link, event.value.sandboxes);
     logger.info({ hostId: link.id, vmm: host.vmm, accelerator: host.accelerator }, 'A host is connected');
   }
 }

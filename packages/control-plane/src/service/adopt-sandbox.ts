@@ -1,5 +1,6 @@
 import { type Sandbox, type SandboxOrigin, SandboxState } from '@nestbox/contract/host';
 import type { HostLink } from '../hosts/host-link.ts';
+import type { Write } from '../leases.ts';
 import { fromRow, type SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox, insertSandboxes } from '../store/sandbox-repository.ts';
 import { findTeam } from '../store/team-repository.ts';
@@ -16,13 +17,18 @@ const DEFAULT_TIMEOUT_SEC = 300;
  * another machine. A row is written before a host is asked for a sandbox and goes when the host has said that it is gone, so
  * nothing else leaves one without a row. It is asked again first: the news of it may be old. Throws errors of the host.
  */
-export async function adoptSandbox(context: ServiceContext, host: HostLink, sandboxId: string): Promise<void> {
+export async function adoptSandbox(
+  context: ServiceContext,
+  host: HostLink,
+  sandboxId: string,
+  write: Write,
+): Promise<void> {
   const found = await host.findOrigin(sandboxId);
   if (found === undefined || !isResting(found.sandbox)) return;
   if ((await findSandbox(context.db, EVERY_TEAM, sandboxId)) !== undefined) return;
   const record = await adopted(context, host.id, found.sandbox, found.origin);
   try {
-    await insertSandboxes(context.db, [record]);
+    await write((db) => insertSandboxes(db, [record]));
   } catch (error) {
     // Another control plane on this database was quicker.
     if ((await findSandbox(context.db, EVERY_TEAM, sandboxId)) === undefined) throw error;
@@ -34,7 +40,7 @@ export async function adoptSandbox(context: ServiceContext, host: HostLink, sand
     'A host has a sandbox that the database did not know; it is taken in',
   );
   // Between its answer and the row it may have changed, and nobody would have heard of it.
-  await settleSandbox(context, sandboxId);
+  await settleSandbox(context, sandboxId, write);
 }
 
 /** In a state in which it stays until somebody asks for another; of one on its way there the host tells the end. */

@@ -1,3 +1,4 @@
+import type { Write } from '../leases.ts';
 import { noteEnd } from '../store/ended-sandbox-repository.ts';
 import { deleteSandbox, findSandbox } from '../store/sandbox-repository.ts';
 import { markStopping, postponeStop } from '../store/sandbox-state-repository.ts';
@@ -12,19 +13,29 @@ export type EndReason = 'killed' | 'timed out' | 'creation failed' | 'left behin
 /**
  * Ends a sandbox in whichever state it is and resolves when its host has said that it is gone: true when there was one.
  * It is stopping from the first moment on, so when the host cannot be reached (`host_unavailable` and other errors of
- * the host) it is out of every list and the reaper tries again.
+ * the host) it is out of every list and the reaper tries again. `write` is that of whoever looks after the host; whoever
+ * was asked by somebody needs none.
  */
-export function endSandbox(context: ScopedContext, sandboxId: string, reason: EndReason): Promise<boolean> {
+export function endSandbox(
+  context: ScopedContext,
+  sandboxId: string,
+  reason: EndReason,
+  write: Write = (work) => work(context.db),
+): Promise<boolean> {
   const ending = context.endings.run(sandboxId, async () => {
     const record = await findSandbox(context.db, context.scope, sandboxId);
     if (record === undefined) return false;
     const retryAtMs = context.clock.now() + STOP_RETRY_MS;
-    if (!(await markStopping(context.db, sandboxId, retryAtMs))) await postponeStop(context.db, sandboxId, retryAtMs);
+    await write(async (db) => {
+      if (!(await markStopping(db, sandboxId, retryAtMs))) await postponeStop(db, sandboxId, retryAtMs);
+    });
     context.routes.forget(sandboxId);
     context.endChanged();
     await context.hosts.get(record.hostId).destroySandbox(sandboxId);
-    await noteEnd(context.db, record, context.clock.now());
-    await deleteSandbox(context.db, sandboxId);
+    await write(async (db) => {
+      await noteEnd(db, record, context.clock.now());
+      await deleteSandbox(db, sandboxId);
+    });
     context.calls.forget(sandboxId);
     context.logger.info({ sandboxId, reason }, 'A sandbox ended');
     return true;

@@ -3,6 +3,7 @@ import type { Kysely } from 'kysely';
 import type { BackgroundTasks } from '../background-tasks.ts';
 import type { Clock } from '../clock.ts';
 import type { HostRegistry } from '../hosts/host-registry.ts';
+import type { Leases } from '../leases.ts';
 import type { Database } from '../store/schema.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { ApiKeys } from './api-keys.ts';
@@ -16,6 +17,7 @@ import type { WarmIds } from './warm-ids.ts';
 export interface ServiceContext {
   readonly db: Kysely<Database>;
   readonly hosts: HostRegistry;
+  readonly leases: Leases;
   readonly tokens: AccessTokens;
   readonly keys: ApiKeys;
   readonly audit: AuditTrail;

@@ -1,4 +1,5 @@
 import { SandboxState } from '@nestbox/contract/host';
+import type { Write } from '../leases.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
 import { markFoundRunning, markPaused } from '../store/sandbox-state-repository.ts';
@@ -11,63 +12,73 @@ const SETTLE_RETRY_MS = 10_000;
 
 /**
  * Brings the row of a sandbox that nothing here works on to what its host says: running, paused, or gone. Returns false
- * when the host is still in the middle of something; it is asked again then. Throws errors of the host.
+ * when the host is still in the middle of something; it is asked again then. `write` is that of whoever looks after the
+ * host; whoever was asked for the sandbox needs none. Throws errors of the host.
  */
-export async function settleSandbox(context: ServiceContext, sandboxId: string): Promise<boolean> {
+export async function settleSandbox(
+  context: ServiceContext,
+  sandboxId: string,
+  write: Write = directly(context),
+): Promise<boolean> {
   // What is in flight settles the row itself.
   if (context.transitions.has(sandboxId)) return true;
   return await context.transitions.run(sandboxId, async () => {
     const record = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (record === undefined || record.state === 'starting' || record.state === 'stopping') return true;
-    return await adoptHostState(context, record);
+    return await adoptHostState(context, record, write);
   });
+}
+
+function directly({ db }: ServiceContext): Write {
+  return (work) => work(db);
 }
 
 /** The same from within a pause or resume whose call failed. Never rejects: the failure of that call is the one to tell. */
 export async function settleAfterFailure(context: ServiceContext, record: SandboxRecord): Promise<void> {
   try {
-    await adoptHostState(context, record);
+    await adoptHostState(context, record, directly(context));
   } catch (error) {
     context.logger.warn({ err: error, sandboxId: record.id }, 'What became of a sandbox could not be found out yet');
-    settleLater(context, record);
+    settleLater(context, record, directly(context));
   }
 }
 
-async function adoptHostState(context: ServiceContext, record: SandboxRecord): Promise<boolean> {
+async function adoptHostState(context: ServiceContext, record: SandboxRecord, write: Write): Promise<boolean> {
+  const nowMs = context.clock.now();
   const sandbox = await context.hosts.get(record.hostId).findSandbox(record.id);
   switch (sandbox?.state) {
     case undefined:
     case SandboxState.GONE:
-      await forgetSandbox(context, record.id, sandbox?.reason || 'its host does not know it any more');
+      await forgetSandbox(context, record.id, sandbox?.reason || 'its host does not know it any more', write);
       return true;
     case SandboxState.RUNNING:
-      if ((await markFoundRunning(context.db, record.id, context.clock.now())) !== undefined) context.endChanged();
+      if ((await write((db) => markFoundRunning(db, record.id, nowMs))) !== undefined) context.endChanged();
       return true;
     case SandboxState.PAUSED:
-      await markPaused(context.db, record.id, context.clock.now(), sandbox.pausedMemory);
+      await write((db) => markPaused(db, record.id, nowMs, sandbox.pausedMemory));
       context.routes.forget(record.id);
       return true;
     default:
-      settleLater(context, record);
+      settleLater(context, record, write);
       return false;
   }
 }
 
 /** Until the host has said it, or is not connected any more: its next list settles everything then. */
-function settleLater(context: ServiceContext, { id, hostId }: SandboxRecord): void {
+function settleLater(context: ServiceContext, { id, hostId }: SandboxRecord, write: Write): void {
   context.tasks.start(`finding out what became of the sandbox ${id}`, () =>
     context.transitions.watch(id, async () => {
       while (context.hosts.find(hostId)?.state.kind === 'connected') {
         await context.clock.sleep(SETTLE_RETRY_MS, context.stopping);
-        if (context.stopping.aborted || (await isSettled(context, id))) return;
+        if (context.stopping.aborted || (await isSettled(context, id, write))) return;
       }
     }),
   );
 }
 
-async function isSettled(context: ServiceContext, sandboxId: string): Promise<boolean> {
+async function isSettled(context: ServiceContext, sandboxId: string, write: Write): Promise<boolean> {
   try {
-    return await settleSandbox(context, sandboxId);
+    return await settleSandbox(context, sandboxId, write);
   } catch (error) {
     context.logger.warn({ err: error, sandboxId }, 'What became of a sandbox could not be found out yet');
     return false;

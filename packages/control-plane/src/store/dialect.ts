@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type Kysely, PostgresAdapter, sql } from 'kysely';
+import { type Kysely, PostgresAdapter, type RawBuilder, sql } from 'kysely';
 
 /**
  * What the repositories and migrations need to know of the database system; all else is the same on both.
@@ -7,6 +7,13 @@ import { type Kysely, PostgresAdapter, sql } from 'kysely';
  */
 export function isShared<DB>(db: Kysely<DB>): boolean {
   return db.getExecutor().adapter instanceof PostgresAdapter;
+}
+
+/** The database's own clock, in milliseconds since the Unix epoch; within a transaction it goes on. */
+export function databaseNowMs<DB>(db: Kysely<DB>): RawBuilder<number> {
+  return isShared(db)
+    ? sql<number>`(extract(epoch from clock_timestamp()) * 1000)::bigint`
+    : sql<number>`cast(unixepoch('subsec') * 1000 as integer)`;
 }
 
 /** Any number, the same in every version: whoever brings the schema up to date holds the advisory lock of it. */

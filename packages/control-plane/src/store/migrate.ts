@@ -9,6 +9,7 @@ import * as teams from './migrations/0011-teams.ts';
 import * as audit from './migrations/0012-audit.ts';
 import * as listOrder from './migrations/0013-list-order.ts';
 import * as installation from './migrations/0014-installation.ts';
+import * as leases from './migrations/0015-leases.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -19,6 +20,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0012-audit': audit,
   '0013-list-order': listOrder,
   '0014-installation': installation,
+  '0015-leases': leases,
 };
 
 /**

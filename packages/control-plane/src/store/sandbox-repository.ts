@@ -41,6 +41,12 @@ export async function listSandboxesOfHost(db: Db, hostId: string): Promise<Sandb
   return rows.map(fromRow);
 }
 
+/** Of all hosts that have sandboxes. */
+export async function listHostIds(db: Db): Promise<string[]> {
+  const rows = await db.selectFrom('sandboxes').select('host_id').distinct().execute();
+  return rows.map((row) => row.host_id);
+}
+
 export async function deleteSandbox(db: Db, id: string): Promise<boolean> {
   const result = await db.deleteFrom('sandboxes').where('id', '=', id).executeTakeFirst();
   return result.numDeletedRows > 0n;

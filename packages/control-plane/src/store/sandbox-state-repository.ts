@@ -97,11 +97,12 @@ export async function markStopping(db: Db, id: string, retryAtMs: number): Promi
   return (await change(db, id, 'stopping', STATES_BEFORE.stopping, { end_at_ms: retryAtMs })) !== undefined;
 }
 
-/** For the start of the server: nobody waits any more for what was starting. Returns how many there were. */
-export async function markAllStartingAsStopping(db: Db, retryAtMs: number): Promise<number> {
+/** Of a host whose sandboxes nobody waits for any more that were starting. Returns how many there were. */
+export async function markStartingAsStopping(db: Db, hostId: string, retryAtMs: number): Promise<number> {
   const result = await db
     .updateTable('sandboxes')
     .set({ state: 'stopping', end_at_ms: retryAtMs })
+    .where('host_id', '=', hostId)
     .where('state', '=', 'starting')
     .executeTakeFirst();
   return Number(result.numUpdatedRows);
@@ -120,15 +121,23 @@ export async function postponeStop(db: Db, id: string, retryAtMs: number): Promi
 /** A sandbox whose time has come, in the state that it has been brought to. */
 export interface DueSandbox {
   readonly id: string;
+  readonly hostId: string;
   readonly state: SandboxState;
 }
 
+/** What is looked for: due by `nowMs`, on one of these hosts, at most so many. */
+export interface DueQuery {
+  readonly hostIds: readonly string[];
+  readonly nowMs: number;
+  readonly limit: number;
+}
+
 /**
- * Takes whatever is due by `nowMs`, running or stopping already, at most `limit`: it is stopping then, or pausing when
- * that is how it ends, and due again at `retryAtMs`. One statement, so that an end that is moved later at the same moment
- * is not overlooked.
+ * Takes what is due, running or stopping already: it is stopping then, or pausing when that is how it ends, and due again
+ * at `retryAtMs`. One statement, whose conditions are asked again of the row itself: an end that another server moves later
+ * at the same moment is not overlooked.
  */
-export async function takeDue(db: Db, nowMs: number, retryAtMs: number, limit: number): Promise<DueSandbox[]> {
+export async function takeDue(db: Db, { hostIds, nowMs, limit }: DueQuery, retryAtMs: number): Promise<DueSandbox[]> {
   const rows = await db
     .updateTable('sandboxes')
     .set((eb) => {
@@ -147,23 +156,27 @@ export async function takeDue(db: Db, nowMs: number, retryAtMs: number, limit: n
         .select('id')
         .where('state', 'in', DUE_STATES)
         .where('end_at_ms', '<=', nowMs)
+        .where('host_id', 'in', hostIds)
         .orderBy('end_at_ms')
         .limit(limit),
     )
-    .returning(['id', 'state'])
+    .where('state', 'in', DUE_STATES)
+    .where('end_at_ms', '<=', nowMs)
+    .returning(['id', 'host_id', 'state'])
     .execute();
-  return rows.map(({ id, state }) => ({ id, state }));
+  return rows.map(({ id, host_id: hostId, state }) => ({ id, hostId, state }));
 }
 
 /** A running sandbox is due at its end, a stopping one when ending it is to be tried again. */
 const DUE_STATES: readonly SandboxState[] = ['running', 'stopping'];
 
-/** When the next running or stopping sandbox is due; undefined when there is none. */
-export async function nextDueAtMs(db: Db): Promise<number | undefined> {
+/** When the next running or stopping sandbox of these hosts is due; undefined when there is none. */
+export async function nextDueAtMs(db: Db, hostIds: readonly string[]): Promise<number | undefined> {
   const row = await db
     .selectFrom('sandboxes')
     .select('end_at_ms')
     .where('state', 'in', DUE_STATES)
+    .where('host_id', 'in', hostIds)
     .orderBy('end_at_ms')
     .limit(1)
     .executeTakeFirst();

@@ -16,6 +16,7 @@ export interface Database {
   snapshot_owners: SnapshotOwnerTable;
   audit_entries: AuditEntryTable;
   installation: InstallationTable;
+  leases: LeaseTable;
 }
 
 export interface SandboxTable {
@@ -138,6 +139,19 @@ export interface InstallationTable {
   id: number;
   /** Tells one installation from another, and nothing else. */
   mark: string;
+}
+
+/** Who looks after a host (`host/<id>`), or which server lives (`server/<id>`). */
+export interface LeaseTable {
+  name: string;
+  /** Id of a server's process. */
+  holder: string;
+  /** Grows with each change of the holder. */
+  token: number;
+  /** By the database's clock. */
+  expires_at_ms: number;
+  /** 1 when the holder reaches what the lease is about. */
+  reaches: number;
 }
 
 /** A change that was asked for, or refused attempts to get in that were counted together. */

@@ -21,13 +21,13 @@ import {
 } from '../store/sandbox-repository.ts';
 import { type SandboxState, STATES_BEFORE } from '../store/sandbox-state.ts';
 import {
-  markAllStartingAsStopping,
   markFoundRunning,
   markPaused,
   markPausing,
   markResumed,
   markResuming,
   markRunning,
+  markStartingAsStopping,
   markStopping,
   nextDueAtMs,
   postponeStop,
@@ -38,6 +38,7 @@ import { getDefaultTeam } from '../store/team-repository.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
 import { countSpawn, forgetUsage, listTemplateUsage } from '../store/template-usage-repository.ts';
 import { describeAuditRepository } from './audit-repository-suite.ts';
+import { describeLeaseRepository } from './lease-repository-suite.ts';
 import { type RepositoryBackend, withDatabase } from './repository-backend.ts';
 import { OTHER_TEAM, record, T0, TEAM } from './repository-samples.ts';
 import { describeTeamRepositories } from './team-repository-suite.ts';
@@ -176,7 +177,9 @@ export function describeRepositories(backend: RepositoryBackend): void {
       withDb(async (db) => {
         await insertSandboxes(db, [record('a')]);
         await insertSandboxes(db, [record('b', { state: 'running' })]);
-        assert.equal(await markAllStartingAsStopping(db, T0), 1);
+        await insertSandboxes(db, [record('c', { hostId: 'host-2' })]);
+        assert.equal(await markStartingAsStopping(db, 'host-1', T0), 1);
+        assert.equal((await findSandbox(db, EVERY_TEAM, 'c'))?.state, 'starting');
         assert.equal((await findSandbox(db, EVERY_TEAM, 'a'))?.state, 'stopping');
         assert.equal((await findSandbox(db, EVERY_TEAM, 'b'))?.state, 'running');
       }));
@@ -214,21 +217,29 @@ export function describeRepositories(backend: RepositoryBackend): void {
 
     test('due are running and stopping sandboxes at their end, the longest due first', () =>
       withDb(async (db) => {
-        assert.equal(await nextDueAtMs(db), undefined);
+        assert.equal(await nextDueAtMs(db, ['host-1']), undefined);
         await insertSandboxes(db, [record('later', { state: 'running', endAtMs: T0 + 20 })]);
         await insertSandboxes(db, [record('first', { state: 'running', endAtMs: T0 + 1 })]);
         await insertSandboxes(db, [record('starting', { endAtMs: T0 })]);
         await insertSandboxes(db, [record('stopping', { state: 'stopping', endAtMs: T0 + 5 })]);
-        assert.equal(await nextDueAtMs(db), T0 + 1);
-        const stopping = (id: string) => ({ id, state: 'stopping' as const });
-        assert.deepEqual(await takeDue(db, T0, T0 + 99, 10), []);
-        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 1), [stopping('first')]);
+        assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 1);
+        const stopping = (id: string) => ({ id, hostId: 'host-1', state: 'stopping' as const });
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 99), []);
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 1 }, T0 + 99), [
+          stopping('first'),
+        ]);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'first'))?.state, 'stopping');
-        assert.deepEqual(await takeDue(db, T0 + 5, T0 + 99, 10), [stopping('stopping')], 'nothing is taken twice');
-        assert.equal(await nextDueAtMs(db), T0 + 20);
+        assert.deepEqual(
+          await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 10 }, T0 + 99),
+          [stopping('stopping')],
+          'nothing is taken twice',
+        );
+        assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 20);
         await postponeStop(db, 'stopping', T0 + 10);
         await postponeStop(db, 'later', T0 + 10);
-        assert.deepEqual(await takeDue(db, T0 + 10, T0 + 99, 10), [stopping('stopping')]);
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 10, limit: 10 }, T0 + 99), [
+          stopping('stopping'),
+        ]);
       }));
 
     test('what is due and is to be paused is pausing, and one that is being ended stays so', () =>
@@ -242,19 +253,19 @@ export function describeRepositories(backend: RepositoryBackend): void {
           record('pausing', { state: 'pausing', ...due }),
           record('resuming', { state: 'resuming', ...due }),
         ]);
-        const taken = await takeDue(db, T0, T0 + 10, 10);
+        const taken = await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10);
         assert.deepEqual(
           taken.toSorted((a, b) => a.id.localeCompare(b.id)),
           [
-            { id: 'stopping', state: 'stopping' },
-            { id: 'with', state: 'pausing' },
-            { id: 'without', state: 'pausing' },
+            { id: 'stopping', hostId: 'host-1', state: 'stopping' },
+            { id: 'with', hostId: 'host-1', state: 'pausing' },
+            { id: 'without', hostId: 'host-1', state: 'pausing' },
           ],
         );
         const kept = async (id: string) => (await findSandbox(db, EVERY_TEAM, id))?.pausedMemory;
         assert.deepEqual([await kept('with'), await kept('without'), await kept('stopping')], [true, false, undefined]);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'with'))?.endAtMs, T0 + 10);
-        assert.deepEqual(await takeDue(db, T0, T0 + 10, 10), []);
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10), []);
       }));
 
     test('many sandboxes are stored at once, or none of them', () =>
@@ -374,7 +385,9 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const { id: teamId } = await getDefaultTeam(db);
         assert.deepEqual(old, record('old', { teamId, state: 'running', metadata: { k: 'v' }, timeoutSec: 300 }));
         assert.equal((await listTemplateUsage(db, { teamId })).get('tpl')?.spawnCount, 4);
-        assert.deepEqual(await takeDue(db, old?.endAtMs ?? 0, T0, 1), [{ id: 'old', state: 'stopping' }]);
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: old?.endAtMs ?? 0, limit: 1 }, T0), [
+          { id: 'old', hostId: 'host-1', state: 'stopping' },
+        ]);
       } finally {
         await db.destroy();
       }
@@ -415,4 +428,5 @@ export function describeRepositories(backend: RepositoryBackend): void {
   });
   describeTeamRepositories(backend);
   describeAuditRepository(backend);
+  describeLeaseRepository(backend);
 }
