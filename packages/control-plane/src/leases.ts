@@ -8,6 +8,7 @@ import {
   dropDeadServers,
   giveBackLeases,
   hostLease,
+  isServerAlive,
   lockHostsOf,
   lockLease,
   readDatabaseTime,
@@ -33,8 +34,10 @@ export interface LeasesOptions {
   readonly ttlMs?: number | undefined;
   /** Of a configured host: whether this server can ask it now. */
   readonly hosts: () => Iterable<{ readonly id: string; readonly reaches: boolean }>;
-  /** From now on this server looks after the host. What it throws gives the host back. */
-  readonly onGained: (hostId: string) => Promise<void>;
+  /** From now on this server looks after the host. */
+  readonly onGained: (hostId: string) => void;
+  /** Called when the leases have been renewed. */
+  readonly onRenewed: () => Promise<void>;
   /** Called now and then with the database's time, and with `performance.now()` before and after it was asked for. */
   readonly onTime: (databaseMs: number, askedAtMs: number, answeredAtMs: number) => void;
 }
@@ -60,6 +63,8 @@ export class Leases implements AsyncDisposable {
   readonly #ttlMs: number | undefined;
   readonly #held = new Map<string, Held>();
   #aliveAtMs = Number.NEGATIVE_INFINITY;
+  /** From when on, by `performance.now()`, a server that has not said that it lives is dead. */
+  #judgesFromMs = 0;
   readonly #ending = new AbortController();
   #running: Promise<void> | undefined;
 
@@ -121,6 +126,19 @@ export class Leases implements AsyncDisposable {
     );
   }
 
+  /**
+   * False for a while after this server was cut off from the database itself: others were too, and could not say that they
+   * live.
+   */
+  mayJudge(): boolean {
+    return performance.now() >= this.#judgesFromMs;
+  }
+
+  /** Whether another server still works on what it has begun. Throws what the database says. */
+  async isAlive(serverId: string): Promise<boolean> {
+    return !this.mayJudge() || (await isServerAlive(this.#options.db, serverId));
+  }
+
   #isFresh(renewedAtMs: number): boolean {
     return this.#ttlMs === undefined || performance.now() - renewedAtMs < this.#ttlMs;
   }
@@ -143,9 +161,11 @@ export class Leases implements AsyncDisposable {
   }
 
   async #round(): Promise<void> {
-    const { db, hosts, onTime } = this.#options;
+    const { db, hosts, onRenewed, onTime } = this.#options;
     const askedAtMs = performance.now();
     await this.#take(serverLease(this.serverId), true);
+    const wasCutOff = this.#running !== undefined && !this.#isFresh(this.#aliveAtMs);
+    if (wasCutOff) this.#judgesFromMs = performance.now() + (this.#ttlMs ?? 0);
     this.#aliveAtMs = askedAtMs;
     const readAtMs = performance.now();
     onTime(await readDatabaseTime(db), readAtMs, performance.now());
@@ -153,6 +173,7 @@ export class Leases implements AsyncDisposable {
     const reaches = new Map((await listHostIds(db)).map((hostId) => [hostId, false]));
     for (const host of hosts()) reaches.set(host.id, host.reaches);
     for (const [hostId, isReached] of reaches) await this.#tryHost(hostId, isReached);
+    await onRenewed();
   }
 
   async #tryHost(hostId: string, reaches: boolean): Promise<void> {
@@ -167,12 +188,7 @@ export class Leases implements AsyncDisposable {
     this.#held.set(hostId, { token, renewedAtMs });
     if (before?.token === token) return;
     logger.info({ hostId, token }, 'This control plane looks after a host from now on');
-    try {
-      await onGained(hostId);
-    } catch (error) {
-      this.#held.delete(hostId);
-      throw error;
-    }
+    onGained(hostId);
   }
 
   #take(name: string, reaches: boolean): Promise<number | undefined> {

@@ -19,6 +19,7 @@ import { boundUrl } from './listen-url.ts';
 import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
 import { Reaper } from './reconcile/reaper.ts';
 import { Reconciler } from './reconcile/reconciler.ts';
+import { AbandonedSweep } from './reconcile/sweep-abandoned.ts';
 import { watchHost } from './reconcile/watch-host.ts';
 import { AccessTokens } from './service/access-tokens.ts';
 import { ApiKeys, putConfiguredKey } from './service/api-keys.ts';
@@ -36,7 +37,6 @@ import { WarmIds } from './service/warm-ids.ts';
 import { isShared } from './store/dialect.ts';
 import { renameHost } from './store/host-repository.ts';
 import { openStore } from './store/open-store.ts';
-import { markStartingAsStopping } from './store/sandbox-state-repository.ts';
 import { getDefaultTeam } from './store/team-repository.ts';
 import { watchCertificate } from './tls/certificate-source.ts';
 
@@ -61,13 +61,12 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
     logger,
     ttlMs: config.leaseMs,
     hosts: () => [...hosts].map(({ id, isReached }) => ({ id, reaches: isReached })),
-    onGained: async (hostId) => {
-      // Whoever asked for them lost the connection with the last server.
-      await leases.writer(hostId)?.((trx) => markStartingAsStopping(trx, hostId, clock.now()));
+    onGained: (hostId) => {
       const link = hosts.find(hostId);
       if (link !== undefined) reconciler.takeOver(link);
       reaper.wake();
     },
+    onRenewed: () => sweep.run(),
     onTime: (databaseMs, askedAtMs, answeredAtMs) => databaseClock.set(databaseMs, askedAtMs, answeredAtMs),
   });
   const hosts: HostRegistry = new HostRegistry(config.hosts, () => leases.requireAlive());
@@ -108,6 +107,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
   if (!(await putConfiguredKey(db, defaultTeam.id, config.apiKey, clock.now())))
     logger.warn('The key of the configuration was revoked; configure another one');
   const reconciler = new Reconciler(context);
+  const sweep = new AbandonedSweep(context);
   await leases.begin();
 
   const loops: Promise<void>[] = [];

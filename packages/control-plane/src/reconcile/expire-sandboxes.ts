@@ -18,7 +18,7 @@ export function expireSandboxes(context: ServiceContext): ReaperActions {
       const dueAtMs = await nextDueAtMs(context.db, context.leases.heldHosts());
       if (dueAtMs === undefined || dueAtMs > nowMs) return [];
       const due = await context.leases.withHeldHosts((trx, hostIds) =>
-        takeDue(trx, { hostIds, nowMs, limit: BATCH }, nowMs + STOP_RETRY_MS),
+        takeDue(trx, { hostIds, nowMs, limit: BATCH }, nowMs + STOP_RETRY_MS, context.leases.serverId),
       );
       for (const { id } of due) context.routes.forget(id);
       return due.map(({ id, hostId, state }) => ({ sandboxId: id, hostId, isPaused: state === 'pausing' }));

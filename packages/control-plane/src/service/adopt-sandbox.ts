@@ -86,6 +86,8 @@ async function adopted(
     disk_mib: sandbox.diskMib,
     envd_version: sandbox.envdVersion,
     end_at_ms: isPaused ? nowMs : nowMs + timeoutSec * 1000,
+    owner: null,
+    revision: 0,
     paused_memory: isPaused ? Number(sandbox.pausedMemory) : null,
   });
 }

@@ -46,7 +46,7 @@ async function create(
     insertStarting(context, describeStarting(context, request, entry, host)),
   );
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => endFailedCreation(context, starting.id));
+  undo.defer(() => endFailedCreation(context, starting));
 
   const { sandbox, stages } = await timings.measure('host', () =>
     host.createSandbox(
@@ -134,6 +134,8 @@ function describeStarting(
     autoResume: request.autoResume?.enabled === true,
     timeoutSec: request.timeout,
     pausedMemory: undefined,
+    owner: context.leases.serverId,
+    revision: 0,
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Write } from '../leases.ts';
 import { noteEnd } from '../store/ended-sandbox-repository.ts';
+import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { deleteSandbox, findSandbox } from '../store/sandbox-repository.ts';
 import { markStopping, postponeStop } from '../store/sandbox-state-repository.ts';
 import type { ServiceContext } from './service-context.ts';
@@ -43,10 +44,17 @@ export function endSandbox(
   return context.tasks.track(ending);
 }
 
-/** The failure that led here is the one to report; what fails in cleaning up is retried by the reaper. Never rejects. */
-export async function endFailedCreation(context: ServiceContext, sandboxId: string): Promise<void> {
+/**
+ * The failure that led here is the one to report; what fails in cleaning up is retried by the reaper. Never rejects.
+ * Another server may have ended it before its host was asked for it, and nobody would end what came of that.
+ */
+export async function endFailedCreation(
+  context: ServiceContext,
+  { id: sandboxId, hostId }: Pick<SandboxRecord, 'id' | 'hostId'>,
+): Promise<void> {
   try {
-    await endSandbox(forEveryTeam(context), sandboxId, 'creation failed');
+    if (await endSandbox(forEveryTeam(context), sandboxId, 'creation failed')) return;
+    await context.hosts.get(hostId).destroySandbox(sandboxId);
   } catch (error) {
     context.logger.warn({ err: error, sandboxId }, `Cleaning up failed; trying again in ${STOP_RETRY_MS} ms`);
   }

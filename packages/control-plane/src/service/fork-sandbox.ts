@@ -47,7 +47,7 @@ async function fork(
   await timings.measure('db', () => withinLimits(context, demandOf(copies), (trx) => insertSandboxes(trx, copies)));
   await using undo = new AsyncDisposableStack();
   undo.defer(async () => {
-    await Promise.all(copies.map(({ id }) => endFailedCreation(context, id)));
+    await Promise.all(copies.map((copy) => endFailedCreation(context, copy)));
   });
 
   const { outcomes, stages } = await timings.measure('host', () =>
@@ -75,6 +75,8 @@ function describeCopy(context: TeamContext, source: SandboxRecord, timeoutSec: n
     endAtMs: nowMs + timeoutSec * 1000,
     timeoutSec,
     pausedMemory: undefined,
+    owner: context.leases.serverId,
+    revision: 0,
   };
 }
 
@@ -93,7 +95,7 @@ async function takeIn(
     const sandbox = requireSuccess(outcome);
     return { record: await becomeRunning(context, { ...sandbox, sandboxId: copy.id }, copy.timeoutSec) };
   } catch (error) {
-    context.tasks.start(`cleaning up the copy ${copy.id}`, () => endFailedCreation(context, copy.id));
+    context.tasks.start(`cleaning up the copy ${copy.id}`, () => endFailedCreation(context, copy));
     return { error: NestboxError.from(error) };
   }
 }

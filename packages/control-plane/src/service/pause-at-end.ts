@@ -17,12 +17,12 @@ export async function pauseAtEnd(context: ServiceContext, sandboxId: string): Pr
   await context.transitions.run(sandboxId, async () => {
     const record = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     // Somebody settled or ended it in between. When it runs again it will be due again: its end was moved when it was due.
-    if (record?.state !== 'pausing') return;
+    if (record?.state !== 'pausing' || record.owner !== context.leases.serverId) return;
     try {
       context.hosts.get(record.hostId).requireConnected();
     } catch (error) {
       // Nothing was asked of the host, so the sandbox runs as it did.
-      await markFoundRunning(context.db, sandboxId, context.clock.now());
+      await markFoundRunning(context.db, record, context.clock.now());
       context.endChanged();
       throw error;
     }

@@ -8,7 +8,7 @@ import type { ServiceContext } from './service-context.ts';
 import { settleAfterFailure } from './settle-sandbox.ts';
 import type { TeamContext } from './team-context.ts';
 import type { Timings } from './timings.ts';
-import { endedMeanwhile, whenStable } from './when-stable.ts';
+import { endedMeanwhile, lostTrack, whenStable } from './when-stable.ts';
 
 /**
  * Puts a running sandbox on its host's disk, with its memory or without, and resolves when it is there. A client that
@@ -26,7 +26,9 @@ export async function pauseSandbox(
       throw new NestboxError('sandbox_paused', `The sandbox ${record.id} is paused already.`);
     context.hosts.get(record.hostId).requireConnected();
     const pause = context.transitions.run(record.id, async () => {
-      const pausing = await timings.measure('db', () => markPausing(context.db, record.id, memory));
+      const pausing = await timings.measure('db', () =>
+        markPausing(context.db, record.id, memory, context.leases.serverId),
+      );
       if (pausing === undefined) throw await overtaken(context, record.id);
       await pauseAtHost(context, pausing, timings);
     });
@@ -46,14 +48,14 @@ export async function pauseAtHost(context: ServiceContext, record: SandboxRecord
     );
     timings.add(stages);
     const paused = await timings.measure('db', () =>
-      markPaused(context.db, sandboxId, context.clock.now(), sandbox.pausedMemory),
+      markPaused(context.db, record, context.clock.now(), sandbox.pausedMemory),
     );
-    if (paused === undefined) throw endedMeanwhile(sandboxId);
+    if (paused === undefined) throw await lostTrack(context, sandboxId);
     context.logger.info({ sandboxId, memory: paused.pausedMemory }, 'A sandbox is paused');
   } catch (error) {
     const now = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (now?.state === 'stopping') throw endedMeanwhile(sandboxId);
-    if (now?.state === 'pausing') await settleAfterFailure(context, now);
+    if (now?.state === 'pausing' && now.revision === record.revision) await settleAfterFailure(context, now);
     throw error;
   }
 }

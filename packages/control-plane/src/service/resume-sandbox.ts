@@ -5,14 +5,14 @@ import { findSandbox } from '../store/sandbox-repository.ts';
 import { markResumed, markResuming } from '../store/sandbox-state-repository.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
 import { notesOf } from './sandbox-notes.ts';
-import type { Resumed } from './sandbox-transitions.ts';
+import { Overtaken, type Resumed } from './sandbox-transitions.ts';
 import type { ServiceContext } from './service-context.ts';
 import { settleAfterFailure } from './settle-sandbox.ts';
 import { forTeam, type TeamContext } from './team-context.ts';
 import { demandOf, withinLimits } from './team-limits.ts';
 import { checkTimeout } from './timeout-range.ts';
 import { Timings } from './timings.ts';
-import { endedMeanwhile, whenStable } from './when-stable.ts';
+import { endedMeanwhile, lostTrack, whenStable } from './when-stable.ts';
 
 /**
  * Lets a paused sandbox run again, for `timeout` seconds. Throws `sandbox_not_paused` when it runs, `sandbox_not_found`,
@@ -58,10 +58,10 @@ async function resume(context: ServiceContext, paused: SandboxRecord, wish: Resu
   const timings = new Timings();
   const resuming = await timings.measure('db', () =>
     withinLimits(forTeam(context, paused.teamId), { ...demandOf([paused]), isNew: false }, (trx) =>
-      markResuming(trx, sandboxId),
+      markResuming(trx, sandboxId, context.leases.serverId),
     ),
   );
-  if (resuming === undefined) throw endedMeanwhile(sandboxId);
+  if (resuming === undefined) throw new Overtaken(sandboxId);
   try {
     const { memory, timeoutSec, autoPause } = wish;
     const notes = notesOf({
@@ -77,16 +77,16 @@ async function resume(context: ServiceContext, paused: SandboxRecord, wish: Resu
     timings.add(stages);
     const endAtMs = context.clock.now() + timeoutSec * 1000;
     const record = await timings.measure('db', () =>
-      markResumed(context.db, sandboxId, sandbox, { endAtMs, timeoutSec, autoPause }),
+      markResumed(context.db, resuming, sandbox, { endAtMs, timeoutSec, autoPause }),
     );
-    if (record === undefined) throw endedMeanwhile(sandboxId);
+    if (record === undefined) throw await lostTrack(context, sandboxId);
     context.endChanged();
     context.logger.info({ sandboxId, hostId, memory }, 'A sandbox runs again');
     return { record, stages: timings.list() };
   } catch (error) {
     const now = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (now?.state === 'stopping') throw endedMeanwhile(sandboxId);
-    if (now?.state === 'resuming') await settleAfterFailure(context, now);
+    if (now?.state === 'resuming' && now.revision === resuming.revision) await settleAfterFailure(context, now);
     throw error;
   }
 }

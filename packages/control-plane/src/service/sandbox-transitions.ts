@@ -8,6 +8,13 @@ export interface Resumed {
   readonly stages: readonly TimedStage[];
 }
 
+/** Before a resume began, another server, or somebody who wants the sandbox ended, was quicker: look again. */
+export class Overtaken extends Error {
+  constructor(sandboxId: string) {
+    super(`The state of the sandbox ${sandboxId} has changed.`);
+  }
+}
+
 /**
  * The pauses and resumptions that this server works on, and its look-ups of what became of earlier ones: one at a time
  * for a sandbox. Whoever finds one in flight waits for it, or shares it. An end does not wait: a kill comes in between.

@@ -25,8 +25,16 @@ export async function settleSandbox(
   return await context.transitions.run(sandboxId, async () => {
     const record = await findSandbox(context.db, EVERY_TEAM, sandboxId);
     if (record === undefined || record.state === 'starting' || record.state === 'stopping') return true;
+    // When that server dies, what became of it is found out then.
+    if (await isAnothersWork(context, record)) return true;
     return await adoptHostState(context, record, write);
   });
+}
+
+/** Whether another server that lives pauses or resumes it. */
+export async function isAnothersWork({ leases }: ServiceContext, { state, owner }: SandboxRecord): Promise<boolean> {
+  const isOwned = (state === 'pausing' || state === 'resuming') && owner !== undefined && owner !== leases.serverId;
+  return isOwned && (await leases.isAlive(owner));
 }
 
 function directly({ db }: ServiceContext): Write {
@@ -49,13 +57,19 @@ async function adoptHostState(context: ServiceContext, record: SandboxRecord, wr
   switch (sandbox?.state) {
     case undefined:
     case SandboxState.GONE:
-      await forgetSandbox(context, record.id, sandbox?.reason || 'its host does not know it any more', write);
+      await forgetSandbox(
+        context,
+        record.id,
+        sandbox?.reason || 'its host does not know it any more',
+        write,
+        record.revision,
+      );
       return true;
     case SandboxState.RUNNING:
-      if ((await write((db) => markFoundRunning(db, record.id, nowMs))) !== undefined) context.endChanged();
+      if ((await write((db) => markFoundRunning(db, record, nowMs))) !== undefined) context.endChanged();
       return true;
     case SandboxState.PAUSED:
-      await write((db) => markPaused(db, record.id, nowMs, sandbox.pausedMemory));
+      await write((db) => markPaused(db, record, nowMs, sandbox.pausedMemory));
       context.routes.forget(record.id);
       return true;
     default:

@@ -77,6 +77,17 @@ export async function dropDeadServers(db: Db, serverId: string, isAlone: boolean
   await query.execute();
 }
 
+/** Whether a server has said in time that it lives. */
+export async function isServerAlive(db: Db, serverId: string): Promise<boolean> {
+  const row = await db
+    .selectFrom('leases')
+    .select('token')
+    .where('name', '=', serverLease(serverId))
+    .where('expires_at_ms', '>', databaseNowMs(db))
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /**
  * Whether a lease is still held with this token. In a transaction on a shared database nobody else gets it until the end of
  * that: what is written together with this is written by its holder.

@@ -10,6 +10,7 @@ import * as audit from './migrations/0012-audit.ts';
 import * as listOrder from './migrations/0013-list-order.ts';
 import * as installation from './migrations/0014-installation.ts';
 import * as leases from './migrations/0015-leases.ts';
+import * as owners from './migrations/0016-owners.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -21,6 +22,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0013-list-order': listOrder,
   '0014-installation': installation,
   '0015-leases': leases,
+  '0016-owners': owners,
 };
 
 /**

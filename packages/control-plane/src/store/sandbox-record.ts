@@ -36,6 +36,10 @@ export interface SandboxRecord {
   readonly timeoutSec: number;
   /** Whether the last pause kept its memory, or is about to. Undefined: it has never been paused. */
   readonly pausedMemory: boolean | undefined;
+  /** The server that works on it, while it is starting, pausing or resuming. */
+  readonly owner: string | undefined;
+  /** Grows with each change of the state. */
+  readonly revision: number;
 }
 
 /** What is kept of the network part of a create request, with what updates have changed. */
@@ -81,6 +85,8 @@ export function toRow(record: SandboxRecord): SandboxTable {
     auto_resume: Number(record.autoResume),
     timeout_sec: record.timeoutSec,
     paused_memory: record.pausedMemory === undefined ? null : Number(record.pausedMemory),
+    owner: record.owner ?? null,
+    revision: record.revision,
   };
 }
 
@@ -109,5 +115,7 @@ export function fromRow(row: Selectable<SandboxTable>): SandboxRecord {
     autoResume: row.auto_resume === 1,
     timeoutSec: row.timeout_sec,
     pausedMemory: row.paused_memory === null ? undefined : row.paused_memory === 1,
+    owner: row.owner ?? undefined,
+    revision: row.revision,
   };
 }

@@ -47,8 +47,11 @@ export async function listHostIds(db: Db): Promise<string[]> {
   return rows.map((row) => row.host_id);
 }
 
-export async function deleteSandbox(db: Db, id: string): Promise<boolean> {
-  const result = await db.deleteFrom('sandboxes').where('id', '=', id).executeTakeFirst();
+/** `revision`: only when its state has not changed since. Returns false when there was none. */
+export async function deleteSandbox(db: Db, id: string, revision?: number): Promise<boolean> {
+  let query = db.deleteFrom('sandboxes').where('id', '=', id);
+  if (revision !== undefined) query = query.where('revision', '=', revision);
+  const result = await query.executeTakeFirst();
   return result.numDeletedRows > 0n;
 }
 

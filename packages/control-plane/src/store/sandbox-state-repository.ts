@@ -28,27 +28,33 @@ export function markRunning(
   });
 }
 
-/** Returns undefined when it does not run. `memory`: what the pause is to keep. */
-export function markPausing(db: Db, id: string, memory: boolean): Promise<SandboxRecord | undefined> {
-  return change(db, id, 'pausing', ['running'], { paused_memory: Number(memory) });
+/** Returns undefined when it does not run. `memory`: what the pause is to keep. `owner`: the server that pauses it. */
+export function markPausing(db: Db, id: string, memory: boolean, owner: string): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'pausing', ['running'], { paused_memory: Number(memory), owner });
 }
+
+/**
+ * A sandbox as somebody found it, or brought it there: what changes it by this does nothing when another server has changed
+ * its state since.
+ */
+export type Found = Pick<SandboxRecord, 'id' | 'revision'>;
 
 /** Returns undefined when it neither runs nor is about to. A resume that failed leaves it paused since when it was. */
 export function markPaused(
   db: Db,
-  id: string,
+  found: Found,
   pausedAtMs: number,
   memory: boolean,
 ): Promise<SandboxRecord | undefined> {
-  return change(db, id, 'paused', STATES_BEFORE.paused, (eb) => ({
+  return change(db, found, 'paused', STATES_BEFORE.paused, (eb) => ({
     paused_memory: Number(memory),
     end_at_ms: eb.case().when('state', '=', 'resuming').then(eb.ref('end_at_ms')).else(pausedAtMs).end(),
   }));
 }
 
-/** Returns undefined when it is not paused. */
-export function markResuming(db: Db, id: string): Promise<SandboxRecord | undefined> {
-  return change(db, id, 'resuming', ['paused'], {});
+/** Returns undefined when it is not paused. `owner`: the server that resumes it. */
+export function markResuming(db: Db, id: string, owner: string): Promise<SandboxRecord | undefined> {
+  return change(db, id, 'resuming', ['paused'], { owner });
 }
 
 /** What a resume makes of a sandbox's settings. */
@@ -63,11 +69,11 @@ export interface ResumedLife {
 /** Returns undefined when it is not resuming any more: somebody wants it ended. */
 export function markResumed(
   db: Db,
-  id: string,
+  found: Found,
   ready: ReadySandbox,
   { endAtMs, timeoutSec, autoPause }: ResumedLife,
 ): Promise<SandboxRecord | undefined> {
-  return change(db, id, 'running', ['resuming'], {
+  return change(db, found, 'running', ['resuming'], {
     ...readyColumns(ready),
     end_at_ms: endAtMs,
     ...(timeoutSec > 0 ? { timeout_sec: timeoutSec } : {}),
@@ -80,8 +86,8 @@ export function markResumed(
  * For a sandbox that its host says runs. One that was to be paused keeps its end; of one that was paused the end has
  * passed, so it gets the time that its client last asked for. Undefined when it was running, or is to be ended.
  */
-export function markFoundRunning(db: Db, id: string, nowMs: number): Promise<SandboxRecord | undefined> {
-  return change(db, id, 'running', ['pausing', 'paused', 'resuming'], (eb) => ({
+export function markFoundRunning(db: Db, found: Found, nowMs: number): Promise<SandboxRecord | undefined> {
+  return change(db, found, 'running', ['pausing', 'paused', 'resuming'], (eb) => ({
     end_at_ms: eb
       .case()
       .when('state', '=', 'pausing')
@@ -95,17 +101,6 @@ export function markFoundRunning(db: Db, id: string, nowMs: number): Promise<San
 /** Returns false when it was stopping already or there is none. `retryAtMs`: when the reaper looks at it again. */
 export async function markStopping(db: Db, id: string, retryAtMs: number): Promise<boolean> {
   return (await change(db, id, 'stopping', STATES_BEFORE.stopping, { end_at_ms: retryAtMs })) !== undefined;
-}
-
-/** Of a host whose sandboxes nobody waits for any more that were starting. Returns how many there were. */
-export async function markStartingAsStopping(db: Db, hostId: string, retryAtMs: number): Promise<number> {
-  const result = await db
-    .updateTable('sandboxes')
-    .set({ state: 'stopping', end_at_ms: retryAtMs })
-    .where('host_id', '=', hostId)
-    .where('state', '=', 'starting')
-    .executeTakeFirst();
-  return Number(result.numUpdatedRows);
 }
 
 /** Sets when ending a stopping sandbox is tried again. */
@@ -134,10 +129,15 @@ export interface DueQuery {
 
 /**
  * Takes what is due, running or stopping already: it is stopping then, or pausing when that is how it ends, and due again
- * at `retryAtMs`. One statement, whose conditions are asked again of the row itself: an end that another server moves later
+ * at `retryAtMs`. `owner`: the server that pauses what is to be paused. One statement, whose conditions are asked again of the row itself: an end that another server moves later
  * at the same moment is not overlooked.
  */
-export async function takeDue(db: Db, { hostIds, nowMs, limit }: DueQuery, retryAtMs: number): Promise<DueSandbox[]> {
+export async function takeDue(
+  db: Db,
+  { hostIds, nowMs, limit }: DueQuery,
+  retryAtMs: number,
+  owner: string,
+): Promise<DueSandbox[]> {
   const rows = await db
     .updateTable('sandboxes')
     .set((eb) => {
@@ -148,6 +148,8 @@ export async function takeDue(db: Db, { hostIds, nowMs, limit }: DueQuery, retry
         state: eb.case().when(isPaused).then(pausing).else(stopping).end(),
         paused_memory: eb.case().when(isPaused).then(eb.ref('auto_pause_memory')).else(eb.ref('paused_memory')).end(),
         end_at_ms: retryAtMs,
+        owner: eb.case().when(isPaused).then(owner).else(null).end(),
+        revision: eb('revision', '+', 1),
       };
     })
     .where('id', 'in', (eb) =>
@@ -185,22 +187,29 @@ export async function nextDueAtMs(db: Db, hostIds: readonly string[]): Promise<n
 
 type Columns = UpdateObject<Database, 'sandboxes'>;
 
-/** Every way of one sandbox into a state. Undefined when it was in none of the states that it may come from. */
+/**
+ * Every way of one sandbox into a state. Undefined when it was in none of the states that it may come from, or has changed
+ * since it was found. Nobody works on it then, unless the columns name an owner.
+ */
 async function change<To extends keyof typeof STATES_BEFORE>(
   db: Db,
-  id: string,
+  sandbox: string | Found,
   to: To,
   from: readonly (typeof STATES_BEFORE)[To][number][],
   columns: Columns | ((eb: ExpressionBuilder<Database, 'sandboxes'>) => Columns),
 ): Promise<SandboxRecord | undefined> {
-  const row = await db
+  let query = db
     .updateTable('sandboxes')
-    .set(columns)
-    .set({ state: to })
-    .where('id', '=', id)
-    .where('state', 'in', from)
-    .returningAll()
-    .executeTakeFirst();
+    .set((eb) => ({
+      owner: null,
+      ...(typeof columns === 'function' ? columns(eb) : columns),
+      state: to,
+      revision: eb('revision', '+', 1),
+    }))
+    .where('id', '=', typeof sandbox === 'string' ? sandbox : sandbox.id)
+    .where('state', 'in', from);
+  if (typeof sandbox !== 'string') query = query.where('revision', '=', sandbox.revision);
+  const row = await query.returningAll().executeTakeFirst();
   return row && fromRow(row);
 }
 

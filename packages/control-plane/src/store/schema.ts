@@ -57,6 +57,10 @@ export interface SandboxTable {
   timeout_sec: number;
   /** 1 when the last pause kept its memory, or is about to; 0 when only its disk; null when it has never been paused. */
   paused_memory: number | null;
+  /** The server that works on it, while it is starting, pausing or resuming: the holder of a lease of `leases`. */
+  owner: string | null;
+  /** Grows with each change of the state: whoever works on a sandbox sees by it that another one has taken over. */
+  revision: number;
 }
 
 /** The same pairs as in `sandboxes.metadata`, a row each, so that both databases can search them by index. */

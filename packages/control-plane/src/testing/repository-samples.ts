@@ -29,6 +29,8 @@ export function record(id: string, overrides: Partial<SandboxRecord> = {}): Sand
     autoResume: false,
     timeoutSec: 60,
     pausedMemory: undefined,
+    owner: undefined,
+    revision: 0,
     ...overrides,
   };
 }

@@ -27,7 +27,6 @@ import {
   markResumed,
   markResuming,
   markRunning,
-  markStartingAsStopping,
   markStopping,
   nextDueAtMs,
   postponeStop,
@@ -39,6 +38,7 @@ import { EVERY_TEAM } from '../store/team-scope.ts';
 import { countSpawn, forgetUsage, listTemplateUsage } from '../store/template-usage-repository.ts';
 import { describeAuditRepository } from './audit-repository-suite.ts';
 import { describeLeaseRepository } from './lease-repository-suite.ts';
+import { describeOwners } from './owner-repository-suite.ts';
 import { type RepositoryBackend, withDatabase } from './repository-backend.ts';
 import { OTHER_TEAM, record, T0, TEAM } from './repository-samples.ts';
 import { describeTeamRepositories } from './team-repository-suite.ts';
@@ -97,7 +97,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
       withDb(async (db) => {
         const life = { startedAtMs: T0 + 5, endAtMs: T0 + 9 };
         await insertSandboxes(db, [record('a')]);
-        const running = record('a', { state: 'running', ...ready, ...life });
+        const running = record('a', { state: 'running', revision: 1, ...ready, ...life });
         assert.deepEqual(await markRunning(db, 'a', ready, life), running);
         assert.deepEqual(await findSandbox(db, EVERY_TEAM, 'a'), running);
       }));
@@ -106,14 +106,20 @@ export function describeRepositories(backend: RepositoryBackend): void {
       withDb(async (db) => {
         const life = { startedAtMs: T0, endAtMs: T0 };
         const resumed = { endAtMs: T0, timeoutSec: 5, autoPause: undefined };
+        const first = (id: string) => ({ id, revision: 0 });
         // Each way of one sandbox into a state, with the states that it is meant for.
         const ways: readonly [string, SandboxState, readonly SandboxState[], (id: string) => Promise<unknown>][] = [
           ['markRunning', 'running', ['starting'], (id) => markRunning(db, id, ready, life)],
-          ['markPausing', 'pausing', ['running'], (id) => markPausing(db, id, true)],
-          ['markPaused', 'paused', ['running', 'pausing', 'resuming'], (id) => markPaused(db, id, T0, true)],
-          ['markResuming', 'resuming', ['paused'], (id) => markResuming(db, id)],
-          ['markResumed', 'running', ['resuming'], (id) => markResumed(db, id, ready, resumed)],
-          ['markFoundRunning', 'running', ['pausing', 'paused', 'resuming'], (id) => markFoundRunning(db, id, T0)],
+          ['markPausing', 'pausing', ['running'], (id) => markPausing(db, id, true, 'server')],
+          ['markPaused', 'paused', ['running', 'pausing', 'resuming'], (id) => markPaused(db, first(id), T0, true)],
+          ['markResuming', 'resuming', ['paused'], (id) => markResuming(db, id, 'server')],
+          ['markResumed', 'running', ['resuming'], (id) => markResumed(db, first(id), ready, resumed)],
+          [
+            'markFoundRunning',
+            'running',
+            ['pausing', 'paused', 'resuming'],
+            (id) => markFoundRunning(db, first(id), T0),
+          ],
           [
             'markStopping',
             'stopping',
@@ -141,11 +147,17 @@ export function describeRepositories(backend: RepositoryBackend): void {
     test('a pause keeps when it was and what of it, also over a resume that fails', () =>
       withDb(async (db) => {
         await insertSandboxes(db, [record('a', { state: 'running' })]);
-        assert.equal((await markPausing(db, 'a', true))?.endAtMs, T0 + 60_000);
-        const paused = await markPaused(db, 'a', T0 + 7, false);
+        const pausing = await markPausing(db, 'a', true, 'server');
+        assert.ok(pausing);
+        assert.deepEqual([pausing.endAtMs, pausing.owner], [T0 + 60_000, 'server']);
+        const paused = await markPaused(db, pausing, T0 + 7, false);
+        assert.ok(paused);
         assert.deepEqual([paused?.state, paused?.endAtMs, paused?.pausedMemory], ['paused', T0 + 7, false]);
-        await markResuming(db, 'a');
-        assert.deepEqual(await markPaused(db, 'a', T0 + 99, false), paused);
+        assert.equal(paused.owner, undefined);
+        const resuming = await markResuming(db, 'a', 'server');
+        assert.ok(resuming);
+        assert.equal(resuming.owner, 'server');
+        assert.deepEqual(await markPaused(db, resuming, T0 + 99, false), { ...paused, revision: paused.revision + 2 });
       }));
 
     test('a resume sets the end, what was asked for, and the settings that came with it', () =>
@@ -153,7 +165,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const settings = { autoPause: true, autoResume: true };
         const resume = async (id: string, timeoutSec: number, autoPause?: boolean) => {
           await insertSandboxes(db, [record(id, { state: 'resuming', ...settings })]);
-          const found = await markResumed(db, id, ready, { endAtMs: T0 + 5, timeoutSec, autoPause });
+          const found = await markResumed(db, { id, revision: 0 }, ready, { endAtMs: T0 + 5, timeoutSec, autoPause });
           assert.deepEqual([found?.endAtMs, found?.memoryMib, found?.startedAtMs], [T0 + 5, 1024, T0]);
           return [found?.timeoutSec, found?.autoPause, found?.autoResume];
         };
@@ -167,21 +179,10 @@ export function describeRepositories(backend: RepositoryBackend): void {
       withDb(async (db) => {
         for (const state of ['pausing', 'paused', 'resuming'] as const)
           await insertSandboxes(db, [record(state, { state, endAtMs: T0 + 1, timeoutSec: 20 })]);
-        const endAtMs = async (id: string) => (await markFoundRunning(db, id, T0 + 100))?.endAtMs;
+        const endAtMs = async (id: string) => (await markFoundRunning(db, { id, revision: 0 }, T0 + 100))?.endAtMs;
         assert.equal(await endAtMs('pausing'), T0 + 1);
         assert.equal(await endAtMs('paused'), T0 + 20_100);
         assert.equal(await endAtMs('resuming'), T0 + 20_100);
-      }));
-
-    test('what was starting is stopping after a restart, and nothing else changes', () =>
-      withDb(async (db) => {
-        await insertSandboxes(db, [record('a')]);
-        await insertSandboxes(db, [record('b', { state: 'running' })]);
-        await insertSandboxes(db, [record('c', { hostId: 'host-2' })]);
-        assert.equal(await markStartingAsStopping(db, 'host-1', T0), 1);
-        assert.equal((await findSandbox(db, EVERY_TEAM, 'c'))?.state, 'starting');
-        assert.equal((await findSandbox(db, EVERY_TEAM, 'a'))?.state, 'stopping');
-        assert.equal((await findSandbox(db, EVERY_TEAM, 'b'))?.state, 'running');
       }));
 
     test('the end of a running sandbox moves both ways when set, and only later when extended', () =>
@@ -224,20 +225,20 @@ export function describeRepositories(backend: RepositoryBackend): void {
         await insertSandboxes(db, [record('stopping', { state: 'stopping', endAtMs: T0 + 5 })]);
         assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 1);
         const stopping = (id: string) => ({ id, hostId: 'host-1', state: 'stopping' as const });
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 99), []);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 1 }, T0 + 99), [
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 99, 'server'), []);
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 1 }, T0 + 99, 'server'), [
           stopping('first'),
         ]);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'first'))?.state, 'stopping');
         assert.deepEqual(
-          await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 10 }, T0 + 99),
+          await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 10 }, T0 + 99, 'server'),
           [stopping('stopping')],
           'nothing is taken twice',
         );
         assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 20);
         await postponeStop(db, 'stopping', T0 + 10);
         await postponeStop(db, 'later', T0 + 10);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 10, limit: 10 }, T0 + 99), [
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 10, limit: 10 }, T0 + 99, 'server'), [
           stopping('stopping'),
         ]);
       }));
@@ -253,7 +254,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
           record('pausing', { state: 'pausing', ...due }),
           record('resuming', { state: 'resuming', ...due }),
         ]);
-        const taken = await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10);
+        const taken = await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10, 'server');
         assert.deepEqual(
           taken.toSorted((a, b) => a.id.localeCompare(b.id)),
           [
@@ -265,7 +266,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const kept = async (id: string) => (await findSandbox(db, EVERY_TEAM, id))?.pausedMemory;
         assert.deepEqual([await kept('with'), await kept('without'), await kept('stopping')], [true, false, undefined]);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'with'))?.endAtMs, T0 + 10);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10), []);
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10, 'server'), []);
       }));
 
     test('many sandboxes are stored at once, or none of them', () =>
@@ -373,7 +374,17 @@ export function describeRepositories(backend: RepositoryBackend): void {
         assert.ok(first !== undefined);
         await migrate(db, { '0001-sandboxes': first });
         const { id, ...columns } = toRow(record('old', { state: 'running', metadata: { k: 'v' } }));
-        const { team_id, auto_pause, auto_pause_memory, auto_resume, timeout_sec, paused_memory, ...before } = columns;
+        const {
+          team_id,
+          auto_pause,
+          auto_pause_memory,
+          auto_resume,
+          timeout_sec,
+          paused_memory,
+          owner,
+          revision,
+          ...before
+        } = columns;
         // The row as that version wrote it: the type is of today.
         await db
           .insertInto('sandboxes')
@@ -385,7 +396,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const { id: teamId } = await getDefaultTeam(db);
         assert.deepEqual(old, record('old', { teamId, state: 'running', metadata: { k: 'v' }, timeoutSec: 300 }));
         assert.equal((await listTemplateUsage(db, { teamId })).get('tpl')?.spawnCount, 4);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: old?.endAtMs ?? 0, limit: 1 }, T0), [
+        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: old?.endAtMs ?? 0, limit: 1 }, T0, 'server'), [
           { id: 'old', hostId: 'host-1', state: 'stopping' },
         ]);
       } finally {
@@ -429,4 +440,5 @@ export function describeRepositories(backend: RepositoryBackend): void {
   describeTeamRepositories(backend);
   describeAuditRepository(backend);
   describeLeaseRepository(backend);
+  describeOwners(backend);
 }
