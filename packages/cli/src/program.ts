@@ -29,6 +29,7 @@ import { addTeamDelete } from './commands/team-delete.ts';
 import { addTeamLimit } from './commands/team-limit.ts';
 import { addTeamList } from './commands/team-list.ts';
 import { addTeamRename } from './commands/team-rename.ts';
+import { addTemplateDelete } from './commands/template-delete.ts';
 import { addTemplateList } from './commands/template-list.ts';
 import { addTrace } from './commands/trace.ts';
 import { addTrust } from './commands/trust.ts';
@@ -89,6 +90,7 @@ export function buildProgram(setExitCode: SetExitCode): Command {
 
   const template = program.command('template').description('templates that sandboxes are made from');
   addTemplateList(template);
+  addTemplateDelete(template);
 
   const key = program.command('key').description('API keys of teams (for administrators)');
   addKeyCreate(key);

@@ -294,3 +294,52 @@ describe('deleting a snapshot', () => {
     assert.deepEqual(host.snapshots.deleted, []);
   });
 });
+
+describe('what is damaged', () => {
+  const listed = async <T>(server: TestServer, path: string, body: z.ZodType<T>) =>
+    z.array(body).parse(await (await server.api(path)).json());
+
+  test('is a snapshot that says so in the list, is refused by its host, and can be deleted', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host]);
+    await taken(server, await createSandbox(server), { name: 'work' });
+    const [template] = host.templates.filter(({ originSandboxId }) => originSandboxId !== '');
+    assert.ok(template !== undefined);
+    assert.deepEqual((await listed(server, '/snapshots', snapshotInfoBody))[0]?.damage, undefined);
+    template.damage = 'its memory is cut';
+    const [shown] = await listed(server, '/snapshots', snapshotInfoBody);
+    assert.deepEqual(shown, { snapshotID: 'work:default', names: ['work:default'], damage: 'its memory is cut' });
+    // Nobody can read what it was; that it is a snapshot is known all the same.
+    Object.assign(template, { names: [], originSandboxId: '', vcpuCount: 0, createdAtMs: 0n });
+    const snapshotID = `${template.templateId}:default`;
+    assert.deepEqual(await list(server), [snapshotID]);
+    assert.ok(!(await listed(server, '/templates', templateBody)).some(({ damage }) => damage !== undefined));
+    host.createError = hostError('snapshot_damaged', 'Its memory is cut.');
+    const refused = await readError(await server.send('POST', '/sandboxes', { templateID: snapshotID }));
+    assert.deepEqual([refused.status, refused.code], [500, 'snapshot_damaged']);
+    assert.equal((await remove(server, snapshotID)).status, 204);
+    assert.deepEqual(await list(server), []);
+  });
+
+  test('is a template where that is so: others have it whole, and it alone is deleted', async () => {
+    await using first = await new HostDouble('first').open();
+    await using second = await new HostDouble('second').open();
+    await using server = await startTestServer([first, second]);
+    const of = (host: HostDouble) => host.templates.find(({ names }) => names.includes('base'));
+    const broken = of(first);
+    assert.ok(broken !== undefined);
+    Object.assign(broken, { names: [], vcpuCount: 0, damage: 'template.json is no JSON' });
+    const whole = (await listed(server, '/templates', templateBody)).find(({ names }) => names.includes('base'));
+    assert.deepEqual([whole?.buildStatus, whole?.damage], ['ready', undefined]);
+    for (let count = 0; count < 3; count++) await createSandbox(server, { templateID: 'base' });
+    assert.deepEqual([first.created.length, second.created.length], [0, 3]);
+    assert.equal((await remove(server, 'base')).status, 204);
+    assert.deepEqual([first.snapshots.deleted, second.snapshots.deleted], [[broken.templateId], []]);
+    assert.equal((await readError(await remove(server, 'base'))).code, 'conflict');
+    const last = of(second);
+    assert.ok(last !== undefined);
+    last.damage = 'rootfs.ext4 is missing';
+    const [shown] = (await listed(server, '/templates', templateBody)).filter(({ names }) => names.includes('base'));
+    assert.deepEqual([shown?.buildStatus, shown?.damage], ['error', 'rootfs.ext4 is missing']);
+  });
+});

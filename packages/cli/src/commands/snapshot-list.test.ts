@@ -22,3 +22,9 @@ test('none is said to be none', async (t) => {
   const none = await runAgainstStub(t, { 'GET /snapshots': { body: [] } }, ['snapshot', 'list']);
   assert.deepEqual([none.exitCode, none.stdout], [0, 'No snapshots.\n']);
 });
+
+test('what is damaged is said under the list, and why', async (t) => {
+  const body = [{ snapshotID: 'abc:default', names: [], damage: 'its memory is cut' }];
+  const shown = await runAgainstStub(t, { 'GET /snapshots': { body } }, ['snapshot', 'list']);
+  assert.equal(shown.stdout, 'SNAPSHOT     NAMES\nabc:default  -\n\nDamaged:\nabc:default: its memory is cut\n');
+});

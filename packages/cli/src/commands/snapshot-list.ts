@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { ControlApi } from '../client/control-api.ts';
 import { requireServer } from '../client/endpoints.ts';
 import { InterruptGuard } from '../interruption.ts';
+import { damageLines } from '../terminal/damage-lines.ts';
 import { formatTable } from '../terminal/table.ts';
 
 interface SnapshotListOptions {
@@ -29,7 +30,7 @@ export function addSnapshotList(snapshot: Command): void {
           formatTable(
             ['SNAPSHOT', 'NAMES'],
             snapshots.map(({ snapshotID, names }) => [snapshotID, names.length === 0 ? '-' : names.join(', ')]),
-          ),
+          ) + damageLines(snapshots.map(({ snapshotID, damage }) => [snapshotID, damage])),
         );
     });
 }

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { ControlApi } from '../client/control-api.ts';
 import { requireServer } from '../client/endpoints.ts';
 import { InterruptGuard } from '../interruption.ts';
+import { damageLines } from '../terminal/damage-lines.ts';
 import { formatTable } from '../terminal/table.ts';
 
 export function addTemplateList(template: Command): void {
@@ -20,14 +21,14 @@ export function addTemplateList(template: Command): void {
           formatTable(
             ['NAMES', 'TEMPLATE', 'VCPUS', 'MEMORY', 'DISK', 'MADE'],
             templates.map((each) => [
-              each.names.join(', '),
+              each.names.length === 0 ? '-' : each.names.join(', '),
               each.templateID,
               String(each.cpuCount),
               `${each.memoryMB} MiB`,
               `${each.diskSizeMB} MiB`,
               each.createdAt,
             ]),
-          ),
+          ) + damageLines(templates.map(({ templateID, damage }) => [templateID, damage])),
         );
     });
 }

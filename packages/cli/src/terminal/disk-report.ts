@@ -1,4 +1,5 @@
 import type { HostDiskUsage } from '@nestbox/contract/http';
+import { damageLines } from './damage-lines.ts';
 import { formatBytes } from './format-bytes.ts';
 import { formatTable } from './table.ts';
 
@@ -15,8 +16,7 @@ export function formatDiskUsage({ items, freeBytes, totalBytes }: HostDiskUsage)
     ...[item.ownBytes, item.sharedBytes, item.memoryBytes, item.diskBytes].map(formatBytes),
   ]);
   const free = `${formatBytes(freeBytes)} of ${formatBytes(totalBytes)} are free.`;
-  const damaged = items.flatMap(({ kind, id, damage }) => (damage === undefined ? [] : [`${kind} ${id}: ${damage}`]));
-  const told = damaged.length === 0 ? '' : `\n\nDamaged:\n${damaged.join('\n')}`;
+  const told = damageLines(items.map(({ kind, id, damage }) => [`${kind} ${id}`, damage]));
   return `${formatTable(HEADS, rows, SIZES)}\n\n${totals(items)}; ${free}${told}`;
 }
 

@@ -9,6 +9,8 @@ export const snapshotInfoBody = z.object({
   snapshotID: z.string(),
   /** With their tags; empty when it was given no name. */
   names: z.array(z.string()),
+  /** What is known to be damaged of it, in plain words. Not of the E2B wire. */
+  damage: z.string().optional(),
 });
 export type SnapshotInfo = z.infer<typeof snapshotInfoBody>;
 

@@ -17,7 +17,10 @@ export const templateBody = z.object({
   spawnCount: z.int(),
   buildCount: z.int(),
   envdVersion: z.string(),
+  /** `error`: it is damaged. */
   buildStatus: z.enum(['building', 'waiting', 'ready', 'error']),
+  /** What is known to be damaged of it, in plain words. Not of the E2B wire. */
+  damage: z.string().optional(),
 });
 export type Template = z.infer<typeof templateBody>;
 

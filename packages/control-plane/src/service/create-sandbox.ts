@@ -88,7 +88,10 @@ async function insertStarting(context: TeamContext, starting: SandboxRecord): Pr
 }
 
 async function chooseHost(context: TeamContext, entry: CatalogEntry): Promise<HostLink> {
-  const [only, ...others] = entry.hosts.filter(({ state }) => state.kind === 'connected');
+  const connected = entry.hosts.filter(({ state }) => state.kind === 'connected');
+  const whole = connected.filter((link) => !entry.damagedOn.has(link));
+  // Where it is damaged everywhere a host says so, or finds that it was mended.
+  const [only, ...others] = whole.length > 0 ? whole : connected;
   if (only === undefined)
     throw new NestboxError('host_unavailable', 'No host that has this template can be reached now.');
   if (others.length === 0) return only;

@@ -60,7 +60,7 @@ function toTemplate(template: HostTemplate, usage: TemplateUsage | undefined): T
     spawnCount: usage?.spawnCount ?? 0,
     buildCount: 1,
     envdVersion: template.envdVersion,
-    buildStatus: 'ready',
+    ...(template.damage === '' ? { buildStatus: 'ready' } : { buildStatus: 'error', damage: template.damage }),
   };
 }
 

@@ -7,8 +7,13 @@ import { DEFAULT_TAG, readTemplateName, type TemplateName } from './template-nam
 
 /** A template and the connected hosts that have it. */
 export interface CatalogEntry {
+  /** Of a host that has it whole, if there is one. */
   readonly template: Template;
   readonly hosts: readonly HostLink[];
+  /** Of the hosts, those on which it is damaged. */
+  readonly damagedOn: ReadonlySet<HostLink>;
+  /** It is known as somebody's snapshot, whether or not its host can read that. */
+  readonly isOwned: boolean;
   /** By host: ids under which it has VMs of the template waiting. */
   readonly warmIds: ReadonlyMap<string, readonly string[]>;
 }
@@ -27,7 +32,8 @@ export async function readCatalog(
   const links = context.hosts.connected();
   // The owners are read last: a snapshot has its owner before its host has it.
   const answers = await Promise.allSettled(links.map((link) => link.listTemplates(signal)));
-  const isVisible = await visibleTo(context);
+  const owners = await listSnapshotOwners(context.db);
+  const isVisible = visibleTo(context, owners);
   const entries = new Map<string, ReturnType<typeof newEntry>>();
   for (const [index, answer] of answers.entries()) {
     const link = links[index];
@@ -38,9 +44,11 @@ export async function readCatalog(
       continue;
     }
     for (const template of answer.value.filter(isVisible)) {
-      const entry = entries.get(template.templateId) ?? newEntry(template);
+      const entry = entries.get(template.templateId) ?? newEntry(template, owners.has(template.templateId));
       entries.set(template.templateId, entry);
       entry.hosts.push(link);
+      if (template.damage !== '') entry.damagedOn.add(link);
+      else entry.template = template;
       entry.warmIds.set(link.id, template.warmSandboxIds);
     }
   }
@@ -50,14 +58,24 @@ export async function readCatalog(
 }
 
 /** A snapshot without an owner is from before there were teams, and the default team's. */
-async function visibleTo({ db, scope, defaultTeamId }: TeamContext): Promise<(template: Template) => boolean> {
-  const owners = await listSnapshotOwners(db);
-  return ({ templateId, originSandboxId }) =>
-    originSandboxId === '' || (owners.get(templateId) ?? defaultTeamId) === scope.teamId;
+function visibleTo(
+  { scope, defaultTeamId }: TeamContext,
+  owners: ReadonlyMap<string, string>,
+): (template: Template) => boolean {
+  return ({ templateId, originSandboxId }) => {
+    const owner = owners.get(templateId) ?? (originSandboxId === '' ? undefined : defaultTeamId);
+    return owner === undefined || owner === scope.teamId;
+  };
 }
 
-function newEntry(template: Template) {
-  return { template, hosts: [] as HostLink[], warmIds: new Map<string, readonly string[]>() };
+function newEntry(template: Template, isOwned: boolean) {
+  return {
+    template,
+    isOwned,
+    hosts: [] as HostLink[],
+    damagedOn: new Set<HostLink>(),
+    warmIds: new Map<string, readonly string[]>(),
+  };
 }
 
 /**
@@ -81,8 +99,8 @@ export function findInCatalog(catalog: ReadonlyMap<string, CatalogEntry>, wanted
 }
 
 /** A snapshot is a template that was made of a sandbox; the others were made by set-up. */
-export function isSnapshot({ template }: CatalogEntry): boolean {
-  return template.originSandboxId !== '';
+export function isSnapshot({ template, isOwned }: CatalogEntry): boolean {
+  return template.originSandboxId !== '' || isOwned;
 }
 
 export function namesOf({ template }: CatalogEntry): TemplateName[] {

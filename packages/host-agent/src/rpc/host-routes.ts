@@ -11,9 +11,9 @@ import {
 import { toRpcError } from '@nestbox/kit';
 import type { HostAgent } from '../host-agent.ts';
 import type { ForkOutcome, SandboxInfo, SandboxState } from '../sandbox/sandbox.ts';
+import type { ListedTemplate } from '../sandbox/template-list.ts';
 import type { Traced } from '../sandbox/trace.ts';
 import type { DiskItem } from '../storage/disk-usage.ts';
-import type { TemplateFile } from '../storage/images-file.ts';
 import type { LogLevel } from '../telemetry/log-entry.ts';
 import type { MetricSample } from '../telemetry/metric-history.ts';
 import {
@@ -78,7 +78,7 @@ export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (rout
     }),
     snapshotSandbox: answering(async (request) => {
       const { result, stages } = await manager.snapshot(parseSandboxIdField(request), parseSnapshotSpec(request));
-      return { template: templateToWire(result, []), stages: [...stages] };
+      return { template: templateToWire({ ...result, damage: undefined }, []), stages: [...stages] };
     }),
     setSandboxEgress: answering(async (request) => {
       await manager.setEgress(parseSandboxIdField(request), parseEgress(request));
@@ -232,7 +232,7 @@ function diskItemToWire({ kind, id, name, ownBytes, sharedBytes, memoryBytes, di
   };
 }
 
-function templateToWire(template: TemplateFile, warmSandboxIds: readonly string[]) {
+function templateToWire(template: ListedTemplate, warmSandboxIds: readonly string[]) {
   return {
     templateId: template.templateId,
     names: template.names,
@@ -243,6 +243,7 @@ function templateToWire(template: TemplateFile, warmSandboxIds: readonly string[
     createdAtMs: BigInt(template.createdAtMs),
     originSandboxId: template.originSandboxId ?? '',
     hasMemory: template.snapshot !== undefined,
+    damage: template.damage ?? '',
     warmSandboxIds: [...warmSandboxIds],
   };
 }

@@ -1,4 +1,4 @@
-import { rm, statfs } from 'node:fs/promises';
+import { statfs } from 'node:fs/promises';
 import { type EgressSettings, NestboxError } from '@nestbox/contract';
 import { KeyedMutex, type NestboxPaths } from '@nestbox/kit';
 import type { DiskUsage } from '../storage/disk-usage.ts';
@@ -42,10 +42,11 @@ import { SandboxTable } from './sandbox-table.ts';
 import { DEFAULT_SCRUB, Scrubber, type ScrubSettings } from './scrubber.ts';
 import { setEgress } from './set-egress.ts';
 import { SnapshotRoom } from './snapshot-room.ts';
-import { snapshotSandbox, templateKey } from './snapshot-sandbox.ts';
+import { snapshotSandbox } from './snapshot-sandbox.ts';
 import { watchForStalls } from './stall-watch.ts';
 import { startCopy, startSandbox } from './start-sandbox.ts';
 import { TelemetryCollector } from './telemetry-collector.ts';
+import { deleteTemplate, type ListedTemplate, listTemplates } from './template-list.ts';
 import { TemplateSnapshots } from './template-snapshots.ts';
 import { TraceBook, type Traced, type TracedOperation } from './trace.ts';
 import type { WarmOrder } from './warm-order.ts';
@@ -219,24 +220,8 @@ class HostSandboxes implements SandboxManager {
     }
   }
 
-  async deleteTemplate(idOrName: string): Promise<boolean> {
-    const { templates } = await this.#context.templates.list();
-    const template =
-      templates.find(({ templateId }) => templateId === idOrName) ??
-      templates.find(({ names }) => names.includes(idOrName));
-    if (template === undefined) return false;
-    const { templateId, originSandboxId } = template;
-    if (originSandboxId === undefined)
-      throw new NestboxError('conflict', `The template ${templateId} was built by set-up; only snapshots are deleted.`);
-    const { layout, logger } = this.#context;
-    await this.#serial.run(templateKey(templateId), async () => {
-      // Without it the rest is no template any more; a crash in between leaves what the next start removes.
-      await rm(layout.templateFile(templateId), { force: true });
-      await rm(layout.templateDir(templateId), { recursive: true, force: true });
-    });
-    await this.#host.warm.endOf(templateId);
-    logger.info({ templateId }, 'a snapshot was deleted');
-    return true;
+  deleteTemplate(idOrName: string): Promise<boolean> {
+    return deleteTemplate(this.#host, idOrName);
   }
 
   get(sandboxId: string): SandboxInfo {
@@ -344,11 +329,8 @@ class HostSandboxes implements SandboxManager {
     return this.#traces.of(sandboxId);
   }
 
-  async templates(): Promise<readonly Template[]> {
-    const { templates, damaged } = await this.#context.templates.list();
-    for (const { templateId, reason } of damaged)
-      this.#context.logger.warn({ templateId, reason }, 'a template cannot be used');
-    return templates;
+  templates(): Promise<readonly ListedTemplate[]> {
+    return listTemplates(this.#host);
   }
 
   warmSandboxIds(templateId: string): readonly string[] {

@@ -7,7 +7,7 @@ import { runCommand } from '@nestbox/kit';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { DiskLayers, isLayerName } from '../storage/disk-layers.ts';
 import { machineFiles, ROOTFS_NAME } from '../storage/machine-folder.ts';
-import { until } from '../testing/sandbox-checks.ts';
+import { until, withCode } from '../testing/sandbox-checks.ts';
 import { makeTestHost, recordingLogger, TEST_TEMPLATE_ID, type TestHost, testSpec } from '../testing/test-host.ts';
 import { fakeRunFiles } from '../vmm/fake/fake-state.ts';
 
@@ -168,9 +168,17 @@ test('templates that are half there are removed, and whole ones keep what they n
   assert.equal(existsSync(layout.transitDir), false);
   const copy = (await manager.create(testSpec({ templateId: 'snap' }))).result.sandboxId;
   assert.equal(await testHost.memoryOf(copy).read(), 'what it remembers');
-  await manager.templates();
-  assert.ok(
-    lines.some(({ fields }) => Object(fields).templateId === 'damaged'),
-    'the damaged one is told',
-  );
+  for (let time = 0; time < 3; time++) {
+    const damaged = (await manager.templates()).filter(({ damage }) => damage !== undefined);
+    assert.deepEqual(
+      damaged.map(({ templateId }) => templateId),
+      ['damaged'],
+    );
+  }
+  const told = lines.filter(({ fields }) => Object(fields).templateId === 'damaged');
+  assert.equal(told.length, 1, 'once');
+  await assert.rejects(manager.create(testSpec({ templateId: 'damaged' })), withCode('snapshot_damaged', /damaged/));
+  assert.equal(await manager.deleteTemplate('damaged'), true);
+  assert.equal(existsSync(layout.templateDir('damaged')), false);
+  assert.equal(await manager.deleteTemplate('damaged'), false);
 });

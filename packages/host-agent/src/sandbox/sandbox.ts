@@ -4,6 +4,7 @@ import type { Template } from '../storage/template-store.ts';
 import type { LogEntry } from '../telemetry/log-entry.ts';
 import type { MetricSample } from '../telemetry/metric-history.ts';
 import type { LogQuery } from '../telemetry/sandbox-logs.ts';
+import type { ListedTemplate } from './template-list.ts';
 import type { Traced, TracedOperation } from './trace.ts';
 
 /** What a create asks for. Two creates with one id must ask for the same, else the second is a conflict. */
@@ -156,7 +157,10 @@ export interface SandboxManager {
    * end. Throws invalid_request and what `pause` throws for one that does not run; then everything is as it was.
    */
   setEgress(sandboxId: string, egress: EgressSettings): Promise<void>;
-  /** Sandboxes made of it keep what they need. False when there is no such template. Throws conflict for one that was built. */
+  /**
+   * Sandboxes made of it keep what they need. False when there is no such template. Throws conflict for one that was built, unless it is
+   * damaged.
+   */
   deleteTemplate(idOrName: string): Promise<boolean>;
   /**
    * Makes the memory snapshots that templates of this host lack, one after another, then the VMs that are to wait. Calls back
@@ -187,7 +191,8 @@ export interface SandboxManager {
   activity(sandboxId: string, signal?: AbortSignal): Promise<SandboxActivity>;
   /** Where the time of a sandbox's latest operations went, newest first. */
   operations(sandboxId: string): readonly TracedOperation[];
-  templates(): Promise<readonly Template[]>;
+  /** Newest first, damaged ones too. */
+  templates(): Promise<readonly ListedTemplate[]>;
   /** Ids of restored VMs that wait for a create of this template; a create under such an id gets that VM. */
   warmSandboxIds(templateId: string): readonly string[];
   diskUsage(): Promise<DiskUsage>;

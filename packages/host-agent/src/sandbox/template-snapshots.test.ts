@@ -278,7 +278,11 @@ async function hostWithSnapshots(t: TestContext, prepare: (testHost: TestHost) =
     lines
       .filter(({ text, fields }) => text === CANNOT_BE_USED && Object(fields).templateId === templateId)
       .map(({ fields }) => String(Object(fields).reason));
-  return { testHost, manager, reasons };
+  const damages = (templateId: string) =>
+    lines.filter(
+      ({ text, fields }) => text === 'a template or snapshot is damaged' && Object(fields).templateId === templateId,
+    );
+  return { testHost, manager, reasons, damages };
 }
 
 type Change = (testHost: TestHost, templateId: string) => Promise<void> | void;
@@ -364,22 +368,61 @@ describe('a snapshot of a built template that', { concurrency: 3 }, () => {
 });
 
 describe('a snapshot that a user has taken', { concurrency: 3 }, () => {
-  for (const [what, change, reason] of [ANOTHER_MACHINE, ...DAMAGES])
-    test(`and that ${what} boots from its disk, which is told once, and is not made anew`, async (t) => {
-      const { testHost, manager, reasons } = await hostWithSnapshots(t, (host) => change(host, 'snap'));
+  test('and that is of another machine boots from its disk, which is told once, and is not made anew', async (t) => {
+    const [, change, reason] = ANOTHER_MACHINE;
+    const { testHost, manager, reasons } = await hostWithSnapshots(t, (host) => change(host, 'snap'));
+    const old = await snapshotOf(testHost, 'snap');
+    for (let count = 0; count < 2; count++) {
+      const { sandboxId, how } = await create(manager, 'snap');
+      assert.equal(how, 'booted');
+      assert.equal(await testHost.memoryOf(sandboxId).read(), '');
+      // Its own layer, that of the sandbox that it was taken of, and that of the template's snapshot.
+      const { machine } = await testHost.running(sandboxId);
+      assert.equal(machine.layers.length, 3);
+    }
+    assert.equal(await snapshotOf(testHost, 'snap'), old);
+    assert.equal(reasons('snap').length, 1);
+    assert.match(reasons('snap')[0] ?? '', reason);
+    assert.ok((await manager.templates()).every(({ damage }) => damage === undefined));
+  });
+
+  for (const [what, change, reason] of DAMAGES)
+    test(`and that ${what} is refused, listed as damaged, told once, and can be deleted`, async (t) => {
+      const { testHost, manager, reasons, damages } = await hostWithSnapshots(t, (host) => change(host, 'snap'));
       const old = await snapshotOf(testHost, 'snap');
-      for (let count = 0; count < 2; count++) {
-        const { sandboxId, how } = await create(manager, 'snap');
-        assert.equal(how, 'booted');
-        assert.equal(await testHost.memoryOf(sandboxId).read(), '');
-        // Its own layer, that of the sandbox that it was taken of, and that of the template's snapshot.
-        const { machine } = await testHost.running(sandboxId);
-        assert.equal(machine.layers.length, 3);
-      }
-      assert.equal(await snapshotOf(testHost, 'snap'), old);
-      assert.equal(reasons('snap').length, 1);
-      assert.match(reasons('snap')[0] ?? '', reason);
+      for (let count = 0; count < 2; count++)
+        await assert.rejects(create(manager, 'snap'), withCode('snapshot_damaged', reason));
+      assert.deepEqual(await testHost.leftovers(), []);
+      assert.equal(await snapshotOf(testHost, 'snap'), old, 'it is not made anew');
+      const listed = async () => (await manager.templates()).filter(({ damage }) => damage !== undefined);
+      const [found, ...others] = await listed();
+      assert.deepEqual([found?.templateId, others.length], ['snap', 0]);
+      assert.match(found?.damage ?? '', reason);
+      assert.deepEqual([damages('snap').length, reasons('snap').length], [1, 0]);
+      assert.equal((await create(manager)).how, 'restored', 'others are not concerned');
+      assert.equal(await manager.deleteTemplate('snap'), true);
+      assert.deepEqual(await listed(), []);
+      await assert.rejects(create(manager, 'snap'), withCode('template_not_found'));
     });
+
+  test('and that was mended can be used again, and is no more listed as damaged', async (t) => {
+    const { testHost, manager } = await hostWithSnapshots(t, () => {});
+    const { devices } = filesOf(testHost.layout, 'snap', await snapshotOf(testHost, 'snap'));
+    const right = await readFile(devices);
+    await writeFile(devices, 'other');
+    await assert.rejects(create(manager, 'snap'), withCode('snapshot_damaged'));
+    await writeFile(devices, right);
+    assert.equal((await create(manager, 'snap')).how, 'restored');
+    assert.ok((await manager.templates()).every(({ damage }) => damage === undefined));
+  });
+
+  test('and that is damaged boots from its disk where no memory is to be used', async (t) => {
+    const testHost = await makeTestHost(t);
+    await restoreFixture(t, testHost);
+    await rm(filesOf(testHost.layout, 'snap', await snapshotOf(testHost, 'snap')).memory);
+    const { manager } = await testHost.start({ useSnapshots: false });
+    assert.equal((await create(manager, 'snap')).how, 'booted');
+  });
 
   test('is restored whatever guest agent and kernel are today’s', async (t) => {
     const { testHost, manager } = await hostWithSnapshots(t, ({ layout }) =>
@@ -394,13 +437,15 @@ describe('a snapshot that a user has taken', { concurrency: 3 }, () => {
     assert.equal(agentDisk, 'the agent disk abc');
   });
 
-  test('and that its VMM does not load boots, and is not tried again', async (t) => {
+  test('and that its VMM does not load is refused, and is not tried again', async (t) => {
     const { testHost, manager } = await hostWithSnapshots(t, ({ failures }) => {
       failures.restoreError = new NestboxError('snapshot_damaged', 'the VMM refuses it');
     });
-    await create(manager, 'snap');
+    const refused = withCode('snapshot_damaged', /the VMM refuses it/);
+    await assert.rejects(create(manager, 'snap'), refused);
     delete testHost.failures.restoreError;
-    assert.equal((await create(manager, 'snap')).how, 'booted');
+    await assert.rejects(create(manager, 'snap'), refused);
+    assert.deepEqual(await testHost.leftovers(), []);
   });
 
   test('and that has lost what describes it, or a layer, cannot be used at all', async (t) => {

@@ -23,7 +23,7 @@ import { installSnapshot } from './install-snapshot.ts';
 import type { SandboxIdentity } from './live-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { abandonMachine } from './start-machine.ts';
-import { TemplateDamage } from './template-damage.ts';
+import { TemplateDamage, type TemplateKey } from './template-damage.ts';
 import { Trace } from './trace.ts';
 
 /** After this many rounds V8 has compiled what the guest agent does for a first user. */
@@ -74,11 +74,18 @@ export class TemplateSnapshots {
     return this.#planNow(await this.#context.templates.get(templateId), images);
   }
 
-  /** To be called when a restore by `plan` failed for the snapshot's own fault: a boot instead. */
+  /**
+   * To be called when a restore by `plan` failed for the snapshot's own fault: of a template that was built a boot instead. Of a snapshot that a user
+   * has taken the memory is what was asked for: it throws the error.
+   */
   async planAfterFailure(template: Template, images: CurrentImages, error: NestboxError): Promise<CreatePlan> {
-    this.#tellOnce(template, error.message);
     const folder = snapshotFolder(this.#context, template);
     if (folder !== undefined) this.#checked.set(folder, refusal(error));
+    if (template.originSandboxId !== undefined) {
+      this.noteDamage(template, error.message);
+      throw error;
+    }
+    this.#tellOnce(template, error.message);
     return this.#boot(template, images);
   }
 
@@ -133,16 +140,16 @@ export class TemplateSnapshots {
   distrust(template: Template, reason: string): void {
     const folder = snapshotFolder(this.#context, template);
     if (folder !== undefined) this.#checked.delete(folder);
-    this.#tellOnce(template, reason);
+    if (template.originSandboxId === undefined) this.#tellOnce(template, reason);
   }
 
   /** Undefined: it is whole. */
-  noteDamage(template: Template, reason: string | undefined): void {
+  noteDamage(template: TemplateKey, reason: string | undefined): void {
     if (this.#damage.set(template, reason))
       this.#context.logger.error({ templateId: template.templateId, reason }, 'a template or snapshot is damaged');
   }
 
-  damageOf(template: Template): string | undefined {
+  damageOf(template: TemplateKey): string | undefined {
     return this.#damage.of(template);
   }
 
@@ -184,7 +191,14 @@ export class TemplateSnapshots {
     const now = await this.#context.templates.get(template.templateId);
     const isRenewed =
       now.snapshot !== undefined && now.snapshot !== template.snapshot && now.createdAtMs === template.createdAtMs;
-    return isRenewed ? this.#planNow(now, images) : this.#boot(template, images);
+    if (isRenewed) return this.#planNow(now, images);
+    try {
+      return await this.#boot(template, images);
+    } catch (error) {
+      const isStill = now.createdAtMs === template.createdAtMs && now.snapshot === template.snapshot;
+      if (isStill && isDamage(error)) this.noteDamage(template, error.message);
+      throw error;
+    }
   }
 
   async #boot(template: Template, images: CurrentImages): Promise<CreatePlan> {
@@ -197,7 +211,8 @@ export class TemplateSnapshots {
     const folder = snapshotFolder(this.#context, template);
     if (folder === undefined)
       throw new NestboxError('snapshot_damaged', `The snapshot ${template.templateId} has lost its files.`);
-    // Of a state that is damaged its disk may be whole.
+    // A memory that was taken is what is asked for, and nothing else instead of it; but one of another machine has a disk that boots.
+    if (this.#enabled) await this.#check(folder);
     const { disk } = await readManifestFile(machineFiles(folder).manifest);
     await diskGuard.requireIntact(folder, disk);
     const { rootfs } = machineFiles(folder);
@@ -214,6 +229,8 @@ export class TemplateSnapshots {
     try {
       const here = await this.#context.driver.snapshotMachine();
       const { machine, ...saved } = await this.#check(folder);
+      // What was found is mended.
+      if (template.originSandboxId !== undefined) this.noteDamage(template, undefined);
       if (machine !== here) throw incompatible(`the template ${template.templateId}`, machine, here);
       const isBuilt = template.originSandboxId === undefined;
       if (isBuilt && (saved.agentDiskHash !== images.agentDiskHash || saved.kernelVersion !== images.kernelVersion))
@@ -223,7 +240,9 @@ export class TemplateSnapshots {
         );
       return saved;
     } catch (error) {
-      this.#tellOnce(template, error instanceof Error ? error.message : String(error));
+      // Of one that was taken it is told that it is damaged.
+      if (template.originSandboxId === undefined || !isDamage(error))
+        this.#tellOnce(template, error instanceof Error ? error.message : String(error));
       return undefined;
     }
   }
@@ -336,6 +355,10 @@ function settledIdentity(template: Template): SandboxIdentity {
 
 export function guestSettings({ envVars, defaultUser, defaultWorkdir }: Template): SandboxIdentity['guest'] {
   return { envVars: { ...envVars }, defaultUser, ...(defaultWorkdir === undefined ? {} : { defaultWorkdir }) };
+}
+
+function isDamage(error: unknown): error is NestboxError {
+  return error instanceof NestboxError && error.code === 'snapshot_damaged';
 }
 
 function refusal(error: NestboxError): Promise<never> {

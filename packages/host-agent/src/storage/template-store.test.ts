@@ -80,12 +80,12 @@ test('damaged templates are reported and the others still work', async (t) => {
   assert.match(reasons.get('diskless') ?? '', /rootfs\.ext4/);
 });
 
-test('asking for a template that is not there is template_not_found, for a damaged one not_set_up', async (t) => {
+test('asking for a template that is not there is template_not_found, for a damaged one snapshot_damaged', async (t) => {
   const layout = await temporaryState(t);
   await put(layout, 'broken', '{');
   const store = new TemplateStore(layout);
   const code = (expected: string) => (error: unknown) => error instanceof NestboxError && error.code === expected;
   await assert.rejects(store.get('absent'), code('template_not_found'));
   await assert.rejects(store.get('../../etc'), code('template_not_found'));
-  await assert.rejects(store.get('broken'), code('not_set_up'));
+  await assert.rejects(store.get('broken'), code('snapshot_damaged'));
 });

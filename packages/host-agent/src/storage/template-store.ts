@@ -13,8 +13,10 @@ export interface Template extends TemplateFile {
 
 export interface DamagedTemplate {
   readonly templateId: string;
-  /** In plain words, for the log. */
+  /** In plain words. */
   readonly reason: string;
+  /** Undefined: it cannot be read. */
+  readonly file: TemplateFile | undefined;
 }
 
 export interface TemplateList {
@@ -44,7 +46,7 @@ export class TemplateStore {
   }
 
   /**
-   * By id, else by name; of several with one name the newest. Throws NestboxError template_not_found, and not_set_up
+   * By id, else by name; of several with one name the newest. Throws NestboxError template_not_found, and snapshot_damaged
    * when the one that was asked for is damaged.
    */
   async get(idOrName: string): Promise<Template> {
@@ -53,9 +55,14 @@ export class TemplateStore {
       templates.find(({ templateId }) => templateId === idOrName) ??
       templates.find(({ names }) => names.includes(idOrName));
     if (template !== undefined) return template;
-    const broken = damaged.find(({ templateId }) => templateId === idOrName);
+    const broken =
+      damaged.find(({ templateId }) => templateId === idOrName) ??
+      damaged.find(({ file }) => file?.names.includes(idOrName));
     if (broken !== undefined)
-      throw new NestboxError('not_set_up', `The template ${idOrName} is damaged (${broken.reason}). Make it again.`);
+      throw new NestboxError(
+        'snapshot_damaged',
+        `The template ${idOrName} is damaged: ${broken.reason}. Delete it, and make it again.`,
+      );
     throw new NestboxError('template_not_found', `There is no template "${idOrName}" on this host.`);
   }
 
@@ -65,17 +72,25 @@ export class TemplateStore {
       text = await readFile(this.#layout.templateFile(templateId), 'utf8');
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
-      return { templateId, reason: `template.json cannot be read: ${errnoOf(error) ?? 'unknown error'}` };
+      return {
+        templateId,
+        reason: `template.json cannot be read: ${errnoOf(error) ?? 'unknown error'}`,
+        file: undefined,
+      };
     }
     const parsed = parseJson(text, templateFile);
-    if (!parsed.ok) return { templateId, reason: `template.json: ${parsed.reason}` };
+    if (!parsed.ok) return { templateId, reason: `template.json: ${parsed.reason}`, file: undefined };
     if (parsed.value.templateId !== templateId)
-      return { templateId, reason: `template.json belongs to another template, ${parsed.value.templateId}` };
+      return {
+        templateId,
+        reason: `template.json belongs to another template, ${parsed.value.templateId}`,
+        file: undefined,
+      };
     const rootfsPath = this.#layout.templateRootfs(templateId);
     try {
       await access(rootfsPath, constants.R_OK);
     } catch {
-      return { templateId, reason: 'rootfs.ext4 is missing or cannot be read' };
+      return { templateId, reason: 'rootfs.ext4 is missing or cannot be read', file: parsed.value };
     }
     return { ...parsed.value, rootfsPath };
   }
