@@ -85,7 +85,7 @@ export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace
       throw damaged(
         image.path,
         table === undefined
-          ? 'it is not blank, and its map is missing'
+          ? 'it is not blank, and memory.map is missing'
           : 'there is something where its map has nothing',
       );
   } finally {

@@ -195,9 +195,11 @@ export function readPageTable(path: string, { hasPages }: { readonly hasPages: b
     const wantedBytes = hasPages ? roundUp(tableBytes) + pageCount * PAGE_BYTES : tableBytes;
     if (pageCount > MAX_PAGES || size !== (hasPages ? wantedBytes : roundUp(tableBytes)))
       throw damaged(path, `it has ${size} bytes`);
-    const whole = Buffer.alloc(tableBytes);
-    readFully(file, whole, tableBytes, 0);
-    if (crc32(whole.subarray(16)) !== whole.readUInt32LE(8)) throw damaged(path, 'the checksum of its table is wrong');
+    const whole = Buffer.alloc(roundUp(tableBytes));
+    readFully(file, whole, whole.length, 0);
+    const isFilledUp = whole.subarray(tableBytes).every((byte) => byte === 0);
+    if (!isFilledUp || crc32(whole.subarray(16, tableBytes)) !== whole.readUInt32LE(8))
+      throw damaged(path, 'the checksum of its table is wrong');
     const runs = new Uint32Array(runCount * 2);
     for (let index = 0; index < runs.length; index++) runs[index] = whole.readUInt32LE(HEADER_BYTES + index * 4);
     const memoryBytes = Number(whole.readBigUInt64LE(16));

@@ -181,7 +181,7 @@ function holdWrites(t: TestContext, state: string, { after = 0 } = {}) {
   const held = gate();
   const original = SandboxRecordStore.prototype.write;
   let seen = 0;
-  const hold = async function (this: SandboxRecordStore<unknown>, ...args: Parameters<typeof original>) {
+  const hold = async function (this: SandboxRecordStore<object>, ...args: Parameters<typeof original>) {
     if (JSON.stringify(args[1]).includes(`"state":"${state}"`) && ++seen > after) await held.promise;
     return original.apply(this, args);
   };

@@ -79,7 +79,8 @@ export class DiskTidier {
     for (let before = this.#tasks.get(sandbox.id); before !== undefined; before = this.#tasks.get(sandbox.id))
       await before.done;
     const { lifecycle } = sandbox;
-    if (lifecycle.state !== 'paused' || signal.aborted || this.#closed.signal.aborted) return;
+    if (lifecycle.state !== 'paused' || lifecycle.paused.isRecordDamaged) return;
+    if (signal.aborted || this.#closed.signal.aborted) return;
     const abort = new AbortController();
     const ending = AbortSignal.any([abort.signal, signal]);
     const done = work(lifecycle.paused, ending)

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '@nestbox/kit';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { linkFile, linkMachine, machineFiles } from '../storage/machine-folder.ts';
+import { sealJson } from '../storage/sealed-json.ts';
 import { type SnapshotManifest, sealDisk, writeManifest } from '../storage/snapshot-manifest.ts';
 import type { Template } from '../storage/template-store.ts';
 import type { SavedMachine } from './create-plan.ts';
@@ -47,7 +48,9 @@ export async function installSnapshot(
     await replaceByLink(context.disks.bottomPath(folder, saved.layers), layout.templateRootfs(templateId));
   await syncFile(layout.templateDir(templateId));
   const file: TemplateFile = { ...template, snapshot: name };
-  await writeFileAtomic(layout.templateFile(templateId), `${JSON.stringify(file, undefined, 2)}\n`, 0o644);
+  // One that was built is made again where it is damaged; people may write into it.
+  const text = template.originSandboxId === undefined ? `${JSON.stringify(file, undefined, 2)}\n` : sealJson(file);
+  await writeFileAtomic(layout.templateFile(templateId), text, 0o644);
   undo.move();
   await removeOtherSnapshots(layout.templateDir(templateId), name);
   return { ...file, rootfsPath: layout.templateRootfs(templateId) };

@@ -32,6 +32,8 @@ export interface PausedVm {
   readonly pausedAtMs: number;
   /** What is known to be damaged of it, in plain words; found out again after a restart. */
   readonly damage: string | undefined;
+  /** True: its record is damaged, so nothing else of this is known. It can be ended, and no more. */
+  readonly isRecordDamaged?: boolean;
 }
 
 /** Where a sandbox is in its life, with what exists only there. */

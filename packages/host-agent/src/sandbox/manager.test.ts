@@ -320,7 +320,8 @@ describe('a host agent that starts', () => {
       JSON.stringify({ ...(await read(stopping)), situation: { state: 'stopping' } }),
     );
     testHost.networks.lost.add((await read(lost)).situation.slot.index);
-    await writeFile(recordOf(damaged), '{"format":');
+    const text = await readFile(recordOf(damaged), 'utf8');
+    await writeFile(recordOf(damaged), text.replace('"format"', 'format'));
     const { manager } = await testHost.start();
     assert.deepEqual(manager.list(), []);
     assert.deepEqual(await testHost.leftovers(), []);

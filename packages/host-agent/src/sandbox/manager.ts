@@ -13,7 +13,7 @@ import { endSandbox, vmExited } from './end-sandbox.ts';
 import { forkSandbox } from './fork-sandbox.ts';
 import type { HostState } from './host-state.ts';
 import type { RunningVm } from './lifecycle.ts';
-import { identityFromRecord, type LiveSandbox } from './live-sandbox.ts';
+import type { LiveSandbox } from './live-sandbox.ts';
 import { pauseSandbox } from './pause-sandbox.ts';
 import { PendingCreates, requireSameSpec, waitFor } from './pending-creates.ts';
 import { type Recovered, recoverSandboxes } from './recover.ts';
@@ -109,8 +109,8 @@ class HostSandboxes implements SandboxManager {
   }
 
   /** Takes over a sandbox of a host agent before this one. */
-  adopt({ record, lifecycle }: Recovered): void {
-    const sandbox = this.#table.add(identityFromRecord(record), lifecycle);
+  adopt({ identity, lifecycle }: Recovered): void {
+    const sandbox = this.#table.add(identity, lifecycle);
     if (lifecycle.state !== 'running') return;
     this.#host.vms.watch(sandbox, lifecycle.vm);
     if (lifecycle.stall !== undefined) return;

@@ -276,7 +276,7 @@ describe('a pause that fails', () => {
     t.mock.method(
       SandboxRecordStore.prototype,
       'write',
-      async function (this: SandboxRecordStore<unknown>, ...args: Parameters<typeof write>) {
+      async function (this: SandboxRecordStore<object>, ...args: Parameters<typeof write>) {
         await write.apply(this, args);
         throw FULL;
       },

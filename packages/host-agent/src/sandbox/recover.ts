@@ -1,14 +1,15 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseEgressRules } from '@nestbox/contract';
+import { ENVD_VERSION, OPEN_EGRESS, parseEgressRules } from '@nestbox/contract';
 import type { NestboxPaths } from '@nestbox/kit';
+import type { DamagedRecord } from '../storage/sandbox-records.ts';
 import type { VmStatus } from '../vmm/driver.ts';
 import { attempt, removeFiles, removeHoldings } from './clean-up.ts';
 import { sealedDisk } from './disk-guard.ts';
 import { removeOtherLayers } from './disk-tidier.ts';
 import { removeOtherSnapshots } from './install-snapshot.ts';
-import type { Lifecycle, RunningVm } from './lifecycle.ts';
-import { identityFromRecord } from './live-sandbox.ts';
+import type { Lifecycle, PausedVm, RunningVm } from './lifecycle.ts';
+import { identityFromRecord, type SandboxIdentity } from './live-sandbox.ts';
 import { presentLayers } from './present-layers.ts';
 import type { SandboxRecord, Situation } from './record.ts';
 import { removeNextFiles, settleNextFiles } from './resume-sandbox.ts';
@@ -16,7 +17,7 @@ import type { SandboxContext } from './sandbox-context.ts';
 import { recordRunning } from './write-record.ts';
 
 export interface Recovered {
-  readonly record: SandboxRecord;
+  readonly identity: SandboxIdentity;
   readonly lifecycle: Extract<Lifecycle, { state: 'running' | 'paused' }>;
 }
 
@@ -37,8 +38,12 @@ interface Survivor {
 export async function recoverSandboxes(context: SandboxContext, paths: NestboxPaths): Promise<Recovered[]> {
   const { records, driver, networks, layout, logger } = context;
   const { records: found, damaged } = await records.list();
-  for (const { sandboxId, reason } of damaged)
+  const kept = damaged.filter(mayBePaused);
+  const lostForGood = damaged.filter((record) => !kept.includes(record));
+  for (const { sandboxId, reason } of lostForGood)
     logger.error({ sandboxId, reason }, 'a sandbox has no usable record; what is left of it is removed');
+  for (const { sandboxId, reason } of kept)
+    logger.error({ sandboxId, reason }, 'the record of a sandbox is damaged; it stays, and cannot be resumed');
 
   const looked = await Promise.all(found.map(({ record }) => lookAt(context, record)));
   const survivors = looked.filter((entry) => 'status' in entry);
@@ -54,7 +59,7 @@ export async function recoverSandboxes(context: SandboxContext, paths: NestboxPa
   const strays = await driver.removeStrays(survivors.map(({ situation }) => situation.vm));
   const report = await networks.reconcile(survivors.map(({ situation }) => situation.slot.index));
   for (const { record } of dead) await removeFiles(context, record.sandboxId);
-  for (const { sandboxId } of damaged) await removeFiles(context, sandboxId);
+  for (const { sandboxId } of lostForGood) await removeFiles(context, sandboxId);
   const runDirs = await removeOrphanRunDirs(context, paths, new Set(survivors.map(({ record }) => record.sandboxId)));
   for (const left of [layout.transitDir, layout.layerWorkDir]) await rm(left, { recursive: true, force: true });
   await removeLeftTemplates(context);
@@ -62,13 +67,13 @@ export async function recoverSandboxes(context: SandboxContext, paths: NestboxPa
   const lost = new Set(report.lost);
   const attached = await Promise.all(survivors.map((survivor) => attach(context, survivor, lost)));
   const running = attached.filter((entry) => entry !== undefined);
-  const kept = await Promise.all(paused.map((entry) => keepPaused(context, entry)));
-  const removed = dead.length + damaged.length + survivors.length - running.length;
-  if (removed + running.length + kept.length + strays.length + report.removed.length + runDirs.length > 0)
+  const resting = [...(await Promise.all(paused.map((entry) => keepPaused(context, entry)))), ...kept.map(keepDamaged)];
+  const removed = dead.length + lostForGood.length + survivors.length - running.length;
+  if (removed + running.length + resting.length + strays.length + report.removed.length + runDirs.length > 0)
     logger.info(
       {
         running: running.length,
-        paused: kept.length,
+        paused: resting.length,
         removed,
         strayVmms: strays,
         networks: report.removed,
@@ -76,7 +81,7 @@ export async function recoverSandboxes(context: SandboxContext, paths: NestboxPa
       },
       'found what the last host agent left',
     );
-  return [...running, ...kept];
+  return [...running, ...resting];
 }
 
 type Looked =
@@ -120,13 +125,14 @@ async function attach(
     await recordRunning(context, identityFromRecord(record), vm);
     // What a VM may be writing to stays.
     if (present !== undefined) await removeOtherLayers(layout.sandboxDir(sandboxId), layers);
-    if (status.state === 'stalled') return { record, lifecycle: { state: 'running', vm, stall: status.reason } };
+    const identity = identityFromRecord(record);
+    if (status.state === 'stalled') return { identity, lifecycle: { state: 'running', vm, stall: status.reason } };
     // Only a host agent that died in the middle of something leaves a guest paused.
     if (status.state === 'paused') {
       logger.warn({ sandboxId }, 'a sandbox stood still, since the last host agent ended in the middle; it goes on');
       await driver.resume(handle);
     }
-    return { record, lifecycle: { state: 'running', vm, stall: undefined } };
+    return { identity, lifecycle: { state: 'running', vm, stall: undefined } };
   } catch (error) {
     guest.close();
     logger.warn({ err: error, sandboxId }, 'a sandbox that was running cannot be taken over and is removed');
@@ -165,7 +171,43 @@ async function keepPaused(
     await removeOtherLayers(layout.sandboxDir(sandboxId), machine.layers);
   });
   const damage = await context.diskGuard.knownDamage(sealedDisk(layout.sandboxDir(sandboxId), disk));
-  return { record, lifecycle: { state: 'paused', paused: { machine, memory, disk, pausedAtMs, damage } } };
+  const lifecycle = { state: 'paused', paused: { machine, memory, disk, pausedAtMs, damage } } as const;
+  return { identity: identityFromRecord(record), lifecycle };
+}
+
+/**
+ * Of a record that is not what was written it cannot be told whether a VM was there; only one that says so, or says nothing at all, is of a sandbox
+ * that is over with its VM. What was paused is not destroyed for a bit.
+ */
+function mayBePaused({ kind, text = '' }: DamagedRecord<SandboxRecord>): boolean {
+  return kind === 'unreadable' && text.trim() !== '' && !/"situation":\s*\{\s*"state":\s*"(?!paused)\w+"/.test(text);
+}
+
+function keepDamaged({ sandboxId, reason, record }: DamagedRecord<SandboxRecord>): Recovered {
+  const paused: PausedVm = {
+    machine: { layers: [], kernelVersion: '', agentDiskHash: '', envdVersion: ENVD_VERSION },
+    memory: false,
+    disk: { layers: [], topBytes: 0, topModifiedMs: 0 },
+    pausedAtMs: 0,
+    damage: `The record of sandbox ${sandboxId} is damaged: ${reason}.`,
+    isRecordDamaged: true,
+  };
+  return {
+    identity: record === undefined ? unknownIdentity(sandboxId) : identityFromRecord(record),
+    lifecycle: { state: 'paused', paused },
+  };
+}
+
+function unknownIdentity(sandboxId: string): SandboxIdentity {
+  return {
+    spec: { sandboxId, templateId: '', envVars: {}, accessToken: undefined, ...OPEN_EGRESS },
+    templateId: '',
+    vcpuCount: 0,
+    memoryMib: 0,
+    diskMib: 0,
+    guest: { envVars: {}, defaultUser: '' },
+    createdAtMs: 0,
+  };
 }
 
 /** Templates without their file are snapshots that were not finished, or not quite deleted. */

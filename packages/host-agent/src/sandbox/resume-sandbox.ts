@@ -1,4 +1,5 @@
 import { rename, rm } from 'node:fs/promises';
+import { NestboxError } from '@nestbox/contract';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
 import { readManifest } from '../storage/snapshot-manifest.ts';
@@ -44,6 +45,7 @@ export async function resumeSandbox(
     return;
   }
   const { paused } = lifecycle;
+  if (paused.isRecordDamaged) throw new NestboxError('snapshot_damaged', paused.damage ?? 'Its record is damaged.');
   const reboot = !resume.memory || !paused.memory;
   sandbox.transition({ state: 'resuming', paused });
   sandbox.note(resume.notes);

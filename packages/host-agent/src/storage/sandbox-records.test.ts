@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { access, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
@@ -57,6 +57,27 @@ test('reading a damaged record is an error that says what is wrong', async (t) =
   await store.write('i1', { state: 'running', slot: 1 });
   await writeFile(layout.sandboxRecord('i1'), '');
   await assert.rejects(store.read('i1'), /record of sandbox i1 is damaged: sandbox\.json: the file is empty/);
+});
+
+test('a durable record of which a bit is another is damaged or says the same, wherever the bit is; one without a checksum is taken as it is', async (t) => {
+  const layout = await temporaryState(t);
+  const store = new SandboxRecordStore(layout, schema);
+  const path = layout.sandboxRecord('i1');
+  await store.write('i1', { state: 'running', slot: 1 });
+  const right = await readFile(path);
+  for (let at = 0; at < right.length; at++) {
+    const other = Buffer.from(right);
+    other.writeUInt8(other.readUInt8(at) ^ 1, at);
+    await writeFile(path, other);
+    const found = await store.list();
+    // Between the words, and in the name of the checksum, it changes nothing.
+    if (found.damaged.length === 0)
+      assert.deepEqual(found.records[0]?.record, { state: 'running', slot: 1 }, `at ${at}`);
+    else assert.deepEqual([found.damaged[0]?.kind, found.records.length], ['unreadable', 0], `at ${at}`);
+  }
+  await store.write('i1', { state: 'running', slot: 1 }, { durable: false });
+  await writeFile(path, (await readFile(path, 'utf8')).replace('1', '2'));
+  assert.deepEqual(await store.read('i1'), { state: 'running', slot: 2 });
 });
 
 test('removing a sandbox removes its whole folder, and again is fine', async (t) => {

@@ -4,6 +4,7 @@ import { errnoOf } from './errno.ts';
 import { type TemplateFile, templateFile } from './images-file.ts';
 import type { HostLayout } from './layout.ts';
 import { parseJson } from './parse-json.ts';
+import { brokenSeal } from './sealed-json.ts';
 import { subfolders } from './subfolders.ts';
 
 export interface Template extends TemplateFile {
@@ -15,7 +16,7 @@ export interface DamagedTemplate {
   readonly templateId: string;
   /** In plain words. */
   readonly reason: string;
-  /** Undefined: it cannot be read. */
+  /** What it says, which need not be so. Undefined: it cannot be read. */
   readonly file: TemplateFile | undefined;
 }
 
@@ -86,6 +87,8 @@ export class TemplateStore {
         reason: `template.json belongs to another template, ${parsed.value.templateId}`,
         file: undefined,
       };
+    const broken = brokenSeal(text);
+    if (broken !== undefined) return { templateId, reason: `template.json: ${broken}`, file: parsed.value };
     const rootfsPath = this.#layout.templateRootfs(templateId);
     try {
       await access(rootfsPath, constants.R_OK);
