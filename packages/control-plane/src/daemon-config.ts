@@ -40,6 +40,8 @@ const daemonConfig = z
       .min(0)
       .max(3600)
       .default(STOP_TIMEOUT_MS / 1000),
+    /** How long after a server's death another one on the same database takes over; the same for all. */
+    leaseMs: z.int().min(1000).max(600_000).optional(),
     /** How much of the audit trail is kept. */
     audit: z
       .strictObject({

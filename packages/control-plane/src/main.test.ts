@@ -2,58 +2,14 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { z } from 'zod';
+import { DAEMON, type Daemon, HOST_TOKEN, listenAsHost, startDaemon } from './testing/daemon.ts';
 import { HostDouble } from './testing/host-double.ts';
 import { TEST_API_KEY } from './testing/start-test-server.ts';
-
-const MAIN = join(import.meta.dirname, 'main.ts');
-const HOST_TOKEN = 'token of the host agent';
-
-/** A host agent on HTTP that asks for its token. */
-async function listenAsHost(host: HostDouble): Promise<{ url: string; server: Server; refused: () => number }> {
-  let refused = 0;
-  const rpc = connectNodeAdapter({ routes: (router) => host.routes(router) });
-  const server = createServer((request, response) => {
-    if (request.headers.authorization === `Bearer ${HOST_TOKEN}`) rpc(request, response);
-    else {
-      refused += 1;
-      response.writeHead(401).end();
-    }
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  assert.ok(typeof address === 'object' && address !== null);
-  return { url: `http://127.0.0.1:${address.port}`, server, refused: () => refused };
-}
-
-const readyLine = z.object({ msg: z.literal('Ready'), apiUrl: z.string(), edgeUrl: z.string() });
-
-interface Daemon {
-  readonly child: ChildProcess;
-  readonly apiUrl: string;
-  readonly edgeUrl: string;
-}
-
-async function startDaemon(configPath: string): Promise<Daemon> {
-  const child = spawn(process.execPath, [MAIN, configPath], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const lines: string[] = [];
-  for await (const line of createInterface({ input: child.stderr })) {
-    lines.push(line);
-    const ready = readyLine.safeParse(line.startsWith('{') ? JSON.parse(line) : undefined);
-    if (ready.success) {
-      child.stderr.resume();
-      return { child, ...ready.data };
-    }
-  }
-  throw new Error(`The daemon did not start: ${lines.join('\n')}`);
-}
 
 describe('the standalone control plane', () => {
   test('drives a host over HTTP, and neither SIGTERM nor SIGKILL costs a sandbox', async () => {
@@ -164,7 +120,7 @@ describe('the standalone control plane', () => {
         ['{"apiKey":"e2b_short","hots":[]}', /40 hexadecimal digits[\s\S]*hots|hots[\s\S]*40 hexadecimal digits/],
       ] as const) {
         if (content !== undefined) await writeFile(path, content);
-        const child = spawn(process.execPath, [MAIN, path], { stdio: ['ignore', 'ignore', 'pipe'] });
+        const child = spawn(process.execPath, [DAEMON, path], { stdio: ['ignore', 'ignore', 'pipe'] });
         const [output, [code]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
         assert.equal(code, 1);
         assert.match(output, expected);

@@ -63,6 +63,7 @@ function withoutUndefined({
   databasePath,
   domain,
   maxTimeoutSec,
+  leaseMs,
   adminToken,
   ...rest
 }: Omit<DaemonConfig, 'hosts' | 'logLevel' | 'tls' | 'metrics' | 'stopTimeoutSec'>) {
@@ -71,6 +72,7 @@ function withoutUndefined({
     database: takeStoreLocation(databasePath, process.env),
     ...(adminToken === undefined ? {} : { adminToken }),
     ...(domain === undefined ? {} : { domain }),
+    ...(leaseMs === undefined ? {} : { leaseMs }),
     ...(maxTimeoutSec === undefined ? {} : { maxTimeoutSec }),
   };
 }

@@ -42,6 +42,8 @@ import { watchCertificate } from './tls/certificate-source.ts';
 
 /** How long the start waits for hosts; those that come later are taken in when they come. */
 const HOST_WAIT_MS = 2000;
+/** How often a server looks whether another one on its database has set an end. */
+const OTHERS_ENDS_MS = 1000;
 
 /**
  * Opens the database, takes in what the hosts have, and opens control API and edge. Rejects with NestboxError and
@@ -83,7 +85,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
     hosts,
     leases,
     tokens: new AccessTokens(config.tokenSeed),
-    keys: new ApiKeys({ db, clock, logger, isSoleWriter: true }),
+    keys: new ApiKeys({ db, clock, logger, isSoleWriter: !isShared(db) }),
     audit: new AuditTrail({ db, clock, logger, limits: config.audit ?? DEFAULT_AUDIT_LIMITS }),
     routes: new SandboxRoutes(db, clock),
     calls: new LastCalls(clock),
@@ -116,6 +118,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
     await Promise.all(loops);
   });
   await takeInHosts(context, reconciler, loops, stopping.signal);
+  if (isShared(db)) loops.push(lookEachSecond(reaper, stopping.signal));
   loops.push(
     reaper.run(stopping.signal),
     context.keys.run(stopping.signal),
@@ -184,6 +187,14 @@ async function takeInHosts(
   const waited = new AbortController();
   await Promise.race([Promise.all(firstResults), clock.sleep(HOST_WAIT_MS, waited.signal)]);
   waited.abort();
+}
+
+/** Ends may be set by other servers, too. */
+async function lookEachSecond(reaper: Reaper, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    await systemClock.sleep(OTHERS_ENDS_MS, signal);
+    reaper.wake();
+  }
 }
 
 /** Takes no new connections and waits for what is under way; answers say from now on that their connections end. */

@@ -1,13 +1,19 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createRouterTransport } from '@connectrpc/connect';
-import { type AuditLimits, type ListenAddress, startControlPlane, takeStoreLocation } from '@nestbox/control-plane';
+import {
+  type AuditLimits,
+  joinInstallation,
+  type ListenAddress,
+  startControlPlane,
+  takeStoreLocation,
+} from '@nestbox/control-plane';
 import type { CertificateSource } from '@nestbox/control-plane/tls';
 import { type HostDescription, startHostAgent } from '@nestbox/host-agent';
 import { type Logger, type NestboxPaths, tuneForStreams } from '@nestbox/kit';
 import { createMetrics, type Registry, serveMetrics } from '@nestbox/kit/metrics';
 import type { HostAgentOptions } from './host-agent-options.ts';
-import { readOrMakeSecrets } from './secrets.ts';
+import { makeSecrets, readOrMakeSecrets } from './secrets.ts';
 
 /** What every all-in-one server called its host before hosts had ids of their own. */
 const FORMER_HOST_ID = 'local';
@@ -61,7 +67,12 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
   const database = takeStoreLocation(join(paths.stateDir, 'nestbox.db'), process.env);
   tuneForStreams();
   await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
-  const secrets = await readOrMakeSecrets(paths);
+  let isNewHere = false;
+  const secrets = await readOrMakeSecrets(paths, async (own) => {
+    isNewHere = own === undefined;
+    if ('databaseUrl' in database) return await joinInstallation(database.databaseUrl, own, makeSecrets);
+    return own ?? makeSecrets();
+  });
 
   await using undo = new AsyncDisposableStack();
   let metricsUrl: string | undefined;
@@ -97,7 +108,8 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
     hosts: [
       {
         id: hostAgent.hostId,
-        formerIds: [FORMER_HOST_ID],
+        // In a database of several servers they may be another one's.
+        formerIds: isNewHere ? [] : [FORMER_HOST_ID],
         transport: createRouterTransport(hostAgent.routes),
         proxyAddress: { handler: hostAgent.proxy },
       },

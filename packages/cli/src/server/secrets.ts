@@ -14,13 +14,37 @@ export interface Secrets {
   readonly tokenSeed: string;
 }
 
-export async function readOrMakeSecrets(paths: NestboxPaths): Promise<Secrets> {
+/** `choose` decides what to keep: given those of the folder, or undefined when it has none yet. What is there stays. */
+export async function readOrMakeSecrets(
+  paths: NestboxPaths,
+  choose: (own: Secrets | undefined) => Promise<Secrets> | Secrets = (own) => own ?? makeSecrets(),
+): Promise<Secrets> {
   await mkdir(paths.stateDir, { recursive: true, mode: 0o711 });
+  const made = makeSecrets();
+  const tokenSeed = await readSecret(tokenSeedPath(paths));
+  const own = tokenSeed === undefined ? undefined : await keepSecrets(paths, { ...made, tokenSeed });
+  return await keepSecrets(paths, await choose(own));
+}
+
+export function makeSecrets(): Secrets {
   return {
-    apiKey: await readOrMake(apiKeyPath(paths), () => `e2b_${randomBytes(20).toString('hex')}`),
-    adminToken: await readOrMake(adminTokenPath(paths), () => randomBytes(32).toString('hex')),
-    tokenSeed: await readOrMake(join(paths.stateDir, 'token-seed'), () => randomBytes(32).toString('hex')),
+    apiKey: `e2b_${randomBytes(20).toString('hex')}`,
+    adminToken: randomBytes(32).toString('hex'),
+    tokenSeed: randomBytes(32).toString('hex'),
   };
+}
+
+/** The seed last: whoever finds it finds the others. */
+async function keepSecrets(paths: NestboxPaths, secrets: Secrets): Promise<Secrets> {
+  return {
+    apiKey: await readOrKeep(apiKeyPath(paths), secrets.apiKey),
+    adminToken: await readOrKeep(adminTokenPath(paths), secrets.adminToken),
+    tokenSeed: await readOrKeep(tokenSeedPath(paths), secrets.tokenSeed),
+  };
+}
+
+function tokenSeedPath(paths: NestboxPaths): string {
+  return join(paths.stateDir, 'token-seed');
 }
 
 export function apiKeyPath(paths: NestboxPaths): string {
@@ -32,12 +56,12 @@ export function adminTokenPath(paths: NestboxPaths): string {
 }
 
 /** Two processes at once agree on one secret: link(2) lets the first one win. */
-async function readOrMake(path: string, make: () => string): Promise<string> {
+async function readOrKeep(path: string, value: string): Promise<string> {
   const existing = await readSecret(path);
   if (existing !== undefined) return existing;
   const temporary = `${path}.${randomUUID()}`;
   try {
-    await writeFileAtomic(temporary, `${make()}\n`, 0o600);
+    await writeFileAtomic(temporary, `${value}\n`, 0o600);
     await link(temporary, path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'EEXIST') throw error;
     });

@@ -21,11 +21,14 @@ export class HostRegistry implements Iterable<HostLink> {
     return this.#links.get(hostId);
   }
 
-  /** Throws `host_unavailable` when the host is not configured any more. */
+  /** Throws `host_unavailable` when the host is not configured: not any more, or only at another control plane. */
   get(hostId: string): HostLink {
     const link = this.#links.get(hostId);
     if (link === undefined)
-      throw new NestboxError('host_unavailable', `The host ${hostId} is not among the configured hosts.`);
+      throw new NestboxError(
+        'host_unavailable',
+        `The host ${hostId} is not among the hosts of this control plane. When it is another one's, ask that one.`,
+      );
     return link;
   }
 

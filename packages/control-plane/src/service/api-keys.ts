@@ -20,6 +20,8 @@ const SHOWN_PREFIX_LENGTH = 2;
 const SHOWN_SUFFIX_LENGTH = 4;
 /** How often the times of last use are written. */
 const USE_WRITE_MS = 30_000;
+/** How long a key is believed to be valid where other servers may revoke it. */
+const BELIEVED_MS = 1000;
 
 export interface NewKey {
   /** The only time that it is told. */
@@ -44,13 +46,13 @@ export interface ApiKeysOptions {
 }
 
 /**
- * Says whose a key is. A revoked key is refused from the next request on: with a database of several servers each request
- * looks, else a revocation passes through here.
+ * Says whose a key is. A revoked key is refused from the next request on; at other servers on the same database a second
+ * later, since what was read of a key is believed for so long.
  */
 export class ApiKeys {
   readonly #options: ApiKeysOptions;
   /** Valid keys by their hashes. */
-  readonly #known = new Map<string, ApiKeyRecord>();
+  readonly #known = new Map<string, { readonly record: ApiKeyRecord; readonly readAtMs: number }>();
   /** Times of use that are not written yet, by key id. */
   readonly #usedAtMs = new Map<string, number>();
   /** Grows with each `forget`: what was read before one is not kept behind it. */
@@ -99,12 +101,15 @@ export class ApiKeys {
   }
 
   async #find(keyHash: string): Promise<ApiKeyRecord | undefined> {
+    const { isSoleWriter, db } = this.#options;
     const known = this.#known.get(keyHash);
-    if (known !== undefined) return known;
+    const nowMs = performance.now();
+    if (known !== undefined && (isSoleWriter || nowMs - known.readAtMs < BELIEVED_MS)) return known.record;
+    this.#known.delete(keyHash);
     const epoch = this.#epoch;
-    const record = await findApiKeyByHash(this.#options.db, keyHash);
+    const record = await findApiKeyByHash(db, keyHash);
     if (record === undefined || record.revokedAtMs !== undefined) return undefined;
-    if (this.#options.isSoleWriter && epoch === this.#epoch) this.#known.set(keyHash, record);
+    if (epoch === this.#epoch) this.#known.set(keyHash, { record, readAtMs: nowMs });
     return record;
   }
 }

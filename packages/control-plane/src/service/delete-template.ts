@@ -1,6 +1,7 @@
 import { NestboxError } from '@nestbox/contract';
 import { forgetSnapshotOwner } from '../store/snapshot-owner-repository.ts';
 import { forgetUsage } from '../store/template-usage-repository.ts';
+import { hostsAway } from './hosts-away.ts';
 import type { TeamContext } from './team-context.ts';
 import { type CatalogEntry, findInCatalog, isSnapshot, readCatalog } from './template-catalog.ts';
 
@@ -17,8 +18,7 @@ export async function deleteTemplate(context: TeamContext, wanted: string): Prom
   const deleted = await Promise.all(hosts.map((host) => host.deleteTemplate(templateId)));
   await forgetUsage(context.db, templateId);
   // A host that is not there now may have it too: then it stays its owner's.
-  if ([...context.hosts].every(({ state }) => state.kind === 'connected'))
-    await forgetSnapshotOwner(context.db, templateId);
+  if ((await hostsAway(context)).length === 0) await forgetSnapshotOwner(context.db, templateId);
   if (!deleted.includes(true))
     throw new NestboxError('template_not_found', 'The snapshot or template was just deleted.');
   context.logger.info({ templateId }, 'A snapshot or template was deleted');

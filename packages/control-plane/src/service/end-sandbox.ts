@@ -1,13 +1,19 @@
+import { systemClock } from '../clock.ts';
 import type { Write } from '../leases.ts';
 import { noteEnd } from '../store/ended-sandbox-repository.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { deleteSandbox, findSandbox } from '../store/sandbox-repository.ts';
 import { markStopping, postponeStop } from '../store/sandbox-state-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import type { ServiceContext } from './service-context.ts';
 import { forEveryTeam, type ScopedContext } from './team-context.ts';
 
 /** How long after a failed attempt the reaper tries again to end a sandbox. */
 export const STOP_RETRY_MS = 10_000;
+
+/** How long a request waits for another server to end a sandbox, and how often it looks. */
+const ELSEWHERE_MS = 15_000;
+const ELSEWHERE_POLL_MS = 200;
 
 export type EndReason = 'killed' | 'timed out' | 'creation failed' | 'left behind';
 
@@ -32,6 +38,8 @@ export function endSandbox(
     });
     context.routes.forget(sandboxId);
     context.endChanged();
+    const isAnothers = context.hosts.find(record.hostId) === undefined;
+    if (isAnothers && (await isEndedElsewhere(context, record, write))) return true;
     await context.hosts.get(record.hostId).destroySandbox(sandboxId);
     await write(async (db) => {
       await noteEnd(db, record, context.clock.now());
@@ -42,6 +50,23 @@ export function endSandbox(
     return true;
   });
   return context.tasks.track(ending);
+}
+
+/** Lets the server end it that looks after its host. Returns false when there is none, or it does not do it soon. */
+async function isEndedElsewhere(
+  { db, clock, leases, stopping }: ServiceContext,
+  { id, hostId }: SandboxRecord,
+  write: Write,
+): Promise<boolean> {
+  if (leases.writer(hostId) !== undefined) return false;
+  // Servers look once a second what is due.
+  await write((trx) => postponeStop(trx, id, clock.now()));
+  const patience = AbortSignal.any([stopping, AbortSignal.timeout(ELSEWHERE_MS)]);
+  while (!patience.aborted) {
+    await systemClock.sleep(ELSEWHERE_POLL_MS, patience);
+    if ((await findSandbox(db, EVERY_TEAM, id)) === undefined) return true;
+  }
+  return false;
 }
 
 /**

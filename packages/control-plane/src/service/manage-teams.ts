@@ -12,6 +12,7 @@ import {
   type TeamRecord,
   updateTeam as writeTeam,
 } from '../store/team-repository.ts';
+import { hostsAway } from './hosts-away.ts';
 import type { ServiceContext } from './service-context.ts';
 import { forTeam } from './team-context.ts';
 import { isSnapshot, readCatalog } from './template-catalog.ts';
@@ -78,11 +79,11 @@ export async function deleteTeam(context: ServiceContext, teamId: string): Promi
 async function countSnapshots(context: ServiceContext, teamId: string): Promise<number> {
   const owners = await listSnapshotOwners(context.db);
   if (![...owners.values()].includes(teamId)) return 0;
-  const away = [...context.hosts].find(({ state }) => state.kind !== 'connected');
+  const [away] = await hostsAway(context);
   if (away !== undefined)
     throw new NestboxError(
       'host_unavailable',
-      `The host ${away.id} may have snapshots of the team, and cannot be reached.`,
+      `The host ${away} may have snapshots of the team, and cannot be reached.`,
     );
   const catalog = await readCatalog(forTeam(context, teamId));
   return [...catalog.values()].filter((entry) => isSnapshot(entry)).length;

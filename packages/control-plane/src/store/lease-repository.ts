@@ -67,14 +67,26 @@ export async function giveBackLeases(db: Db, holder: string): Promise<void> {
   await db.deleteFrom('leases').where('name', '=', serverLease(holder)).execute();
 }
 
-/** Forgets servers that are dead: all but this one when nobody else can work on the database. */
+/** Forgets servers that are dead: all but this one, and what they had, when nobody else can work on the database. */
 export async function dropDeadServers(db: Db, serverId: string, isAlone: boolean): Promise<void> {
-  let query = db
+  if (isAlone) await db.updateTable('leases').set({ expires_at_ms: 0 }).where('holder', '!=', serverId).execute();
+  await db
     .deleteFrom('leases')
     .where('name', 'like', `${SERVER_PREFIX}%`)
-    .where('name', '!=', serverLease(serverId));
-  if (!isAlone) query = query.where('expires_at_ms', '<=', databaseNowMs(db));
-  await query.execute();
+    .where('name', '!=', serverLease(serverId))
+    .where('expires_at_ms', '<=', databaseNowMs(db))
+    .execute();
+}
+
+/** The hosts that some server looks after now. */
+export async function listHostsLookedAfter(db: Db): Promise<string[]> {
+  const rows = await db
+    .selectFrom('leases')
+    .select('name')
+    .where('name', 'like', `${HOST_PREFIX}%`)
+    .where('expires_at_ms', '>', databaseNowMs(db))
+    .execute();
+  return rows.map(({ name }) => name.slice(HOST_PREFIX.length));
 }
 
 /** Whether a server has said in time that it lives. */

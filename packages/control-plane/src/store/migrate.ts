@@ -11,6 +11,7 @@ import * as listOrder from './migrations/0013-list-order.ts';
 import * as installation from './migrations/0014-installation.ts';
 import * as leases from './migrations/0015-leases.ts';
 import * as owners from './migrations/0016-owners.ts';
+import * as sharedSecrets from './migrations/0017-shared-secrets.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -23,6 +24,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0014-installation': installation,
   '0015-leases': leases,
   '0016-owners': owners,
+  '0017-shared-secrets': sharedSecrets,
 };
 
 /**

@@ -3,7 +3,6 @@ import { migrate } from './migrate.ts';
 import { openSqlite } from './node-sqlite.ts';
 import { openPostgres } from './postgres.ts';
 import type { Database } from './schema.ts';
-import { ServerLock } from './server-lock.ts';
 
 /** Where the state is kept. */
 export type StoreLocation =
@@ -32,20 +31,19 @@ export async function openStore(location: StoreLocation): Promise<Kysely<Databas
   }
 }
 
-/** One server at a time: what it knows of work under way, no other one knows. Throws `state_dir_in_use`. */
+/** Any number of servers may do so; one of them brings the schema forward. */
 async function openShared(url: string): Promise<Kysely<Database>> {
-  await using undo = new AsyncDisposableStack();
   await using migrating = closing(openPostgres(url, { noTimeout: true }));
-  const lock = new ServerLock(url);
-  undo.use(lock);
-  await lock.hold();
   await migrate(migrating.db);
-  const db = openPostgres(url, { lock });
-  undo.defer(() => db.destroy());
-  // Its `destroy()`, which lets go of the lock, does nothing before the first statement.
-  await sql`select 1`.execute(db);
-  undo.move();
-  return db;
+  const db = openPostgres(url);
+  try {
+    // Its `destroy()` does nothing before the first statement.
+    await sql`select 1`.execute(db);
+    return db;
+  } catch (error) {
+    await db.destroy();
+    throw error;
+  }
 }
 
 function closing(db: Kysely<Database>) {

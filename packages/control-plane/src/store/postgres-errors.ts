@@ -2,9 +2,10 @@ import { type ErrorCode, NestboxError } from '@nestbox/contract';
 
 /**
  * SQLSTATE classes and codes that say that the database cannot serve now. Source: PostgreSQL, appendix A: connection
- * exceptions, insufficient resources, operator intervention, a server that is a read-only standby.
+ * exceptions, insufficient resources, operator intervention, a server that is a read-only standby, a transaction that stood
+ * still.
  */
-const UNAVAILABLE_STATES = /^(08...|53...|57P..|57014|25006)$/;
+const UNAVAILABLE_STATES = /^(08...|53...|57P..|57014|25006|25P03)$/;
 const NO_NUL: readonly [ErrorCode, string] = ['invalid_request', 'A text in the request holds a NUL character.'];
 const REFUSED_STATES: Readonly<Record<string, readonly [ErrorCode, string]>> = {
   '22021': NO_NUL,

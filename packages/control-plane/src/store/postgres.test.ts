@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
-import { sql } from 'kysely';
+import { type Kysely, sql } from 'kysely';
+import { joinInstallation } from '../service/join-installation.ts';
 import { requireOwnDatabase } from '../service/own-database.ts';
+import { sealSecrets } from '../service/sealed-secrets.ts';
 import { type PostgresServer, postgresMissing, startPostgres } from '../testing/postgres-server.ts';
 import { describeRepositories } from '../testing/repository-suite.ts';
 import { MIGRATIONS, migrate } from './migrate.ts';
 import { openStore } from './open-store.ts';
 import { openPostgres } from './postgres.ts';
+import type { Database } from './schema.ts';
 
 const skip = postgresMissing();
 let server: PostgresServer;
@@ -44,37 +49,25 @@ describe('on PostgreSQL', { skip }, () => {
     await db.destroy();
   });
 
-  test('a second server is refused, and let in when the first has gone', async () => {
+  test('a transaction that stands still lets go of its rows', async () => {
     const databaseUrl = await server.createDatabase();
-    const first = await openStore({ databaseUrl });
-    await assert.rejects(openStore({ databaseUrl }), hasCode('state_dir_in_use'));
-    await first.destroy();
-    await (await openStore({ databaseUrl })).destroy();
-  });
-
-  test('a server that lost its right to another does nothing more until that has gone', async () => {
-    const databaseUrl = await server.createDatabase();
-    const first = await openStore({ databaseUrl });
-    const look = () => first.selectFrom('teams').selectAll().execute();
-    await look();
-    const outside = openPostgres(databaseUrl);
-    const terminateOthers = () =>
-      sql`select pg_terminate_backend(pid) from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid()`.execute(outside);
-    await terminateOthers();
-    // Whoever asks first gets it.
-    const second = await openStore({ databaseUrl });
-    await assert.rejects(look(), hasCode('state_dir_in_use'));
-    await second.destroy();
-    assert.equal((await look()).length, 1);
-    // Its own connections that broke are no other server.
-    for (let round = 0; round < 5; round++) {
-      await terminateOthers();
-      await Promise.all([look().catch(look), look().catch(look)]);
-      assert.equal((await look()).length, 1);
-    }
-    await first.destroy();
-    await outside.destroy();
+    const [still, other] = [await openStore({ databaseUrl }), await openStore({ databaseUrl })];
+    const rename = (db: Kysely<Database>, name: string) => db.updateTable('teams').set({ name }).execute();
+    const standing = still.transaction().execute(async (trx) => {
+      await rename(trx, 'still');
+      await delay(8000);
+      await rename(trx, 'too late');
+    });
+    const ended = assert.rejects(standing, hasCode('database_unavailable'));
+    await delay(100);
+    await rename(other, 'other');
+    await ended;
+    assert.deepEqual(
+      (await other.selectFrom('teams').select('name').execute()).map(({ name }) => name),
+      ['other'],
+    );
+    await still.destroy();
+    await other.destroy();
   });
 
   test('a database that another installation has used is refused, and stays as it is', async () => {
@@ -84,6 +77,44 @@ describe('on PostgreSQL', { skip }, () => {
     await requireOwnDatabase(db, 'seed one');
     await assert.rejects(requireOwnDatabase(db, 'seed two'), hasCode('conflict'));
     await requireOwnDatabase(db, 'seed one');
+    await db.destroy();
+  });
+
+  test('a further server gets the secrets with the password of the database, and nobody without it', async () => {
+    const databaseUrl = await server.createDatabase();
+    const make = () => ({
+      apiKey: `e2b_${randomBytes(20).toString('hex')}`,
+      adminToken: randomBytes(32).toString('hex'),
+      tokenSeed: randomBytes(32).toString('hex'),
+    });
+    // Of several that start at once on an empty database all have those of one.
+    const [first, ...others] = await Promise.all([1, 2, 3].map(() => joinInstallation(databaseUrl, undefined, make)));
+    assert.ok(first);
+    for (const other of others) assert.deepEqual(other, first);
+    assert.deepEqual(await joinInstallation(databaseUrl, first, make), first);
+    const db = await openStore({ databaseUrl });
+    const dump = JSON.stringify(await db.selectFrom('installation').selectAll().execute());
+    for (const secret of Object.values(first)) assert.ok(!dump.includes(secret));
+    await requireOwnDatabase(db, first.tokenSeed);
+
+    await assert.rejects(joinInstallation(databaseUrl, make(), make), hasCode('conflict'));
+    // A key that was replaced in the folder is what further ones get.
+    const renewed = { ...first, apiKey: make().apiKey };
+    assert.deepEqual(await joinInstallation(databaseUrl, renewed, make), renewed);
+    assert.deepEqual(await joinInstallation(databaseUrl, undefined, make), renewed);
+    // Sealed with a password that is not that of the URL any more: refused, until one that has the secrets starts.
+    const [row] = await db.selectFrom('installation').selectAll().execute();
+    await db
+      .updateTable('installation')
+      .set({ sealed_secrets: await sealSecrets(renewed, 'another password', row?.mark ?? '') })
+      .execute();
+    await assert.rejects(joinInstallation(databaseUrl, undefined, make), (error: Error) => {
+      return hasCode('conflict')(error) && /token-seed, api-key and admin-token/.test(error.message);
+    });
+    await joinInstallation(databaseUrl, renewed, make);
+    assert.deepEqual(await joinInstallation(databaseUrl, undefined, make), renewed);
+    await db.updateTable('installation').set({ sealed_secrets: null }).execute();
+    await assert.rejects(joinInstallation(databaseUrl, undefined, make), hasCode('conflict'));
     await db.destroy();
   });
 

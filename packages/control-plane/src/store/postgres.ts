@@ -11,33 +11,37 @@ import { Pool, type PoolClient, types } from 'pg';
 import { cannotConnect, fromStatementError } from './postgres-errors.ts';
 import { BytewiseText } from './postgres-text.ts';
 import type { Database } from './schema.ts';
-import type { ServerLock } from './server-lock.ts';
 
 const MAX_CONNECTIONS = 10;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** No statement of ours takes as long: a database that is silent has gone, or its machine has. */
 const STATEMENT_TIMEOUT_MS = 15_000;
+/** A server that stands still in the middle of a transaction does not keep the others from its rows for longer. */
+const IDLE_TRANSACTION_MS = 5_000;
+const TIMEOUTS = {
+  query_timeout: STATEMENT_TIMEOUT_MS,
+  statement_timeout: STATEMENT_TIMEOUT_MS,
+  idle_in_transaction_session_timeout: IDLE_TRANSACTION_MS,
+} as const;
 const INT8 = types.builtins.INT8;
 
 export interface PostgresOptions {
   /** For migrations, which may take long. */
   readonly noTimeout?: boolean;
-  /** Without it, or with one that another server has, no statement goes out. Goes with the database's `destroy()`. */
-  readonly lock?: ServerLock;
 }
 
 /**
  * Opens connections to a PostgreSQL database as they are needed; a server that is down shows with the first statement.
  * Statements throw `database_unavailable` while it cannot serve. Throws `invalid_request` for what is no such URL.
  */
-export function openPostgres(url: string, { noTimeout = false, lock }: PostgresOptions = {}): Kysely<Database> {
+export function openPostgres(url: string, { noTimeout = false }: PostgresOptions = {}): Kysely<Database> {
   checkDatabaseUrl(url);
   const pool = new Pool({
     connectionString: url,
     application_name: 'nestbox',
     max: MAX_CONNECTIONS,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    ...(noTimeout ? {} : { query_timeout: STATEMENT_TIMEOUT_MS, statement_timeout: STATEMENT_TIMEOUT_MS }),
+    ...(noTimeout ? {} : TIMEOUTS),
     keepAlive: true,
     types: {
       // Our integers are below 2^53; the driver gives 64-bit ones as text otherwise.
@@ -50,7 +54,7 @@ export function openPostgres(url: string, { noTimeout = false, lock }: PostgresO
   pool.on('error', ignore);
   pool.on('connect', (client) => client.on('error', ignore));
   return new Kysely<Database>({
-    dialect: new PostgresDialect({ pool: adaptPool(pool, lock) }),
+    dialect: new PostgresDialect({ pool: adaptPool(pool) }),
     plugins: [new BytewiseText(), new HandleEmptyInListsPlugin({ strategy: replaceWithNoncontingentExpression })],
   });
 }
@@ -68,15 +72,11 @@ function checkDatabaseUrl(url: string): void {
 function ignore(): void {}
 
 /** The driver's pool with our errors, and without connections that broke. */
-function adaptPool(pool: Pool, lock: ServerLock | undefined): PostgresPool {
+function adaptPool(pool: Pool): PostgresPool {
   return {
     options: pool.options,
-    end: async () => {
-      await pool.end();
-      await lock?.[Symbol.asyncDispose]();
-    },
+    end: () => pool.end(),
     connect: async () => {
-      await lock?.hold();
       try {
         return adaptClient(await pool.connect());
       } catch (error) {

@@ -143,6 +143,8 @@ export interface InstallationTable {
   id: number;
   /** Tells one installation from another, and nothing else. */
   mark: string;
+  /** Null: without a password in the database's URL. */
+  sealed_secrets: string | null;
 }
 
 /** Who looks after a host (`host/<id>`), or which server lives (`server/<id>`). */
