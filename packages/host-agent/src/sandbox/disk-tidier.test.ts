@@ -262,6 +262,46 @@ describe('a tidier', () => {
     assert.ok(after.every((bytes, index) => bytes.equals(before[index] ?? Buffer.alloc(0))));
   });
 
+  test('that was stopped begins nothing by itself, whoever has waited for it', async (t) => {
+    const { tidier, sandbox, testHost, layers } = await pausedWith(t, 3);
+    const reading = gate();
+    const never = new AbortController().signal;
+    const reads: string[] = [];
+    const first = tidier.whilePaused(sandbox, never, async (_, signal) => {
+      reads.push('first');
+      signal.addEventListener('abort', reading.open);
+      await reading.promise;
+    });
+    // Both make way for the other, and the stop comes before their turn.
+    const second = tidier.whilePaused(sandbox, never, async () => void reads.push('second'));
+    tidier.begin(sandbox);
+    await tidier.stop(sandbox.id);
+    await Promise.all([first, second]);
+    await delay(50);
+    await tidier.settled();
+    assert.deepEqual(reads, ['first']);
+    assert.deepEqual(await layersOf(testHost, sandbox.id), layers);
+    tidier.release(sandbox.id);
+    await tidier.whilePaused(sandbox, never, async () => void reads.push('third'));
+    assert.deepEqual(reads, ['first', 'third']);
+    tidier.begin(sandbox);
+    await tidier.settled();
+    assert.equal((await layersOf(testHost, sandbox.id)).length, 2);
+  });
+
+  test('makes who only reads give way', async (t) => {
+    const { tidier, sandbox, testHost } = await pausedWith(t, 3);
+    const reading = gate();
+    const read = tidier.whilePaused(sandbox, new AbortController().signal, async (_, signal) => {
+      signal.addEventListener('abort', reading.open);
+      await reading.promise;
+    });
+    tidier.begin(sandbox);
+    await read;
+    await until('the merging', async () => (await layersOf(testHost, sandbox.id)).length === 2);
+    await tidier.settled();
+  });
+
   test('that is closed begins nothing any more', async (t) => {
     const { tidier, sandbox, testHost, layers } = await pausedWith(t, 3);
     await tidier.close();

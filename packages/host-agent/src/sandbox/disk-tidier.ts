@@ -41,6 +41,8 @@ export class DiskTidier {
   readonly #context: SandboxContext;
   readonly #gate: BootGate;
   readonly #tasks = new Map<string, Task>();
+  /** Sandboxes that somebody has stopped the work on: until they are given back nothing begins by itself. */
+  readonly #held = new Set<string>();
   readonly #closed = new AbortController();
 
   constructor(context: SandboxContext, gate: BootGate) {
@@ -48,12 +50,17 @@ export class DiskTidier {
     this.#gate = gate;
   }
 
+  /** To be called when whatever `stop` was called for has come to its end. */
   begin(sandbox: LiveSandbox): void {
+    this.#held.delete(sandbox.id);
     if (this.#closed.signal.aborted) return;
     const before = this.#tasks.get(sandbox.id);
     if (before?.isGuest) {
       before.abort.abort();
-      void before.done.then(() => this.begin(sandbox));
+      void before.done.then(() => {
+        // Somebody may have stopped it meanwhile.
+        if (!this.#held.has(sandbox.id)) this.begin(sandbox);
+      });
     }
     if (before !== undefined) return;
     const abort = new AbortController();
@@ -80,7 +87,7 @@ export class DiskTidier {
       await before.done;
     const { lifecycle } = sandbox;
     if (lifecycle.state !== 'paused' || lifecycle.paused.isRecordDamaged) return;
-    if (signal.aborted || this.#closed.signal.aborted) return;
+    if (signal.aborted || this.#closed.signal.aborted || this.#held.has(sandbox.id)) return;
     const abort = new AbortController();
     const ending = AbortSignal.any([abort.signal, signal]);
     const done = work(lifecycle.paused, ending)
@@ -93,16 +100,25 @@ export class DiskTidier {
     await done;
   }
 
-  /** Resolves when nothing is done to the sandbox's disk any more. What is urgent is waited for. */
+  /**
+   * Resolves when nothing is done to the sandbox's disk any more. What is urgent is waited for. Nothing begins by itself until `begin`, or `release`
+   * of one that stays as it was.
+   */
   async stop(sandboxId: string): Promise<void> {
+    this.#held.add(sandboxId);
     const task = this.#tasks.get(sandboxId);
     task?.abortNoting.abort();
     if (task?.isUrgent === false) task.abort.abort();
     await task?.done;
   }
 
+  release(sandboxId: string): void {
+    this.#held.delete(sandboxId);
+  }
+
   /** Of a sandbox that ends: nothing is urgent any more. */
   async drop(sandboxId: string): Promise<void> {
+    this.#held.delete(sandboxId);
     const task = this.#tasks.get(sandboxId);
     task?.abort.abort();
     await task?.done;

@@ -63,6 +63,7 @@ export async function resumeSandbox(
     context.logger.warn({ err: known, sandboxId }, 'a sandbox could not be resumed; it stays paused');
     const damage = known.code === 'snapshot_damaged' ? known.message : paused.damage;
     sandbox.transition({ state: 'paused', paused: { ...paused, damage } });
+    tidier.release(sandboxId);
     throw known;
   }
   sandbox.transition({ state: 'running', vm, stall: undefined });

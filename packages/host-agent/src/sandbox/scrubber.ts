@@ -172,7 +172,8 @@ export class Scrubber {
   }
 
   #tellSandbox(sandbox: LiveSandbox, paused: PausedVm, damage: string | undefined): void {
-    if (damage === paused.damage) return;
+    const { lifecycle } = sandbox;
+    if (lifecycle.state !== 'paused' || lifecycle.paused !== paused || damage === paused.damage) return;
     sandbox.transition({ state: 'paused', paused: { ...paused, damage } });
     if (damage === undefined) return;
     const { logger, telemetry } = this.#host.context;
