@@ -21,10 +21,14 @@ export interface TestServer extends AsyncDisposable {
 }
 
 /** Starts `nestbox up` on free ports and waits until it is ready. Disposing ends it with its sandboxes. */
-export async function startServer(paths: NestboxPaths, args: readonly string[] = []): Promise<TestServer> {
+export async function startServer(
+  paths: NestboxPaths,
+  args: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
+): Promise<TestServer> {
   const child = spawnNestbox(
     ['up', '--json', '--port', '0', '--sandbox-port', '0', ...args],
-    { NESTBOX_DIR: paths.stateDir },
+    { ...env, NESTBOX_DIR: paths.stateDir },
     // In a process group of its own: Ctrl-C is for the caller, who then ends the server in order.
     { stdio: ['ignore', 'pipe', 'pipe'], detached: true },
   );

@@ -69,7 +69,8 @@ export interface ControlPlane {
   readonly domain: string | undefined;
   /**
    * Takes no new connections, lets requests under way come to their end for as long as the configuration allows, and closes
-   * everything. What is broken off is undone. Sandboxes go on. Calling it again is harmless.
+   * everything. What is broken off is undone. Sandboxes go on, unless `endSandboxes` says that the hosts in this process end
+   * now, and what runs there: then other servers are not left with it. Calling it again is harmless.
    */
-  stop(): Promise<void>;
+  stop(options?: { readonly endSandboxes?: boolean }): Promise<void>;
 }

@@ -24,6 +24,7 @@ import { watchHost } from './reconcile/watch-host.ts';
 import { AccessTokens } from './service/access-tokens.ts';
 import { ApiKeys, putConfiguredKey } from './service/api-keys.ts';
 import { AuditTrail, DEFAULT_AUDIT_LIMITS } from './service/audit-trail.ts';
+import { endOwnSandboxes } from './service/end-own-sandboxes.ts';
 import { LastCalls } from './service/last-calls.ts';
 import { observeState } from './service/observe-state.ts';
 import { requireOwnDatabase } from './service/own-database.ts';
@@ -164,8 +165,10 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
     apiUrl: boundUrl(api.server),
     edgeUrl: edge.url,
     domain: publicDomain,
-    stop: () => {
-      stopped ??= Promise.all(drains.map((drain) => drain())).then(() => open.disposeAsync());
+    stop: ({ endSandboxes = false } = {}) => {
+      stopped ??= Promise.all(drains.map((drain) => drain()))
+        .then(() => (endSandboxes ? endOwnSandboxes(context) : undefined))
+        .then(() => open.disposeAsync());
       return stopped;
     },
   };

@@ -129,7 +129,7 @@ export async function startAllInOne(options: AllInOneOptions): Promise<AllInOneS
       // New requests are refused first, so that none meets a host agent that is going.
       try {
         await metricsListening.disposeAsync();
-        await controlPlane.stop();
+        await controlPlane.stop({ endSandboxes: stopOptions.destroySandboxes });
       } finally {
         await hostAgent.stop(stopOptions);
       }

@@ -15,7 +15,7 @@ export const STOP_RETRY_MS = 10_000;
 const ELSEWHERE_MS = 15_000;
 const ELSEWHERE_POLL_MS = 200;
 
-export type EndReason = 'killed' | 'timed out' | 'creation failed' | 'left behind';
+export type EndReason = 'killed' | 'timed out' | 'creation failed' | 'left behind' | 'its server ended';
 
 /**
  * Ends a sandbox in whichever state it is and resolves when its host has said that it is gone: true when there was one.

@@ -1,0 +1,23 @@
+import { isShared } from '../store/dialect.ts';
+import { listSandboxesOfHost } from '../store/sandbox-repository.ts';
+import { endSandbox } from './end-sandbox.ts';
+import type { ServiceContext } from './service-context.ts';
+import { forEveryTeam } from './team-context.ts';
+
+/**
+ * For a server whose host ends with it, and what runs there: other servers on the database would tell it as running. Paused
+ * sandboxes stay. Never rejects: what could not be ended is found to be gone when the host is back.
+ */
+export async function endOwnSandboxes(context: ServiceContext): Promise<void> {
+  const { db, hosts, logger } = context;
+  if (!isShared(db)) return;
+  try {
+    for (const host of hosts) {
+      if (!('handler' in host.proxyAddress)) continue;
+      const running = (await listSandboxesOfHost(db, host.id)).filter(({ state }) => state === 'running');
+      await Promise.all(running.map(({ id }) => endSandbox(forEveryTeam(context), id, 'its server ended')));
+    }
+  } catch (error) {
+    logger.warn({ err: error }, 'Not all sandboxes of this server could be ended in the database');
+  }
+}
