@@ -16,6 +16,7 @@ test('a folder takes what its files take on the disk, by whether others have the
   const folder = join(root, 'folder');
   await mkdir(join(folder, 'pause'), { recursive: true });
   await writeFile(join(folder, 'disk-00000001.qcow2'), filled(MIB));
+  await writeFile(join(folder, 'disk-00000002.raw'), filled(6 * MIB));
   await writeFile(join(folder, 'rootfs.ext4'), filled(2 * MIB));
   await link(join(folder, 'rootfs.ext4'), join(root, 'of somebody else'));
   await writeFile(join(folder, 'pause', 'pages'), filled(3 * MIB));
@@ -24,10 +25,10 @@ test('a folder takes what its files take on the disk, by whether others have the
   await memory.truncate(512 * MIB);
   await memory.write(filled(5 * MIB), 0, 5 * MIB, 100 * MIB);
   assert.deepEqual(await folderUsage(folder), {
-    ownBytes: (1 + 3 + 4 + 5) * MIB,
+    ownBytes: (1 + 3 + 4 + 5 + 6) * MIB,
     sharedBytes: 2 * MIB,
     memoryBytes: (3 + 5) * MIB,
-    diskBytes: (1 + 2) * MIB,
+    diskBytes: (1 + 2 + 6) * MIB,
   });
 });
 

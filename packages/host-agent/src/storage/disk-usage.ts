@@ -32,7 +32,7 @@ export interface DiskUsage {
 }
 
 const MEMORY_FILES = /^(memory|pages)$/;
-const DISK_FILES = /\.(qcow2|ext4)$/;
+const DISK_FILES = /\.(qcow2|raw|ext4)$/;
 /** st_blocks counts in these, whatever the file system's own blocks are. Source: stat(2). */
 const BLOCK_BYTES = 512;
 
