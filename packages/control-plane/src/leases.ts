@@ -6,6 +6,7 @@ import { systemClock } from './clock.ts';
 import { isShared } from './store/dialect.ts';
 import {
   dropDeadServers,
+  findLease,
   giveBackLeases,
   hostLease,
   isServerAlive,
@@ -24,6 +25,7 @@ type Db = Kysely<Database>;
 export const LEASE_TTL_MS = 10_000;
 /** Renewed so often in that time. */
 const RENEWALS = 4;
+const OWN_POLL_MS = 200;
 
 /** Runs work on the database that counts only as long as its server has the right to do it. Throws `conflict` when it has not. */
 export type Write = <T>(work: (db: Db) => Promise<T>) => Promise<T>;
@@ -105,6 +107,27 @@ export class Leases implements AsyncDisposable {
         if (await lockLease(trx, hostLease(hostId), this.serverId, held.token)) return await work(trx);
         throw new NestboxError('conflict', `Another control plane looks after the host ${hostId} by now.`);
       });
+  }
+
+  /**
+   * For a host that is in this process, so that no other server can look after it. One that was killed has its lease still;
+   * one that renews it has the same host id. Throws `conflict` then, else resolves in a moment.
+   */
+  async requireOwn(hostId: string): Promise<void> {
+    if (this.#ttlMs === undefined) return;
+    const { db } = this.#options;
+    const before = await findLease(db, hostLease(hostId));
+    const endMs = performance.now() + (this.#ttlMs / RENEWALS) * 1.5;
+    while (!this.#held.has(hostId) && performance.now() < endMs) {
+      await systemClock.sleep(OWN_POLL_MS, this.#ending.signal);
+      const now = await findLease(db, hostLease(hostId));
+      const isRenewed = now?.holder === before?.holder && (now?.expiresAtMs ?? 0) > (before?.expiresAtMs ?? 0);
+      if (isRenewed && now?.holder !== this.serverId)
+        throw new NestboxError(
+          'conflict',
+          `Another server on this database has the host ${hostId} too: the state folder of one is a copy of the other's. Remove the file host-id from the copy.`,
+        );
+    }
   }
 
   /** Runs `work` with the hosts that this server looks after, which it does until the end of the transaction. */

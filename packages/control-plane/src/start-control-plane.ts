@@ -112,6 +112,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
   const reconciler = new Reconciler(context);
   const sweep = new AbandonedSweep(context);
   await leases.begin();
+  for (const { id, isOwn } of hosts) if (isOwn) await leases.requireOwn(id);
 
   const loops: Promise<void>[] = [];
   stack.defer(async () => {

@@ -83,9 +83,14 @@ export class HostLink {
     this.#state = state;
   }
 
+  /** Whether it is in this process. */
+  get isOwn(): boolean {
+    return 'handler' in this.proxyAddress;
+  }
+
   /** Whether it can be asked now. */
   get isReached(): boolean {
-    return this.#state.kind === 'connected' || 'handler' in this.proxyAddress;
+    return this.#state.kind === 'connected' || this.isOwn;
   }
 
   /** Throws `host_unavailable` unless the host is connected. */

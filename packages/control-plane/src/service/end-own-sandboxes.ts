@@ -13,7 +13,7 @@ export async function endOwnSandboxes(context: ServiceContext): Promise<void> {
   if (!isShared(db)) return;
   try {
     for (const host of hosts) {
-      if (!('handler' in host.proxyAddress)) continue;
+      if (!host.isOwn) continue;
       const running = (await listSandboxesOfHost(db, host.id)).filter(({ state }) => state === 'running');
       await Promise.all(running.map(({ id }) => endSandbox(forEveryTeam(context), id, 'its server ended')));
     }

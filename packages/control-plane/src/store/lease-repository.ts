@@ -78,6 +78,18 @@ export async function dropDeadServers(db: Db, serverId: string, isAlone: boolean
     .execute();
 }
 
+/** Who has a lease, or had it last. */
+export async function findLease(
+  db: Db,
+  name: string,
+): Promise<{ readonly holder: string; readonly expiresAtMs: number } | undefined> {
+  return await db
+    .selectFrom('leases')
+    .select(['holder', 'expires_at_ms as expiresAtMs'])
+    .where('name', '=', name)
+    .executeTakeFirst();
+}
+
 /** The hosts that some server looks after now. */
 export async function listHostsLookedAfter(db: Db): Promise<string[]> {
   const rows = await db
