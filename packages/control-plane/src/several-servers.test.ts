@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { createLogger } from '@nestbox/kit';
 import { z } from 'zod';
+import { openStore } from './store/open-store.ts';
 import { createSandbox, listIds, readDetail, readError, until } from './testing/api-answers.ts';
 import { HostDouble } from './testing/host-double.ts';
+import { ManualClock } from './testing/manual-clock.ts';
 import { type PostgresServer, postgresMissing, startPostgres } from './testing/postgres-server.ts';
 import { startTestServer, type TestServer } from './testing/start-test-server.ts';
 
@@ -197,5 +199,29 @@ describe('several servers on one database', { skip: postgresMissing() }, () => {
     host.lose(lost);
     await until(async () => (await listIds(next)).length === 0);
     await next.stop();
+  });
+
+  test('a create that loses its database is ended when the database is back, though its row never said so', async () => {
+    const clock = new ManualClock();
+    await using host = await new HostDouble().open();
+    const database = { databaseUrl: await postgres.createDatabase() };
+    const server = await startTestServer([host], { database }, clock);
+    const gate = Promise.withResolvers<void>();
+    host.createGate = gate.promise;
+    const creating = server.send('POST', '/sandboxes', { templateID: 'base', timeout: 600 });
+    await host.until(() => host.created.length === 1);
+    await postgres.suspend();
+    gate.resolve();
+    assert.deepEqual((await readError(await creating)).code, 'database_unavailable');
+    assert.equal(host.sandboxes.size, 1);
+    await postgres.resume();
+    await until(() => {
+      clock.advance(10_000);
+      return host.sandboxes.size === 0;
+    });
+    await server.stop();
+    const db = await openStore(database);
+    assert.deepEqual(await db.selectFrom('sandboxes').select('id').execute(), []);
+    await db.destroy();
   });
 });

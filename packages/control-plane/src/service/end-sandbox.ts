@@ -1,3 +1,4 @@
+import { NestboxError } from '@nestbox/contract';
 import { systemClock } from '../clock.ts';
 import type { Write } from '../leases.ts';
 import { noteEnd } from '../store/ended-sandbox-repository.ts';
@@ -82,5 +83,11 @@ export async function endFailedCreation(
     await context.hosts.get(hostId).destroySandbox(sandboxId);
   } catch (error) {
     context.logger.warn({ err: error, sandboxId }, `Cleaning up failed; trying again in ${STOP_RETRY_MS} ms`);
+    // Then its row does not even say that it is to be ended, and the reaper does not find it.
+    if (error instanceof NestboxError && error.code === 'database_unavailable')
+      context.tasks.start(`cleaning up the sandbox ${sandboxId}`, async () => {
+        await context.clock.sleep(STOP_RETRY_MS, context.stopping);
+        if (!context.stopping.aborted) await endFailedCreation(context, { id: sandboxId, hostId });
+      });
   }
 }
