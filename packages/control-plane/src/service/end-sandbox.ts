@@ -28,7 +28,7 @@ export function endSandbox(
   context: ScopedContext,
   sandboxId: string,
   reason: EndReason,
-  write: Write = (work) => work(context.db),
+  write: Write = (work) => context.db.transaction().execute(work),
 ): Promise<boolean> {
   const ending = context.endings.run(sandboxId, async () => {
     const record = await findSandbox(context.db, context.scope, sandboxId);
@@ -43,8 +43,8 @@ export function endSandbox(
     if (isAnothers && (await isEndedElsewhere(context, record, write))) return true;
     await context.hosts.get(record.hostId).destroySandbox(sandboxId);
     await write(async (db) => {
-      await noteEnd(db, record, context.clock.now());
-      await deleteSandbox(db, sandboxId);
+      // In the order of forget-sandbox.ts, which the host's own news of the end leads to at the same moment.
+      if (await deleteSandbox(db, sandboxId)) await noteEnd(db, record, context.clock.now());
     });
     context.calls.forget(sandboxId);
     context.logger.info({ sandboxId, reason }, 'A sandbox ended');

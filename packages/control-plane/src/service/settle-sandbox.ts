@@ -38,7 +38,7 @@ export async function isAnothersWork({ leases }: ServiceContext, { state, owner 
 }
 
 function directly({ db }: ServiceContext): Write {
-  return (work) => work(db);
+  return (work) => db.transaction().execute(work);
 }
 
 /** The same from within a pause or resume whose call failed. Never rejects: the failure of that call is the one to tell. */
