@@ -105,7 +105,7 @@ function bareArguments(snapshot: BareSnapshot, socket: string): string[] {
   const modern = kvm ? '' : ',disable-legacy=on';
   return [
     ...['-machine', `${machine},memory-backend=mem,suppress-vmdesc=on`],
-    ...(kvm ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,tb-size=32', '-cpu', 'max']),
+    ...(kvm ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,tb-size=128', '-cpu', 'max']),
     ...['-smp', `cpus=${vcpuCount},sockets=1,cores=${vcpuCount},threads=1`, '-m', `${memoryMib}M`],
     '-object',
     `memory-backend-file,id=mem,size=${memoryMib}M,mem-path=${files.memory},share=off`,

@@ -43,7 +43,11 @@ export interface QemuDriverOptions {
 }
 
 const STOP_GRACE_MS = 5000;
-const TRANSLATION_BUFFER_MIB = 64;
+/**
+ * What a guest's first commands and a waiting VM's rehearsals translate is some 60 to 90 MiB. A buffer that runs full is emptied whole, and
+ * what was rehearsed is then translated again under the next user's eyes. It takes memory only as far as it is filled.
+ */
+const TRANSLATION_BUFFER_MIB = 128;
 
 /** Runs VMs on QEMU. */
 export function createQemuDriver(options: QemuDriverOptions): LayeringVmDriver {
