@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdtemp, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { writeFileAtomic } from './atomic-file.ts';
+import { isTemporaryFile, writeFileAtomic } from './atomic-file.ts';
 
 test('a file is replaced whole, with the mode that was asked for, and nothing is left beside it', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'nestbox-atomic-'));
@@ -24,6 +24,45 @@ test('many writers at once leave one whole content', async (t) => {
   await Promise.all(contents.map((content) => writeFileAtomic(path, content)));
   assert.ok(contents.includes(await readFile(path, 'utf8')));
   assert.deepEqual(await readdir(folder), ['record.json']);
+});
+
+test('a write whose folder cannot be synced leaves the old content, or no file where there was none', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-atomic-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'record.json');
+  await writeFileAtomic(path, 'one');
+  await using file = await open(path);
+  const handles: FileHandle = Object.getPrototypeOf(file);
+  const sync = handles.sync;
+  t.mock.method(handles, 'sync', async function (this: FileHandle) {
+    if ((await this.stat()).isDirectory()) throw new Error('the disk is full');
+    await sync.call(this);
+  });
+  await assert.rejects(writeFileAtomic(path, 'two'), /the disk is full/);
+  assert.equal(await readFile(path, 'utf8'), 'one');
+  await assert.rejects(writeFileAtomic(join(folder, 'new.json'), 'two'), /the disk is full/);
+  assert.deepEqual(await readdir(folder), ['record.json']);
+});
+
+test('what a writer was killed over can be told from other files', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'nestbox-atomic-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const path = join(folder, 'record.json');
+  await writeFileAtomic(path, 'one');
+  const seen = new Set<string>();
+  await using file = await open(path);
+  const handles: FileHandle = Object.getPrototypeOf(file);
+  const sync = handles.sync;
+  t.mock.method(handles, 'sync', async function (this: FileHandle) {
+    for (const name of await readdir(folder)) seen.add(name);
+    await sync.call(this);
+  });
+  await writeFileAtomic(path, 'two');
+  assert.equal(seen.size, 3);
+  assert.deepEqual(
+    [...seen].filter((name) => !isTemporaryFile(name)),
+    ['record.json'],
+  );
 });
 
 test('a write that fails leaves the old content and nothing beside it', async (t) => {

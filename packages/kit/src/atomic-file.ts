@@ -1,18 +1,55 @@
-import { open, rename, rm } from 'node:fs/promises';
+import { link, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
 /**
  * Writes a file so that a crash at any moment leaves the old content or the new one: beside, synced, renamed,
- * and the folder synced.
+ * and the folder synced. One that fails leaves the old content, or no file where there was none.
  */
 export async function writeFileAtomic(path: string, content: string | Uint8Array, mode = 0o600): Promise<void> {
-  await writeBeside(path, content, mode, true);
-  const folder = await open(dirname(path), 'r');
+  // The way back when the folder cannot be synced any more: on a full disk a name can be given back, content cannot.
+  const before = temporaryBeside(path);
+  const hasBefore = await linkIfThere(path, before);
+  let isReplaced = false;
+  try {
+    await writeBeside(path, content, mode, true);
+    isReplaced = true;
+    await syncFolder(dirname(path));
+  } catch (error) {
+    if (isReplaced) await (hasBefore ? rename(before, path) : rm(path, { force: true }));
+    throw error;
+  } finally {
+    // What was written counts all the same.
+    await rm(before, { force: true }).catch(() => {});
+  }
+}
+
+async function linkIfThere(from: string, to: string): Promise<boolean> {
+  try {
+    await link(from, to);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r');
   try {
     await folder.sync();
   } finally {
     await folder.close();
   }
+}
+
+/** Whoever looks for what a crash has left knows these by `isTemporaryFile`. */
+function temporaryBeside(path: string): string {
+  return `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
+}
+
+/** A file that was on its way into the place of another when its process ended. */
+export function isTemporaryFile(name: string): boolean {
+  return /\.\d+\.[a-z0-9]*\.tmp$/.test(name);
 }
 
 /**
@@ -24,7 +61,7 @@ export async function replaceFile(path: string, content: string | Uint8Array, mo
 }
 
 async function writeBeside(path: string, content: string | Uint8Array, mode: number, synced: boolean): Promise<void> {
-  const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
+  const temporary = temporaryBeside(path);
   try {
     const file = await open(temporary, 'wx', mode);
     try {
