@@ -19,6 +19,7 @@ const GROUPS: readonly string[] = [
   'packages/**/!(*.vm).test.ts',
   '{scripts,bench}/**/*.test.ts',
   'packages/**/*.vm.test.ts',
+  'test/states/**/*.test.ts',
   'test/edge/**/*.test.ts',
   'test/compat/**/*.test.ts',
   'test/e2e/**/*.test.ts',

@@ -22,7 +22,7 @@ export interface TestServerOptions extends Partial<ControlPlaneConfig> {
 
 /** A control plane on ports of its own. */
 export async function startTestServer(
-  hosts: readonly HostDouble[],
+  hosts: readonly Pick<HostDouble, 'connection'>[],
   { databasePath = ':memory:', ...overrides }: TestServerOptions = {},
   clock?: Clock,
 ): Promise<TestServer> {

@@ -10,6 +10,7 @@ import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { confirmLayers } from './present-layers.ts';
+import { settleNextFiles } from './resume-sandbox.ts';
 import type { DiskCopy } from './root-disks.ts';
 import { saveInto } from './save-state.ts';
 import type { Trace } from './trace.ts';
@@ -32,6 +33,7 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   const sandbox = table.require(sandboxId);
   await tidier.stop(sandboxId);
   const vm = await confirmLayers(context, sandbox);
+  await settleNextFiles(context, sandboxId);
   const { machine } = vm;
   const source = layout.sandboxDir(sandboxId);
   const folder = join(layout.transitDir, `${sandboxId}-${randomBytes(4).toString('hex')}`);
@@ -75,6 +77,17 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
     agentDiskHash,
     [Symbol.asyncDispose]: remove,
   };
+}
+
+/**
+ * Goes on with what a checkpoint stopped, whether or not it succeeded: it may have added a layer. In the sandbox's turn, since whoever has it
+ * by then may have stopped that again.
+ */
+export function tidyInTurn({ serial, table, tidier }: HostState, sandboxId: string): void {
+  void serial.run(sandboxId, async () => {
+    const sandbox = table.get(sandboxId);
+    if (sandbox !== undefined) tidier.begin(sandbox);
+  });
 }
 
 /** On return the VM runs, on the disk that it is to have. When it throws the VM runs as before, or the sandbox has been ended. */

@@ -1,9 +1,9 @@
 import { NestboxError } from '@nestbox/contract';
+import { allSettled } from '../all-settled.ts';
 import { createBlankImage } from '../memory/memory-image.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { linkFile, linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import type { Template } from '../storage/template-store.ts';
-import { allSettled } from './all-settled.ts';
 import type { DiskSource } from './root-disks.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import type { StartKind } from './start-machine.ts';

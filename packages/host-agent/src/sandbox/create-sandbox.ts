@@ -1,5 +1,5 @@
 import { mkdir } from 'node:fs/promises';
-import { allSettled } from './all-settled.ts';
+import { allSettled } from '../all-settled.ts';
 import { removeFiles } from './clean-up.ts';
 import type { CreatePlan } from './create-plan.ts';
 import type { RunningVm } from './lifecycle.ts';

@@ -2,7 +2,7 @@ import { NestboxError } from '@nestbox/contract';
 import { openPageFile } from '../memory/page-file.ts';
 import { PAGE_BYTES } from '../memory/page-runs.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
-import { type Checkpoint, checkpoint } from './checkpoint.ts';
+import { type Checkpoint, checkpoint, tidyInTurn } from './checkpoint.ts';
 import { type CreatePlan, restorePlan } from './create-plan.ts';
 import { foldPagesIntoImage } from './fold-pages.ts';
 import type { HostState } from './host-state.ts';
@@ -23,11 +23,16 @@ export async function forkSandbox(
   copies: readonly ForkCopy[],
   /** Whether the id belongs to a sandbox already, or soon. */
   isTaken: (sandboxId: string) => boolean,
+  /** From then on whoever ends a copy ends it, also before it starts. */
+  announce: (sandboxIds: readonly string[]) => Disposable,
   launch: Launch,
   trace: Trace,
 ): Promise<readonly ForkOutcome[]> {
-  const { table, serial, context, tidier } = host;
+  const { serial, context } = host;
   requireNewIds(copies, isTaken);
+  using after = new DisposableStack();
+  after.use(announce(copies.map((copy) => copy.sandboxId)));
+  after.defer(() => tidyInTurn(host, sandboxId));
   await using source = await serial.run(sandboxId, () => checkpoint(host, sandboxId, trace));
   const shared = copies.length > 1 ? await trace.measure('share', () => shareChangedPages(source)) : source;
   const { identity } = source.sandbox;
@@ -45,8 +50,6 @@ export async function forkSandbox(
   );
   const failed = outcomes.filter((outcome) => 'error' in outcome).length;
   context.logger.info({ sandboxId, copies: copies.length, failed }, 'a sandbox was forked');
-  const after = table.get(sandboxId);
-  if (after !== undefined) tidier.begin(after);
   return outcomes;
 }
 

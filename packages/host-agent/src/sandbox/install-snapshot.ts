@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomic } from '@nestbox/kit';
+import { allSettled } from '../all-settled.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { linkFile, linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import { sealJson } from '../storage/sealed-json.ts';
@@ -81,13 +82,13 @@ async function buildSnapshot(
 ): Promise<void> {
   const from = machineFiles(saved.folder);
   const files = machineFiles(draft);
-  await Promise.all([linkMachine(saved.folder, draft), disks.link(saved.folder, saved.layers, draft)]);
+  await allSettled([linkMachine(saved.folder, draft), disks.link(saved.folder, saved.layers, draft)]);
   await linkFile(from.devices, files.devices);
   if (saved.hasPages) {
     await linkFile(from.pages, files.pages);
     await foldPagesIntoImage(draft);
   }
-  await Promise.all([files.memory, files.memoryMap, files.devices, files.layer(saved.layers[0] ?? '')].map(syncFile));
+  await allSettled([files.memory, files.memoryMap, files.devices, files.layer(saved.layers[0] ?? '')].map(syncFile));
   const disk = await sealDisk(draft, saved.layers);
   await writeManifest(draft, { ...facts, createdAtMs: Date.now(), hasPages: false, disk });
   await using folder = await open(draft, 'r');

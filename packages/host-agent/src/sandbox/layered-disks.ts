@@ -1,11 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { allSettled } from '../all-settled.ts';
 import { type DiskLayers, layersFrom, linkLayers, shortenStack } from '../storage/disk-layers.ts';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
 import { isRawDiskName } from '../storage/raw-disks.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
 import type { LayeringVmDriver } from '../vmm/driver.ts';
-import { allSettled } from './all-settled.ts';
 import type { DiskSource, RootDisks } from './root-disks.ts';
 
 /**

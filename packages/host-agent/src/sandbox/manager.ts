@@ -10,7 +10,7 @@ import { BootGate } from './boot-gate.ts';
 import { diskUsageOf } from './disk-items.ts';
 import { DiskTidier } from './disk-tidier.ts';
 import { endSandbox, vmExited } from './end-sandbox.ts';
-import { forkSandbox } from './fork-sandbox.ts';
+import { forkSandbox, type Launch } from './fork-sandbox.ts';
 import type { HostState } from './host-state.ts';
 import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
@@ -170,32 +170,31 @@ class HostSandboxes implements SandboxManager {
 
   async fork(sandboxId: string, copies: readonly ForkCopy[]): Promise<Traced<readonly ForkOutcome[]>> {
     this.#requireNotStopping();
-    const forking = this.#traces.record(sandboxId, 'fork', (trace) =>
-      forkSandbox(
-        this.#host,
-        sandboxId,
-        copies,
-        (id) => this.#isTaken(id),
-        async (identity, plan) => {
-          const { spec } = identity;
-          this.#requireNotStopping();
-          // Somebody may have been quicker while the source was copied.
-          if (this.#isTaken(spec.sandboxId))
-            throw new NestboxError('conflict', `There is a sandbox ${spec.sandboxId} already.`);
-          const copy = this.#creates.begin(spec, (cancelled) =>
-            this.#serial.run(spec.sandboxId, () =>
-              this.#traces.record(spec.sandboxId, 'create', (own) =>
-                startCopy(this.#host, identity, plan, cancelled, own),
-              ),
-            ),
-          );
-          return (await copy).result;
-        },
-        trace,
-      ),
-    );
+    const isTaken = (id: string) => this.#isTaken(id);
+    const announce = (ids: readonly string[]) => this.#creates.announce(ids);
+    const forking = this.#traces.record(sandboxId, 'fork', async (trace) => {
+      try {
+        return await forkSandbox(this.#host, sandboxId, copies, isTaken, announce, this.#launchCopy, trace);
+      } catch (error) {
+        throw toSandboxError(error, sandboxId);
+      }
+    });
     return this.#awaitedByStop(forking);
   }
+
+  readonly #launchCopy: Launch = async (identity, plan) => {
+    const { spec } = identity;
+    this.#requireNotStopping();
+    // Somebody may have been quicker while the source was copied.
+    if (this.#isTaken(spec.sandboxId))
+      throw new NestboxError('conflict', `There is a sandbox ${spec.sandboxId} already.`);
+    const copy = this.#creates.begin(spec, (cancelled) =>
+      this.#serial.run(spec.sandboxId, () =>
+        this.#traces.record(spec.sandboxId, 'create', (own) => startCopy(this.#host, identity, plan, cancelled, own)),
+      ),
+    );
+    return (await copy).result;
+  };
 
   async snapshot(sandboxId: string, spec: SnapshotSpec): Promise<Traced<Template>> {
     this.#requireNotStopping();

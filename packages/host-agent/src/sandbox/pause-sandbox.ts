@@ -9,6 +9,7 @@ import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { confirmLayers } from './present-layers.ts';
 import { requireRunningVm } from './require-state.ts';
+import { settleNextFiles } from './resume-sandbox.ts';
 import type { PauseOptions, SandboxInfo } from './sandbox.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { saveInto, sealState } from './save-state.ts';
@@ -31,9 +32,13 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   if (!context.driver.features.pause || (pause.memory && !context.driver.features.snapshot))
     throw new NestboxError('not_supported', `The VM manager ${context.driver.name} cannot pause sandboxes.`);
   await tidier.stop(sandboxId);
+  // Whether or not the pause succeeds.
+  using after = new DisposableStack();
+  after.defer(() => tidier.begin(sandbox));
   using _room = await room.reserve(sandboxId);
   // Not before the tidier has stopped: it gives a VM another list of layers.
   const vm = await confirmLayers(context, sandbox);
+  await settleNextFiles(context, sandboxId);
   sandbox.transition({ state: 'pausing', vm });
   sandbox.note(pause.notes);
   vms.unwatch(sandboxId);
@@ -50,7 +55,6 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   context.logger.info({ sandboxId, memory: pause.memory }, 'a sandbox is paused');
   pause.onPaused(sandbox.info);
   await giveBack(host, sandboxId, vm);
-  tidier.begin(sandbox);
 }
 
 async function writeToDisk(

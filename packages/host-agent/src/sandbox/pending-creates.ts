@@ -13,6 +13,8 @@ interface PendingCreate {
 /** The creates under way. Each belongs to the host, not to whoever asked for it. */
 export class PendingCreates {
   readonly #pending = new Map<string, PendingCreate>();
+  /** Ids under which creates will begin, with the reason when one must not any more. */
+  readonly #announced = new Map<string, NestboxError | undefined>();
 
   /** The create of that id, if there is one. Throws conflict when it was asked for with other settings. */
   join(spec: SandboxSpec): Promise<Traced<SandboxInfo>> | undefined {
@@ -25,10 +27,23 @@ export class PendingCreates {
     return this.#pending.has(sandboxId);
   }
 
+  /** Until it is disposed of, a cancel of one of these ids keeps its create from beginning: whoever was told the id may not want it any more. */
+  announce(sandboxIds: readonly string[]): Disposable {
+    for (const sandboxId of sandboxIds) this.#announced.set(sandboxId, undefined);
+    return {
+      [Symbol.dispose]: () => {
+        for (const sandboxId of sandboxIds) this.#announced.delete(sandboxId);
+      },
+    };
+  }
+
+  /** Throws the reason of a cancel that came after the id was announced. */
   begin(
     spec: SandboxSpec,
     create: (signal: AbortSignal) => Promise<Traced<SandboxInfo>>,
   ): Promise<Traced<SandboxInfo>> {
+    const reason = this.#announced.get(spec.sandboxId);
+    if (reason !== undefined) throw reason;
     const cancel = new AbortController();
     const result = create(cancel.signal).finally(() => this.#pending.delete(spec.sandboxId));
     this.#pending.set(spec.sandboxId, { spec, cancel, result });
@@ -39,7 +54,9 @@ export class PendingCreates {
   cancel(sandboxId: string, reason: NestboxError): boolean {
     const pending = this.#pending.get(sandboxId);
     pending?.cancel.abort(reason);
-    return pending !== undefined;
+    const isAnnounced = this.#announced.has(sandboxId);
+    if (isAnnounced) this.#announced.set(sandboxId, reason);
+    return pending !== undefined || isAnnounced;
   }
 
   /** Resolves when all have come to their end. */

@@ -77,7 +77,12 @@ for (const isAgentDiskNamed of [false, true])
 test('a paused sandbox keeps what was paused, and nothing of what was begun since', async (t) => {
   const { testHost, sandboxId } = await stoppedHost(t, 'paused');
   const before = await testHost.files(sandboxId);
-  await putFiles(testHost.layout.sandboxDir(sandboxId), ['disk-0000abcd.qcow2', 'memory.next', 'agent.ext4.next']);
+  await putFiles(testHost.layout.sandboxDir(sandboxId), [
+    'disk-0000abcd.qcow2',
+    'memory.next',
+    'agent.ext4.next',
+    'sandbox.json.123.abc.tmp',
+  ]);
   await putFiles(testHost.layout.sandboxPauseDraft(sandboxId), ['pages']);
   const { manager } = await testHost.start();
   assert.equal(manager.get(sandboxId).state, 'paused');
@@ -155,6 +160,7 @@ test('templates that are half there are removed, and whole ones keep what they n
   const before = await readdir(layout.templateDir('snap'));
   // A snapshot whose template.json was to be replaced; one that had none yet, or not any more; one that nobody can read.
   await putFiles(layout.templateSnapshotDir('snap', 'snapshot-0000abcd'), ['memory', 'devices']);
+  await putFiles(layout.templateDir('snap'), ['template.json.123.abc.tmp']);
   await putFiles(layout.templateSnapshotDir('half', 'snapshot-0000abcd'), ['memory']);
   await putFiles(layout.templateDir('half'), ['rootfs.ext4']);
   await putFiles(layout.templateDir('damaged'), ['rootfs.ext4', 'template.json']);

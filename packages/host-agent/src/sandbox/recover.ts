@@ -1,7 +1,7 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ENVD_VERSION, OPEN_EGRESS, parseEgressRules } from '@nestbox/contract';
-import type { NestboxPaths } from '@nestbox/kit';
+import { isTemporaryFile, type NestboxPaths } from '@nestbox/kit';
 import type { DamagedRecord } from '../storage/sandbox-records.ts';
 import type { VmStatus } from '../vmm/driver.ts';
 import { attempt, removeFiles, removeHoldings } from './clean-up.ts';
@@ -117,6 +117,7 @@ async function attach(
     if (lostSlots.has(slot.index)) throw new Error('its network is gone');
     await networks.setEgress(slot, sandboxId, parseEgressRules(record));
     await settleNextFiles(context, sandboxId);
+    await removeTemporaryFiles(layout.sandboxDir(sandboxId));
     await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
     await rm(layout.sandboxPauseDir(sandboxId), { recursive: true, force: true });
     const present = await layersByVmm(context, sandboxId, situation);
@@ -168,6 +169,7 @@ async function keepPaused(
   await attempt(context, sandboxId, 'clearing up after a crash', async () => {
     await rm(layout.sandboxPauseDraft(sandboxId), { recursive: true, force: true });
     await removeNextFiles(context, sandboxId);
+    await removeTemporaryFiles(layout.sandboxDir(sandboxId));
     await removeOtherLayers(layout.sandboxDir(sandboxId), machine.layers);
   });
   const damage = await context.diskGuard.knownDamage(sealedDisk(layout.sandboxDir(sandboxId), disk));
@@ -219,9 +221,15 @@ async function removeLeftTemplates(context: SandboxContext): Promise<void> {
   for (const name of await readdir(layout.templatesDir).catch(() => [])) {
     await attempt(context, name, 'removing what is left of a template', async () => {
       if (!kept.has(name)) await rm(layout.templateDir(name), { recursive: true, force: true });
-      else if (complete.has(name)) await removeOtherSnapshots(layout.templateDir(name), complete.get(name));
+      else await removeTemporaryFiles(layout.templateDir(name));
+      if (complete.has(name)) await removeOtherSnapshots(layout.templateDir(name), complete.get(name));
     });
   }
+}
+
+/** What was to take the place of another file when the last host agent ended. */
+async function removeTemporaryFiles(folder: string): Promise<void> {
+  for (const name of (await readdir(folder)).filter(isTemporaryFile)) await rm(join(folder, name), { force: true });
 }
 
 /** Folders of sockets whose sandbox is not there. Files beside them are other people's. */

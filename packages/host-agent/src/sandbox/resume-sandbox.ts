@@ -1,5 +1,6 @@
 import { rename, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
+import { allSettled } from '../all-settled.ts';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
 import { readManifest } from '../storage/snapshot-manifest.ts';
@@ -40,6 +41,7 @@ export async function resumeSandbox(
   await tidier.stop(sandboxId);
   const { lifecycle } = sandbox;
   if (lifecycle.state !== 'paused') {
+    tidier.begin(sandbox);
     requireRunningVm(sandbox);
     resume.onRunning(sandbox.info);
     return;
@@ -122,14 +124,14 @@ async function startAgain(
   await using undo = new AsyncDisposableStack();
   await removeNextFiles(context, sandbox.id);
   undo.defer(() => removeNextFiles(context, sandbox.id));
-  await Promise.all([
+  await allSettled([
     createBlankImage(next.memory, sandbox.identity.memoryMib * 2 ** 20),
     linkFile(images.agentDiskPath, next.agentDisk),
   ]);
   const start = { how: { kind: 'boot', images }, memoryPath: next.memory, agentDiskPath: next.agentDisk } as const;
   const vm = await onOwnDisk(context, sandbox, paused, start, signal, trace);
   undo.move();
-  // The sandbox runs; what fails here the next start repeats.
+  // The sandbox runs; what fails here the next pause, copy or start repeats.
   await attempt(context, sandbox.id, 'giving the files of a boot their names', () =>
     settleNextFiles(context, sandbox.id),
   );
@@ -157,8 +159,8 @@ async function onOwnDisk(
   const vm = await startMachine(context, { identity, layers, ...start }, signal, trace);
   undo.defer(() => abandonMachine(context, sandbox.id, vm));
   undo.defer(() => attempt(context, sandbox.id, 'recording the pause', () => recordPaused(context, identity, paused)));
-  await trace.measure('record', () => recordRunning(context, identity, vm));
   signal.throwIfAborted();
+  await trace.measure('record', () => recordRunning(context, identity, vm));
   undo.move();
   return vm;
 }
@@ -173,7 +175,10 @@ export async function removeNextFiles(context: SandboxContext, sandboxId: string
   for (const path of Object.values(nextFiles(context, sandboxId))) await rm(path, { force: true });
 }
 
-/** Gives them their names; also after a crash that came between the record and this. */
+/**
+ * Gives them their names, which whoever saves or links the machine goes by; also after a failure or a crash that came between the record and
+ * this. Throws what the system says.
+ */
 export async function settleNextFiles(context: SandboxContext, sandboxId: string): Promise<void> {
   const files = machineFiles(context.layout.sandboxDir(sandboxId));
   const next = nextFiles(context, sandboxId);
@@ -185,6 +190,8 @@ export async function settleNextFiles(context: SandboxContext, sandboxId: string
 async function renameIfThere(from: string, to: string): Promise<boolean> {
   try {
     await rename(from, to);
+    // Renaming one link of a file to another of the same does nothing. Source: rename(2).
+    await rm(from, { force: true });
     return true;
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return false;

@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import { allSettled } from '../all-settled.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { type DiskSeal, type SnapshotManifest, writeManifest } from '../storage/snapshot-manifest.ts';
 import type { RunningVm } from './lifecycle.ts';
@@ -30,7 +31,7 @@ export async function sealState(
   const { vcpuCount, memoryMib, diskMib } = identity;
   const { devices, pages } = machineFiles(folder);
   const words = await driver.snapshotMachine();
-  const [manifest] = await Promise.all([
+  const [manifest] = await allSettled([
     writeManifest(folder, {
       machine: words,
       vcpuCount,

@@ -1,6 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
 import type { Template } from '../storage/template-store.ts';
-import { checkpoint } from './checkpoint.ts';
+import { checkpoint, tidyInTurn } from './checkpoint.ts';
 import type { HostState } from './host-state.ts';
 import { installSnapshot } from './install-snapshot.ts';
 import type { SnapshotSpec } from './sandbox.ts';
@@ -18,11 +18,13 @@ export async function snapshotSandbox(
   { templateId, names }: SnapshotSpec,
   trace: Trace,
 ): Promise<Template> {
-  const { context, table, serial, tidier, room } = host;
+  const { context, serial, room } = host;
   const { templates } = await context.templates.list();
   const replaced = templates.find((template) => template.templateId === templateId);
   if (replaced !== undefined && replaced.originSandboxId === undefined)
     throw new NestboxError('conflict', `${templateId} is a template that was built; a snapshot cannot replace it.`);
+  using after = new DisposableStack();
+  after.defer(() => tidyInTurn(host, sandboxId));
   using reserved = new DisposableStack();
   await using source = await serial.run(sandboxId, async () => {
     // In its turn: whoever waits for room has the sandbox, never the other way round.
@@ -48,7 +50,5 @@ export async function snapshotSandbox(
     serial.run(templateKey(templateId), () => installSnapshot(context, file, source, facts)),
   );
   context.logger.info({ sandboxId, templateId, names }, 'a snapshot was taken');
-  const after = table.get(sandboxId);
-  if (after !== undefined) tidier.begin(after);
   return template;
 }

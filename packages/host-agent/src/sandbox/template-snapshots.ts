@@ -2,6 +2,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { NestboxError, newSandboxId, OPEN_EGRESS } from '@nestbox/contract';
+import { allSettled } from '../all-settled.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import { readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
@@ -309,7 +310,7 @@ export class TemplateSnapshots {
     await trace.measure('save', () => driver.save(vm.handle, machineFiles(source).memory, state));
     await driver.destroy(vm.handle, { graceful: false });
     const { layers, kernelVersion, agentDiskHash, envdVersion } = vm.machine;
-    await Promise.all([linkMachine(source, folder), context.disks.link(source, layers, folder)]);
+    await allSettled([linkMachine(source, folder), context.disks.link(source, layers, folder)]);
     const machine = await driver.snapshotMachine();
     // Somebody may have replaced the template meanwhile; then this is of no use.
     const { snapshot: _, rootfsPath: __, ...file } = await context.templates.get(templateId);

@@ -3,6 +3,7 @@ import { copyFile, mkdir, mkdtemp, open, readFile, rm, stat } from 'node:fs/prom
 import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { CommandError, runCommand } from '@nestbox/kit';
+import { allSettled } from '../all-settled.ts';
 import { mapDiskFull, requireFreeSpace } from './disk-space.ts';
 import { errnoOf } from './errno.ts';
 import { linkFile, machineFiles, ROOTFS_NAME } from './machine-folder.ts';
@@ -50,7 +51,7 @@ export async function linkLayers(
 ): Promise<void> {
   const from = machineFiles(stack.folder);
   const to = machineFiles(target);
-  await Promise.all([
+  await allSettled([
     linkFile(stack.bottomPath, to.rootfs),
     ...stack.layers.map((name) => linkFile(from.layer(name), to.layer(name))),
   ]);

@@ -1,6 +1,7 @@
 import { link, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
+import { allSettled } from '../all-settled.ts';
 import { mapDiskFull } from './disk-space.ts';
 import { errnoOf } from './errno.ts';
 
@@ -35,7 +36,7 @@ export function machineFiles(folder: string) {
 export async function linkMachine(folder: string, target: string): Promise<void> {
   const from = machineFiles(folder);
   const to = machineFiles(target);
-  await Promise.all([
+  await allSettled([
     linkFile(from.agentDisk, to.agentDisk),
     linkFile(from.memory, to.memory),
     linkFileIfThere(from.memoryMap, to.memoryMap),

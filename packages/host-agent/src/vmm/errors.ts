@@ -11,7 +11,11 @@ export function toDriverError(error: unknown, fallback: string, signal?: AbortSi
   if (original instanceof NestboxError) return original;
   const code = original instanceof Error && 'code' in original ? original.code : undefined;
   if (code === 'ENOSPC' || code === 'EDQUOT')
-    return new NestboxError('host_disk_full', "The host's disk is full.", { cause: error });
+    return new NestboxError(
+      'host_disk_full',
+      "The host's disk is full: a file of the VM could not be written. Delete sandboxes or free space, then try again.",
+      { cause: error },
+    );
   return new NestboxError('internal', fallback, { cause: error });
 }
 
