@@ -44,6 +44,12 @@ const COMMANDS = [
   ['team', 'limit'],
   ['team', 'rename'],
   ['team', 'delete'],
+  ['node'],
+  ['node', 'list'],
+  ['node', 'info'],
+  ['node', 'drain'],
+  ['node', 'standby'],
+  ['node', 'ready'],
   ['snapshot'],
   ['snapshot', 'list'],
   ['snapshot', 'delete'],
@@ -61,7 +67,7 @@ test('every command explains itself on standard output', async () => {
     assert.deepEqual([exitCode, stderr], [0, ''], command.join(' '));
     assert.match(stdout.toString(), new RegExp(`^Usage: nestbox ${command.join(' ')}`));
     const hasSubcommands =
-      command.length === 0 || ['sandbox', 'snapshot', 'template', 'key', 'team'].includes(command.join(' '));
+      command.length === 0 || ['sandbox', 'snapshot', 'template', 'key', 'team', 'node'].includes(command.join(' '));
     if (!hasSubcommands) assert.match(stdout.toString(), /--json/, command.join(' '));
   }
 });

@@ -8,6 +8,9 @@ import { addKeyCreate } from './commands/key-create.ts';
 import { addKeyList } from './commands/key-list.ts';
 import { addKeyRename } from './commands/key-rename.ts';
 import { addKeyRevoke } from './commands/key-revoke.ts';
+import { addNodeInfo } from './commands/node-info.ts';
+import { addNodeList } from './commands/node-list.ts';
+import { addNodeStatus } from './commands/node-status.ts';
 import { addRun } from './commands/run.ts';
 import { addSandboxCreate } from './commands/sandbox-create.ts';
 import { addSandboxExec } from './commands/sandbox-exec.ts';
@@ -45,7 +48,7 @@ run, sandbox exec and sandbox shell answer the exit code of their command, 124 w
 Nestbox itself failed.
 
 Environment: NESTBOX_DIR (state folder, /var/lib/nestbox); E2B_API_URL, E2B_SANDBOX_URL, E2B_API_KEY
-(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key, team, audit and disk --verify).`;
+(use this server); E2B_DOMAIN, E2B_API_KEY (likewise, over TLS); NESTBOX_ADMIN_TOKEN (for key, team, node, audit and disk --verify).`;
 
 /** The whole command line. Errors leave as exceptions; main.ts prints them. */
 export function buildProgram(setExitCode: SetExitCode): Command {
@@ -104,6 +107,11 @@ export function buildProgram(setExitCode: SetExitCode): Command {
   addTeamLimit(team);
   addTeamRename(team);
   addTeamDelete(team);
+
+  const node = program.command('node').description('the hosts that sandboxes run on (for administrators)');
+  addNodeList(node);
+  addNodeInfo(node);
+  addNodeStatus(node);
 
   addAudit(program);
   addDisk(program, setExitCode);

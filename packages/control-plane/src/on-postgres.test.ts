@@ -10,6 +10,7 @@ const SUITES = [
   './http/openapi-fuzz.test.ts',
   './log-secrets.test.ts',
   './metrics.test.ts',
+  './nodes.test.ts',
   './observability.test.ts',
   './pause-and-resume.test.ts',
   './reconcile/lost-database.test.ts',

@@ -71,6 +71,9 @@ describe('several servers on one database', { skip: postgresMissing() }, () => {
       assert.deepEqual([status, code], [503, 'host_unavailable'], path);
     }
     assert.equal(await shownState(b, ofA), 'running');
+    const nodes = await fetch(`${b.apiUrl}/nodes/host-a`, { headers: admin });
+    assert.equal((await readError(nodes)).code, 'host_unavailable');
+    assert.equal((await fetch(`${b.apiUrl}/nodes/host-c`, { headers: admin })).status, 404);
     const routed = await fetch(b.edgeUrl, { headers: { 'E2b-Sandbox-Id': ofA, 'E2b-Sandbox-Port': '80' } });
     assert.ok(routed.status >= 500 && routed.status < 600, String(routed.status));
     assert.deepEqual([hostA.snapshots.pauses.length, hostA.destroyed.length], [0, 0]);

@@ -72,7 +72,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
     onRenewed: () => sweep.run(),
     onTime: (databaseMs, askedAtMs, answeredAtMs) => databaseClock.set(databaseMs, askedAtMs, answeredAtMs),
   });
-  const hosts: HostRegistry = new HostRegistry(config.hosts, () => leases.requireAlive());
+  const hosts: HostRegistry = new HostRegistry(config.hosts, clock, () => leases.requireAlive());
   // What is under way ends first.
   stack.use(leases);
   const tasks = new BackgroundTasks(logger);

@@ -1,10 +1,10 @@
 import { mkdir, rmdir } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
 import { join } from 'node:path';
 import type { ConnectRouter } from '@connectrpc/connect';
-import { NESTBOX_VERSION, NestboxError } from '@nestbox/contract';
+import { NestboxError } from '@nestbox/contract';
 import type { Logger, NestboxPaths } from '@nestbox/kit';
 import type { Registry } from '@nestbox/kit/metrics';
+import { type HostDescription, prepareDescription } from './describe-host.ts';
 import { describeDenial } from './egress/describe-denial.ts';
 import { GuardedNetworks } from './egress/guarded-networks.ts';
 import { createGuestClient } from './guest/guest-client.ts';
@@ -33,7 +33,7 @@ import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
 import { TemplateStore } from './storage/template-store.ts';
 import { Telemetry } from './telemetry/telemetry.ts';
-import type { VmDriver, VmmDescription, VmmName } from './vmm/driver.ts';
+import type { VmDriver, VmmName } from './vmm/driver.ts';
 import { selectDriver } from './vmm/select.ts';
 
 export interface HostAgentConfig {
@@ -61,16 +61,6 @@ export interface HostAgentConfig {
   /** In place of the driver above and of real namespaces; for tests. */
   readonly driver?: VmDriver;
   readonly networks?: SandboxNetworks;
-}
-
-export interface HostDescription extends VmmDescription {
-  /** That of the host agent. */
-  readonly hostId: string;
-  readonly nestboxVersion: string;
-  readonly cpuCount: number;
-  readonly memoryBytes: number;
-  readonly sandboxCount: number;
-  readonly bootRetries: number;
 }
 
 /** One machine's sandboxes. */
@@ -157,15 +147,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   undo.defer(probeInBackground(driver, logger));
   if (config.prepareAtStart ?? true) prepareInBackground(manager, logger);
 
-  const describe = async (signal?: AbortSignal): Promise<HostDescription> => ({
-    ...(await driver.describe(signal)),
-    hostId,
-    nestboxVersion: NESTBOX_VERSION,
-    cpuCount: availableParallelism(),
-    memoryBytes: totalmem(),
-    sandboxCount: manager.list().length,
-    bootRetries: driver.bootRetries,
-  });
+  const describe = await prepareDescription({ driver, manager, paths, hostId });
   const everything = undo.move();
   let stopped: Promise<void> | undefined;
   return {

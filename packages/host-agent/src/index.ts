@@ -1,4 +1,5 @@
-export type { HostAgent, HostAgentConfig, HostDescription } from './host-agent.ts';
+export type { HostDescription } from './describe-host.ts';
+export type { HostAgent, HostAgentConfig } from './host-agent.ts';
 export { startHostAgent } from './host-agent.ts';
 export { hostRoutes } from './rpc/host-routes.ts';
 export type { HostLimits } from './sandbox/host-limits.ts';

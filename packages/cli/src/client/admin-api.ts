@@ -11,6 +11,9 @@ import {
   diskUsageBody,
   type HostDiskUsage,
   killedSandboxesBody,
+  type Node,
+  type NodeStatus,
+  nodeBody,
   type TeamLimitsBody,
 } from '@nestbox/contract/http';
 import type { NestboxPaths } from '@nestbox/kit';
@@ -31,7 +34,7 @@ export interface AuditSearch {
 
 const AUDIT_PAGE = 100;
 
-/** What administrators ask of the control API: teams, and the keys of each. Throws NestboxError with the server's own words. */
+/** What administrators ask of the control API: teams, the keys of each, and hosts. Throws NestboxError with the server's own words. */
 export class AdminApi {
   readonly #api: ApiConnection;
 
@@ -120,6 +123,21 @@ export class AdminApi {
     await this.#api.call({ method: 'DELETE', path: `${keysPath(teamId)}/${encodeURIComponent(keyId)}` }, signal);
   }
 
+  /** The hosts of the server. */
+  async listNodes(signal?: AbortSignal): Promise<Node[]> {
+    const { body } = await this.#api.call({ method: 'GET', path: '/nodes' }, signal);
+    return this.#api.parse(z.array(nodeBody), body);
+  }
+
+  async getNode(nodeId: string, signal?: AbortSignal): Promise<Node> {
+    const { body } = await this.#api.call({ method: 'GET', path: nodePath(nodeId) }, signal);
+    return this.#api.parse(nodeBody, body);
+  }
+
+  async setNodeStatus(nodeId: string, status: NodeStatus, signal?: AbortSignal): Promise<void> {
+    await this.#api.call({ method: 'POST', path: nodePath(nodeId), json: { status } }, signal);
+  }
+
   /** Of all teams. */
   async getDiskUsage(signal?: AbortSignal): Promise<HostDiskUsage[]> {
     const { body } = await this.#api.call({ method: 'GET', path: '/disk' }, signal);
@@ -152,6 +170,10 @@ export class AdminApi {
       query.set('nextToken', next);
     }
   }
+}
+
+function nodePath(nodeId: string): string {
+  return `/nodes/${encodeURIComponent(nodeId)}`;
 }
 
 function teamPath(teamId: string): string {

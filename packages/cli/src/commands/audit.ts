@@ -21,13 +21,13 @@ interface AuditOptions {
 export function addAudit(program: Command): void {
   program
     .command('audit')
-    .description('show who changed what: sandboxes, snapshots, keys, teams, and refused attempts to get in')
+    .description('show who changed what: sandboxes, snapshots, keys, teams, nodes, and refused attempts to get in')
     .option('-n, --lines <n>', 'how many entries, the newest ones', wholeNumber(1, MOST_ENTRIES), 100)
     .option('--team <team>', 'only what concerns this team (id or name)')
     .option('--since <time>', 'only what came later: 30m, 12h, 7d, or a time like 2026-01-31T12:00:00Z', parseMoment)
     .option('--until <time>', 'only what came earlier', parseMoment)
     .option('--operation <name>', 'only these, such as sandbox.kill, or key for all that begin with it')
-    .option('--target <id>', 'only what was done to this sandbox, snapshot, key or team')
+    .option('--target <id>', 'only what was done to this sandbox, snapshot, key, team or node')
     .option('--json', 'print JSON, a line each')
     .action(async (options: AuditOptions) => {
       using guard = new InterruptGuard();

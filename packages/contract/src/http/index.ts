@@ -5,6 +5,7 @@ export * from './disk-usage.ts';
 export * from './error-body.ts';
 export * from './network-config.ts';
 export * from './new-sandbox.ts';
+export * from './node.ts';
 export * from './sandbox.ts';
 export * from './sandbox-activity.ts';
 export * from './sandbox-fork.ts';

@@ -24,9 +24,10 @@ import {
   type WatchSandboxesResponse,
 } from '@nestbox/contract/host';
 import { fromRpcError } from '@nestbox/kit';
+import type { Clock } from '../clock.ts';
 import type { HostConnection, ProxyAddress } from '../config.ts';
 
-/** How the control plane stands with a host. Only `connected` hosts get new sandboxes. */
+/** How the control plane stands with a host. Only `connected` hosts get new sandboxes, and of them those that scheduler/takes-new.ts lets through. */
 export type HostLinkState =
   | { readonly kind: 'connecting' }
   | { readonly kind: 'connected'; readonly host: GetHostResponse }
@@ -64,11 +65,16 @@ export class HostLink {
   readonly proxyAddress: ProxyAddress;
   readonly #client: Client<typeof HostService>;
   readonly #mayChange: () => void;
+  readonly #clock: Pick<Clock, 'now'>;
   #state: HostLinkState = { kind: 'connecting' };
+  #stateChangedAtMs: number;
+  #lastDescription: GetHostResponse | undefined;
 
   /** `mayChange` throws when this server must not ask a host to change anything now. */
-  constructor(connection: HostConnection, mayChange: () => void) {
+  constructor(connection: HostConnection, clock: Pick<Clock, 'now'>, mayChange: () => void) {
     this.id = connection.id;
+    this.#clock = clock;
+    this.#stateChangedAtMs = clock.now();
     this.#mayChange = mayChange;
     this.proxyAddress = connection.proxyAddress;
     this.#client = createClient(HostService, connection.transport);
@@ -80,7 +86,18 @@ export class HostLink {
 
   /** For the watcher of this host alone. */
   setState(state: HostLinkState): void {
+    if (state.kind !== this.#state.kind) this.#stateChangedAtMs = this.#clock.now();
     this.#state = state;
+  }
+
+  /** When it became what it is; milliseconds since the Unix epoch. */
+  get stateChangedAtMs(): number {
+    return this.#stateChangedAtMs;
+  }
+
+  /** What it said of itself when it was last asked. */
+  get lastDescription(): GetHostResponse | undefined {
+    return this.#lastDescription;
   }
 
   /** Whether it is in this process. */
@@ -100,8 +117,9 @@ export class HostLink {
     throw new NestboxError('host_unavailable', `The host ${this.id} cannot be reached${why}`);
   }
 
-  describe(signal?: AbortSignal): Promise<GetHostResponse> {
-    return this.#call((options) => this.#client.getHost({}, options), QUERY_TIMEOUT_MS, signal);
+  async describe(signal?: AbortSignal): Promise<GetHostResponse> {
+    this.#lastDescription = await this.#call((options) => this.#client.getHost({}, options), QUERY_TIMEOUT_MS, signal);
+    return this.#lastDescription;
   }
 
   /** Resolves when the guest agent is ready. Repeating it for a running sandbox answers that sandbox. */

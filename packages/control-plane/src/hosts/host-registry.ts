@@ -1,4 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
+import type { Clock } from '../clock.ts';
 import type { HostConnection } from '../config.ts';
 import { HostLink } from './host-link.ts';
 
@@ -7,8 +8,8 @@ export class HostRegistry implements Iterable<HostLink> {
   readonly #links: ReadonlyMap<string, HostLink>;
 
   /** `mayChange` throws when this server must not ask a host to change anything now. */
-  constructor(connections: readonly HostConnection[], mayChange: () => void) {
-    this.#links = new Map(connections.map((connection) => [connection.id, new HostLink(connection, mayChange)]));
+  constructor(connections: readonly HostConnection[], clock: Pick<Clock, 'now'>, mayChange: () => void) {
+    this.#links = new Map(connections.map((connection) => [connection.id, new HostLink(connection, clock, mayChange)]));
     if (this.#links.size !== connections.length)
       throw new NestboxError('invalid_request', 'Two of the configured hosts have the same id.');
   }

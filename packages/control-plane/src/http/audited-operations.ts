@@ -25,6 +25,7 @@ export const AUDITED_OPERATIONS: Readonly<Record<string, string>> = {
   'POST /admin/teams/:teamID/api-keys': 'key.create',
   'PATCH /admin/teams/:teamID/api-keys/:apiKeyID': 'key.rename',
   'DELETE /admin/teams/:teamID/api-keys/:apiKeyID': 'key.revoke',
+  'POST /nodes/:nodeID': 'node.status',
   'POST /admin/disk/verify': 'disk.verify',
   'POST /admin/teams/:teamID/sandboxes/kill': 'team.kill-sandboxes',
 };

@@ -32,6 +32,7 @@ import { killSandboxRoute } from './routes/kill-sandbox.ts';
 import { listSandboxesRoute } from './routes/list-sandboxes.ts';
 import { listSnapshotsRoute } from './routes/list-snapshots.ts';
 import { listTemplatesRoute } from './routes/list-templates.ts';
+import { nodesRoute } from './routes/nodes.ts';
 import { openApiRoutes } from './routes/openapi.ts';
 import { pauseSandboxRoute } from './routes/pause-sandbox.ts';
 import { refreshSandboxRoute } from './routes/refresh-sandbox.ts';
@@ -158,6 +159,7 @@ export function createApiServer(
     adminTeamsRoute(routes, context);
     adminApiKeysRoute(routes, context);
     adminSandboxesRoute(routes, context);
+    nodesRoute(routes, context);
     auditRoute(routes, context);
     unsupportedRoutes(routes);
     done();

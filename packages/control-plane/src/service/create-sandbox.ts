@@ -2,6 +2,7 @@ import { NestboxError, newSandboxId } from '@nestbox/contract';
 import type { NewSandbox, SandboxNetworkConfig } from '@nestbox/contract/http';
 import { type HostLink, toHostEgress } from '../hosts/host-link.ts';
 import { type HostLoad, pickHost } from '../scheduler/pick-host.ts';
+import { requireTakingNew } from '../scheduler/takes-new.ts';
 import type { SandboxRecord, StoredNetwork } from '../store/sandbox-record.ts';
 import { committedMemoryMib, findSandbox, insertSandboxes } from '../store/sandbox-repository.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
@@ -89,9 +90,10 @@ async function insertStarting(context: TeamContext, starting: SandboxRecord): Pr
 
 async function chooseHost(context: TeamContext, entry: CatalogEntry): Promise<HostLink> {
   const connected = entry.hosts.filter(({ state }) => state.kind === 'connected');
-  const whole = connected.filter((link) => !entry.damagedOn.has(link));
+  const taking = connected.length === 0 ? [] : await requireTakingNew(context.db, connected);
+  const whole = taking.filter((link) => !entry.damagedOn.has(link));
   // Where it is damaged everywhere a host says so, or finds that it was mended.
-  const [only, ...others] = whole.length > 0 ? whole : connected;
+  const [only, ...others] = whole.length > 0 ? whole : taking;
   if (only === undefined)
     throw new NestboxError('host_unavailable', 'No host that has this template can be reached now.');
   if (others.length === 0) return only;

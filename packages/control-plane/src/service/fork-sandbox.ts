@@ -1,6 +1,7 @@
 import { isErrorCode, NestboxError, newSandboxId } from '@nestbox/contract';
 import type { ForkSandboxResponse_ForkOutcome } from '@nestbox/contract/host';
 import type { SandboxFork } from '@nestbox/contract/http';
+import { requireTakingNew } from '../scheduler/takes-new.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { insertSandboxes } from '../store/sandbox-repository.ts';
 import { becomeRunning } from './become-running.ts';
@@ -18,7 +19,7 @@ export type ForkResult = { readonly record: SandboxRecord } | { readonly error: 
 /**
  * Makes copies of a running sandbox on its host, memory and disk of the same moment; it goes on as it was. Each copy
  * succeeds or fails on its own, and one that failed is gone. When the call fails as a whole, or its signal is aborted, no
- * copy is left. Throws `sandbox_not_found`, `sandbox_paused`, `sandbox_stopping`, and errors of the host.
+ * copy is left. Throws `sandbox_not_found`, `sandbox_paused`, `sandbox_stopping`, `host_unavailable` while the host takes no new sandboxes, and errors of the host.
  */
 export function forkSandbox(
   context: TeamContext,
@@ -41,6 +42,7 @@ async function fork(
   const source = await timings.measure('db', () => requireAwake(context, rawId));
   const host = context.hosts.get(source.hostId);
   host.requireConnected();
+  await timings.measure('db', () => requireTakingNew(context.db, [host]));
   const copies = Array.from({ length: count }, () => describeCopy(context, source, timeout));
 
   // The rows come first: what a host has and no row names is taken for left behind and destroyed.

@@ -12,6 +12,7 @@ import * as installation from './migrations/0014-installation.ts';
 import * as leases from './migrations/0015-leases.ts';
 import * as owners from './migrations/0016-owners.ts';
 import * as sharedSecrets from './migrations/0017-shared-secrets.ts';
+import * as hostStatuses from './migrations/0018-host-statuses.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -25,6 +26,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0015-leases': leases,
   '0016-owners': owners,
   '0017-shared-secrets': sharedSecrets,
+  '0018-host-statuses': hostStatuses,
 };
 
 /**

@@ -1,4 +1,5 @@
 import type { Generated } from 'kysely';
+import type { SettableHostStatus } from './host-status-repository.ts';
 import type { SandboxState } from './sandbox-state.ts';
 
 /**
@@ -17,6 +18,7 @@ export interface Database {
   audit_entries: AuditEntryTable;
   installation: InstallationTable;
   leases: LeaseTable;
+  host_statuses: HostStatusTable;
 }
 
 export interface SandboxTable {
@@ -158,6 +160,13 @@ export interface LeaseTable {
   expires_at_ms: number;
   /** 1 when the holder reaches what the lease is about. */
   reaches: number;
+}
+
+/** What an administrator said of a host last. */
+export interface HostStatusTable {
+  host_id: string;
+  status: SettableHostStatus;
+  changed_at_ms: number;
 }
 
 /** A change that was asked for, or refused attempts to get in that were counted together. */

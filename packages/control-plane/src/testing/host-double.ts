@@ -9,6 +9,7 @@ import { Code, ConnectError, type ConnectRouter, createRouterTransport } from '@
 import { ENVD_VERSION } from '@nestbox/contract';
 import {
   type CreateSandboxRequest,
+  type GetHostResponseSchema,
   type GetSandboxLogsRequest,
   type GetSandboxLogsResponse_LogLine,
   type GetSandboxMetricsResponse,
@@ -58,6 +59,8 @@ export class HostDouble {
       createdAtMs: 1_700_000_000_000n,
     }),
   ];
+  /** What it says of itself besides. */
+  about: MessageInitShape<typeof GetHostResponseSchema> = {};
   memoryBytes = 8n * 1024n ** 3n;
   /** What create calls wait for before they answer. */
   createGate: Promise<void> = Promise.resolve();
@@ -183,10 +186,13 @@ export class HostDouble {
           hostId: this.id,
           version: '0.1.0',
           vmm: 'fake',
+          vmmVersion: '1.2.3',
           accelerator: 'tcg',
+          acceleratorReason: 'nothing else was there.',
           memoryBytes: this.memoryBytes,
           cpuCount: 2,
           sandboxCount: this.sandboxes.size,
+          ...this.about,
         };
       },
       createSandbox: async (request, { signal }) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { availableParallelism, machine } from 'node:os';
 import { describe, test } from 'node:test';
 import { Code, ConnectError, createClient, createRouterTransport, type Transport } from '@connectrpc/connect';
 import { createConnectTransport } from '@connectrpc/connect-node';
@@ -59,6 +60,47 @@ describe('host.v1', () => {
     await watching;
     assert.equal(seen[0], 'list of 0');
     assert.equal(seen.at(-1), SandboxState.GONE);
+  });
+
+  test('tells what the machine is, what is used of it and how creates came out', async (t) => {
+    const testHost = await makeTestHost(t);
+    const host = await testHost.start();
+    const client = createClient(HostService, createRouterTransport(host.routes));
+    const before = await client.getHost({});
+    assert.partialDeepStrictEqual(before, { sandboxCount: 0, cpuCount: availableParallelism() });
+    assert.equal(before.processor?.architecture, machine());
+    assert.match(before.instanceId, /^[0-9a-f-]{36}$/);
+    assert.equal((await client.getHost({})).instanceId, before.instanceId);
+
+    const { sandbox } = await client.createSandbox(request());
+    const kept = await client.createSandbox(request());
+    testHost.failures.startError = new NestboxError('vm_died', 'it did not start');
+    await assert.rejects(client.createSandbox(request()), withCode('vm_died'));
+    delete testHost.failures.startError;
+    const sandboxId = sandbox?.sandboxId ?? '';
+    await client.pauseSandbox({ sandboxId, memory: true });
+
+    const { usage, ...about } = await client.getHost({});
+    assert.equal(about.sandboxCount, 1, 'a paused one takes no memory');
+    assert.partialDeepStrictEqual(usage, {
+      allocatedVcpus: kept.sandbox?.vcpuCount ?? 0,
+      allocatedMemoryBytes: BigInt(kept.sandbox?.memoryMib ?? 0) * 1_048_576n,
+      startingSandboxCount: 0,
+      pausedSandboxCount: 1,
+      createsSucceeded: 2n,
+      createsFailed: 1n,
+    });
+    assert.ok(usage !== undefined && usage.cpuPercent <= 100);
+    assert.ok(usage.memoryUsedBytes > 0n && usage.memoryUsedBytes < about.memoryBytes);
+    assert.ok(Math.abs(Number(usage.measuredAtMs) - Date.now()) < 60_000);
+    const [disk] = usage.fileSystems;
+    assert.ok(disk !== undefined && testHost.paths.stateDir.startsWith(disk.mountPoint) && disk.totalBytes > 0n);
+    await host.stop();
+    const again = createClient(HostService, createRouterTransport((await testHost.start()).routes));
+    const restarted = await again.getHost({});
+    assert.equal(restarted.hostId, before.hostId);
+    assert.notEqual(restarted.instanceId, before.instanceId);
+    assert.equal(restarted.usage?.createsSucceeded, 0n);
   });
 
   test('pauses, resumes, forks and snapshots a sandbox, and tells where time and space went', async (t) => {

@@ -16,6 +16,7 @@ import type { Traced } from '../sandbox/trace.ts';
 import type { DiskItem } from '../storage/disk-usage.ts';
 import type { LogLevel } from '../telemetry/log-entry.ts';
 import type { MetricSample } from '../telemetry/metric-history.ts';
+import { describeToWire } from './describe-to-wire.ts';
 import {
   parseCreateRequest,
   parseEgress,
@@ -48,21 +49,7 @@ const WIRE_LEVELS: Record<LogLevel, WireLevel> = {
 export function hostRoutes(host: Pick<HostAgent, 'manager' | 'describe'>): (router: ConnectRouter) => void {
   const { manager } = host;
   const service: ServiceImpl<typeof HostService> = {
-    getHost: answering(async (_request, context) => {
-      const about = await host.describe(context.signal);
-      return {
-        hostId: about.hostId,
-        version: about.nestboxVersion,
-        vmm: about.vmm,
-        vmmVersion: about.version,
-        accelerator: about.accelerator,
-        acceleratorReason: about.reason,
-        cpuCount: about.cpuCount,
-        memoryBytes: BigInt(about.memoryBytes),
-        sandboxCount: about.sandboxCount,
-        bootRetries: about.bootRetries,
-      };
-    }),
+    getHost: answering(async (_request, context) => describeToWire(await host.describe(context.signal))),
     createSandbox: answering(async (request, context) => {
       return withStages(await manager.create(parseCreateRequest(request), context.signal));
     }),

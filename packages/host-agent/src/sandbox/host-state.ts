@@ -1,5 +1,6 @@
 import type { KeyedMutex } from '@nestbox/kit';
 import type { BootGate } from './boot-gate.ts';
+import type { CreateCounts } from './create-counts.ts';
 import type { DiskTidier } from './disk-tidier.ts';
 import type { RunningVms } from './running-vms.ts';
 import type { SandboxContext } from './sandbox-context.ts';
@@ -16,6 +17,7 @@ export interface HostState {
   /** One task at a time for each sandbox id. */
   readonly serial: KeyedMutex;
   readonly gate: BootGate;
+  readonly counts: CreateCounts;
   readonly vms: RunningVms;
   readonly tidier: DiskTidier;
   readonly snapshots: TemplateSnapshots;

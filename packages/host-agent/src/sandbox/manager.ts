@@ -7,6 +7,7 @@ import type { LogEntry } from '../telemetry/log-entry.ts';
 import type { MetricSample } from '../telemetry/metric-history.ts';
 import type { LogQuery } from '../telemetry/sandbox-logs.ts';
 import { BootGate } from './boot-gate.ts';
+import { CreateCounts } from './create-counts.ts';
 import { diskUsageOf } from './disk-items.ts';
 import { DiskTidier } from './disk-tidier.ts';
 import { endSandbox, vmExited } from './end-sandbox.ts';
@@ -94,6 +95,7 @@ class HostSandboxes implements SandboxManager {
       table: this.#table,
       serial: this.#serial,
       gate,
+      counts: new CreateCounts(),
       vms: new RunningVms(context, (sandbox, vm, reason) => vmExited(this.#host, sandbox, vm, reason)),
       tidier: new DiskTidier(context, gate),
       snapshots,
@@ -334,6 +336,10 @@ class HostSandboxes implements SandboxManager {
 
   warmSandboxIds(templateId: string): readonly string[] {
     return this.#host.warm.ids(templateId);
+  }
+
+  createCounts(): Pick<CreateCounts, 'succeeded' | 'failed'> {
+    return this.#host.counts;
   }
 
   async diskUsage(): Promise<DiskUsage> {

@@ -195,6 +195,8 @@ export interface SandboxManager {
   templates(): Promise<readonly ListedTemplate[]>;
   /** Ids of restored VMs that wait for a create of this template; a create under such an id gets that VM. */
   warmSandboxIds(templateId: string): readonly string[];
+  /** How the creates since this manager began came out, copies of forks included. */
+  createCounts(): { readonly succeeded: number; readonly failed: number };
   diskUsage(): Promise<DiskUsage>;
   /**
    * Begins to read whatever rests here (paused sandboxes, snapshots, templates), or goes on with it; `diskUsage` says when that has come to its end, and

@@ -140,7 +140,7 @@ async function toRunning(
   trace: Trace,
   prepare: () => Promise<Starting>,
 ): Promise<SandboxInfo> {
-  const { context, table, vms } = host;
+  const { context, table, vms, counts } = host;
   const { logger } = context;
   let begun: ReturnType<typeof table.add> | undefined;
   try {
@@ -157,11 +157,13 @@ async function toRunning(
     }
     sandbox.transition({ state: 'running', vm, stall: undefined });
     vms.watch(sandbox, vm);
+    counts.noteSuccess();
     logger.info({ sandboxId, templateId: identity.templateId, startMs: Math.round(trace.elapsedMs) }, 'a sandbox runs');
     return sandbox.info;
   } catch (error) {
     const known = toSandboxError(error, sandboxId);
     logger.warn({ err: known, sandboxId }, 'a sandbox could not be created');
+    if (!signal.aborted) counts.noteFailure();
     if (begun !== undefined) table.remove(begun, known.message);
     throw known;
   }

@@ -128,7 +128,7 @@ export interface VmmDescription {
   readonly vmm: VmmName;
   readonly version: string;
   readonly accelerator: 'kvm' | 'tcg' | 'none';
-  /** Plain words, shown by `nestbox doctor`: why this accelerator. */
+  /** Plain words, shown by `nestbox doctor` and `GET /nodes`: why this VM manager and this accelerator. */
   readonly reason: string;
 }
 

@@ -101,6 +101,13 @@ test('auto with QEMU says what the others lack', async (t) => {
   }
 });
 
+test('one that is named says that it was', async (t) => {
+  const qemuBinary = programSaying(t, 'QEMU emulator version 7.2.0');
+  const driver = await selectDriver('qemu', { ...OPTIONS, accelerator: 'tcg', qemuBinary });
+  assert.match((await driver.describe()).reason, / qemu was asked for\.$/);
+  await driver.close();
+});
+
 test('auto stays with what sandboxes run on', async (t) => {
   const firecrackerBinary = programSaying(t, 'Firecracker v1.16.0');
   const qemuBinary = '/nonexistent/qemu';

@@ -61,7 +61,7 @@ export async function selectDriver(
       'not_supported',
       `There is no VM driver "${name}". This version has: ${['auto', ...DRIVERS.map((driver) => driver.name)].join(', ')}.`,
     );
-  return entry.create(options);
+  return withReason(entry.create(options), `${name} was asked for.`);
 }
 
 async function selectBest(options: DriverOptions, inUse: ReadonlySet<VmmName>): Promise<VmDriver> {

@@ -12,7 +12,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file nestbox/host/v1/host.proto.
  */
 export const file_nestbox_host_v1_host: GenFile = /*@__PURE__*/
-  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi3AEKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNIjwKBVN0YWdlEgwKBG5hbWUYASABKAkSEAoIc3RhcnRfbXMYAiABKAESEwoLZHVyYXRpb25fbXMYAyABKAEi/gEKB1NhbmRib3gSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRIsCgVzdGF0ZRgDIAEoDjIdLm5lc3Rib3guaG9zdC52MS5TYW5kYm94U3RhdGUSEgoKdmNwdV9jb3VudBgEIAEoDRISCgptZW1vcnlfbWliGAUgASgNEhAKCGRpc2tfbWliGAYgASgNEhUKDWNyZWF0ZWRfYXRfbXMYByABKAMSFAoMZW52ZF92ZXJzaW9uGAggASgJEg4KBnJlYXNvbhgJIAEoCRIVCg1wYXVzZWRfbWVtb3J5GAogASgIEg4KBmRhbWFnZRgLIAEoCSKeAgoUQ3JlYXRlU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRJECghlbnZfdmFycxgDIAMoCzIyLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdC5FbnZWYXJzRW50cnkSFAoMYWNjZXNzX3Rva2VuGAQgASgJEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgFIAEoCBIRCglhbGxvd19vdXQYBiADKAkSEAoIZGVueV9vdXQYByADKAkSDQoFbm90ZXMYFCABKAkaLgoMRW52VmFyc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEicQoXU2V0U2FuZGJveEVncmVzc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIdChVhbGxvd19pbnRlcm5ldF9hY2Nlc3MYAiABKAgSEQoJYWxsb3dfb3V0GAMgAygJEhAKCGRlbnlfb3V0GAQgAygJIhoKGFNldFNhbmRib3hFZ3Jlc3NSZXNwb25zZSJqChVDcmVhdGVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSJIChNQYXVzZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDgoGbWVtb3J5GAIgASgIEg0KBW5vdGVzGBQgASgJImkKFFBhdXNlU2FuZGJveFJlc3BvbnNlEikKB3NhbmRib3gYASABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveBImCgZzdGFnZXMYAiADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2UidQoUUmVzdW1lU2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZtZW1vcnkYAiABKAgSDQoFbm90ZXMYFCABKAkSGQoMYWNjZXNzX3Rva2VuGBUgASgJSACIAQFCDwoNX2FjY2Vzc190b2tlbiJqChVSZXN1bWVTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94EiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSKrAQoSRm9ya1NhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSPAoGY29waWVzGAIgAygLMiwubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVxdWVzdC5Gb3JrQ29weRpDCghGb3JrQ29weRISCgpzYW5kYm94X2lkGAEgASgJEhQKDGFjY2Vzc190b2tlbhgCIAEoCRINCgVub3RlcxgUIAEoCSK8AgoTRm9ya1NhbmRib3hSZXNwb25zZRJCCghvdXRjb21lcxgBIAMoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtPdXRjb21lEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZRqKAQoLRm9ya091dGNvbWUSKwoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAASQwoHZmFpbHVyZRgCIAEoCzIwLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlc3BvbnNlLkZvcmtGYWlsdXJlSABCCQoHb3V0Y29tZRosCgtGb3JrRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiUAoWU25hcHNob3RTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhMKC3RlbXBsYXRlX2lkGAIgASgJEg0KBW5hbWVzGAMgAygJIm4KF1NuYXBzaG90U2FuZGJveFJlc3BvbnNlEisKCHRlbXBsYXRlGAEgASgLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlEiYKBnN0YWdlcxgCIAMoCzIWLm5lc3Rib3guaG9zdC52MS5TdGFnZSInChFHZXRTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm8KEkdldFNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSLgoGb3JpZ2luGBQgASgLMh4ubmVzdGJveC5ob3N0LnYxLlNhbmRib3hPcmlnaW4iVwoNU2FuZGJveE9yaWdpbhINCgVub3RlcxgBIAEoCRIYChBoYXNfYWNjZXNzX3Rva2VuGAIgASgIEh0KFWFsbG93X2ludGVybmV0X2FjY2VzcxgDIAEoCCIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJEChVMaXN0U2FuZGJveGVzUmVzcG9uc2USKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3giKwoVRGVzdHJveVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiKwoWRGVzdHJveVNhbmRib3hSZXNwb25zZRIRCglkZXN0cm95ZWQYASABKAgiFwoVV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0ItMBChZXYXRjaFNhbmRib3hlc1Jlc3BvbnNlEkcKCHNuYXBzaG90GAEgASgLMjMubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UuU2FuZGJveExpc3RIABIrCgdjaGFuZ2VkGAIgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hIABo6CgtTYW5kYm94TGlzdBIrCglzYW5kYm94ZXMYASADKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveEIHCgVldmVudCLuAQoIVGVtcGxhdGUSEwoLdGVtcGxhdGVfaWQYASABKAkSDQoFbmFtZXMYAiADKAkSEgoKdmNwdV9jb3VudBgDIAEoDRISCgptZW1vcnlfbWliGAQgASgNEhAKCGRpc2tfbWliGAUgASgNEhQKDGVudmRfdmVyc2lvbhgGIAEoCRIVCg1jcmVhdGVkX2F0X21zGAcgASgDEhkKEW9yaWdpbl9zYW5kYm94X2lkGAggASgJEhIKCmhhc19tZW1vcnkYCSABKAgSGAoQd2FybV9zYW5kYm94X2lkcxgKIAMoCRIOCgZkYW1hZ2UYCyABKAkiLAoVRGVsZXRlVGVtcGxhdGVSZXF1ZXN0EhMKC3RlbXBsYXRlX2lkGAEgASgJIikKFkRlbGV0ZVRlbXBsYXRlUmVzcG9uc2USDwoHZGVsZXRlZBgBIAEoCCIWChRMaXN0VGVtcGxhdGVzUmVxdWVzdCJFChVMaXN0VGVtcGxhdGVzUmVzcG9uc2USLAoJdGVtcGxhdGVzGAEgAygLMhkubmVzdGJveC5ob3N0LnYxLlRlbXBsYXRlIi4KGEdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJItcBChlHZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEhQKDHRpbWVzdGFtcF9tcxgBIAEoAxIRCgljcHVfY291bnQYAiABKA0SFAoMY3B1X3VzZWRfcGN0GAMgASgBEhYKDm1lbV91c2VkX2J5dGVzGAQgASgEEhcKD21lbV90b3RhbF9ieXRlcxgFIAEoBBIXCg9tZW1fY2FjaGVfYnl0ZXMYBiABKAQSFwoPZGlza191c2VkX2J5dGVzGAcgASgEEhgKEGRpc2tfdG90YWxfYnl0ZXMYCCABKAQiZQoZTGlzdFNhbmRib3hNZXRyaWNzUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEhAKCHN0YXJ0X21zGAIgASgDEg4KBmVuZF9tcxgDIAEoAxISCgptYXhfcG9pbnRzGAQgASgNIlkKGkxpc3RTYW5kYm94TWV0cmljc1Jlc3BvbnNlEjsKB3NhbXBsZXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZSIuChdHZXRMYXRlc3RNZXRyaWNzUmVxdWVzdBITCgtzYW5kYm94X2lkcxgBIAMoCSK/AQoYR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlEkcKB3NhbXBsZXMYASADKAsyNi5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlLlNhbXBsZXNFbnRyeRpaCgxTYW1wbGVzRW50cnkSCwoDa2V5GAEgASgJEjkKBXZhbHVlGAIgASgLMioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2U6AjgBIrABChVHZXRTYW5kYm94TG9nc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIWCgljdXJzb3JfbXMYAiABKANIAIgBARINCgVsaW1pdBgDIAEoDRIQCghiYWNrd2FyZBgEIAEoCBIsCgltaW5fbGV2ZWwYBSABKA4yGS5uZXN0Ym94Lmhvc3QudjEuTG9nTGV2ZWwSDgoGc2VhcmNoGAYgASgJQgwKCl9jdXJzb3JfbXMirAIKFkdldFNhbmRib3hMb2dzUmVzcG9uc2USPgoFbGluZXMYASADKAsyLy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZS5Mb2dMaW5lGtEBCgdMb2dMaW5lEg8KB3RpbWVfbXMYASABKAMSKAoFbGV2ZWwYAiABKA4yGS5uZXN0Ym94Lmhvc3QudjEuTG9nTGV2ZWwSDwoHbWVzc2FnZRgDIAEoCRJLCgZmaWVsZHMYBCADKAsyOy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZS5Mb2dMaW5lLkZpZWxkc0VudHJ5Gi0KC0ZpZWxkc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoZR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIm0KGkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEhsKE2xhc3RfYWN0aXZpdHlfYXRfbXMYASABKAMSGAoQcnVubmluZ19jb21tYW5kcxgCIAEoDRIYChBvcGVuX2Nvbm5lY3Rpb25zGAMgASgNIiwKFkdldFNhbmRib3hUcmFjZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLKAQoXR2V0U2FuZGJveFRyYWNlUmVzcG9uc2USRgoKb3BlcmF0aW9ucxgBIAMoCzIyLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZS5PcGVyYXRpb24aZwoJT3BlcmF0aW9uEgwKBG5hbWUYASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxImCgZzdGFnZXMYAyADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2USDQoFZXJyb3IYBCABKAkiFQoTR2V0RGlza1VzYWdlUmVxdWVzdCK5AgoUR2V0RGlza1VzYWdlUmVzcG9uc2USOQoFaXRlbXMYASADKAsyKi5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVzcG9uc2UuSXRlbRISCgpmcmVlX2J5dGVzGAIgASgEEhMKC3RvdGFsX2J5dGVzGAMgASgEEhEKCXZlcmlmeWluZxgEIAEoCBIWCg52ZXJpZmllZF9hdF9tcxgFIAEoAxqRAQoESXRlbRIMCgRraW5kGAEgASgJEgoKAmlkGAIgASgJEgwKBG5hbWUYAyABKAkSEQoJb3duX2J5dGVzGAQgASgEEhQKDHNoYXJlZF9ieXRlcxgFIAEoBBIUCgxtZW1vcnlfYnl0ZXMYBiABKAQSEgoKZGlza19ieXRlcxgHIAEoBBIOCgZkYW1hZ2UYCCABKAkiEwoRVmVyaWZ5RGlza1JlcXVlc3QiFAoSVmVyaWZ5RGlza1Jlc3BvbnNlKukBCgxTYW5kYm94U3RhdGUSHQoZU0FOREJPWF9TVEFURV9VTlNQRUNJRklFRBAAEhoKFlNBTkRCT1hfU1RBVEVfU1RBUlRJTkcQARIZChVTQU5EQk9YX1NUQVRFX1JVTk5JTkcQAhIaChZTQU5EQk9YX1NUQVRFX1NUT1BQSU5HEAMSFgoSU0FOREJPWF9TVEFURV9HT05FEAQSGQoVU0FOREJPWF9TVEFURV9QQVVTSU5HEAUSGAoUU0FOREJPWF9TVEFURV9QQVVTRUQQBhIaChZTQU5EQk9YX1NUQVRFX1JFU1VNSU5HEAcqdwoITG9nTGV2ZWwSGQoVTE9HX0xFVkVMX1VOU1BFQ0lGSUVEEAASEwoPTE9HX0xFVkVMX0RFQlVHEAESEgoOTE9HX0xFVkVMX0lORk8QAhISCg5MT0dfTEVWRUxfV0FSThADEhMKD0xPR19MRVZFTF9FUlJPUhAEMpMQCgtIb3N0U2VydmljZRJMCgdHZXRIb3N0Eh8ubmVzdGJveC5ob3N0LnYxLkdldEhvc3RSZXF1ZXN0GiAubmVzdGJveC5ob3N0LnYxLkdldEhvc3RSZXNwb25zZRJeCg1DcmVhdGVTYW5kYm94EiUubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkNyZWF0ZVNhbmRib3hSZXNwb25zZRJbCgxQYXVzZVNhbmRib3gSJC5uZXN0Ym94Lmhvc3QudjEuUGF1c2VTYW5kYm94UmVxdWVzdBolLm5lc3Rib3guaG9zdC52MS5QYXVzZVNhbmRib3hSZXNwb25zZRJeCg1SZXN1bWVTYW5kYm94EiUubmVzdGJveC5ob3N0LnYxLlJlc3VtZVNhbmRib3hSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLlJlc3VtZVNhbmRib3hSZXNwb25zZRJYCgtGb3JrU2FuZGJveBIjLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlcXVlc3QaJC5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXNwb25zZRJkCg9TbmFwc2hvdFNhbmRib3gSJy5uZXN0Ym94Lmhvc3QudjEuU25hcHNob3RTYW5kYm94UmVxdWVzdBooLm5lc3Rib3guaG9zdC52MS5TbmFwc2hvdFNhbmRib3hSZXNwb25zZRJnChBTZXRTYW5kYm94RWdyZXNzEigubmVzdGJveC5ob3N0LnYxLlNldFNhbmRib3hFZ3Jlc3NSZXF1ZXN0GikubmVzdGJveC5ob3N0LnYxLlNldFNhbmRib3hFZ3Jlc3NSZXNwb25zZRJVCgpHZXRTYW5kYm94EiIubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hSZXF1ZXN0GiMubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hSZXNwb25zZRJeCg1MaXN0U2FuZGJveGVzEiUubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94ZXNSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94ZXNSZXNwb25zZRJhCg5EZXN0cm95U2FuZGJveBImLm5lc3Rib3guaG9zdC52MS5EZXN0cm95U2FuZGJveFJlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuRGVzdHJveVNhbmRib3hSZXNwb25zZRJjCg5XYXRjaFNhbmRib3hlcxImLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1JlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXNwb25zZTABEl4KDUxpc3RUZW1wbGF0ZXMSJS5uZXN0Ym94Lmhvc3QudjEuTGlzdFRlbXBsYXRlc1JlcXVlc3QaJi5uZXN0Ym94Lmhvc3QudjEuTGlzdFRlbXBsYXRlc1Jlc3BvbnNlEmEKDkRlbGV0ZVRlbXBsYXRlEiYubmVzdGJveC5ob3N0LnYxLkRlbGV0ZVRlbXBsYXRlUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5EZWxldGVUZW1wbGF0ZVJlc3BvbnNlEmoKEUdldFNhbmRib3hNZXRyaWNzEikubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVxdWVzdBoqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlEm0KEkxpc3RTYW5kYm94TWV0cmljcxIqLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GisubmVzdGJveC5ob3N0LnYxLkxpc3RTYW5kYm94TWV0cmljc1Jlc3BvbnNlEmcKEEdldExhdGVzdE1ldHJpY3MSKC5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1JlcXVlc3QaKS5uZXN0Ym94Lmhvc3QudjEuR2V0TGF0ZXN0TWV0cmljc1Jlc3BvbnNlEmEKDkdldFNhbmRib3hMb2dzEiYubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVxdWVzdBonLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TG9nc1Jlc3BvbnNlEm0KEkdldFNhbmRib3hBY3Rpdml0eRIqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94QWN0aXZpdHlSZXF1ZXN0GisubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hBY3Rpdml0eVJlc3BvbnNlEmQKD0dldFNhbmRib3hUcmFjZRInLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXF1ZXN0GigubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hUcmFjZVJlc3BvbnNlElsKDEdldERpc2tVc2FnZRIkLm5lc3Rib3guaG9zdC52MS5HZXREaXNrVXNhZ2VSZXF1ZXN0GiUubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlc3BvbnNlElUKClZlcmlmeURpc2sSIi5uZXN0Ym94Lmhvc3QudjEuVmVyaWZ5RGlza1JlcXVlc3QaIy5uZXN0Ym94Lmhvc3QudjEuVmVyaWZ5RGlza1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChpuZXN0Ym94L2hvc3QvdjEvaG9zdC5wcm90bxIPbmVzdGJveC5ob3N0LnYxIhsKC0Vycm9yRGV0YWlsEgwKBGNvZGUYASABKAkiEAoOR2V0SG9zdFJlcXVlc3Qi2wIKD0dldEhvc3RSZXNwb25zZRIPCgdob3N0X2lkGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSCwoDdm1tGAMgASgJEhMKC3ZtbV92ZXJzaW9uGAQgASgJEhMKC2FjY2VsZXJhdG9yGAUgASgJEhoKEmFjY2VsZXJhdG9yX3JlYXNvbhgGIAEoCRIRCgljcHVfY291bnQYByABKA0SFAoMbWVtb3J5X2J5dGVzGAggASgEEhUKDXNhbmRib3hfY291bnQYCSABKA0SFAoMYm9vdF9yZXRyaWVzGAogASgNEhMKC2luc3RhbmNlX2lkGAsgASgJEg4KBmNvbW1pdBgMIAEoCRItCglwcm9jZXNzb3IYDSABKAsyGi5uZXN0Ym94Lmhvc3QudjEuUHJvY2Vzc29yEikKBXVzYWdlGA4gASgLMhoubmVzdGJveC5ob3N0LnYxLkhvc3RVc2FnZSJUCglQcm9jZXNzb3ISDgoGZmFtaWx5GAEgASgJEg0KBW1vZGVsGAIgASgJEhIKCm1vZGVsX25hbWUYAyABKAkSFAoMYXJjaGl0ZWN0dXJlGAQgASgJIp4DCglIb3N0VXNhZ2USFgoObWVhc3VyZWRfYXRfbXMYASABKAMSEwoLY3B1X3BlcmNlbnQYAiABKA0SGQoRbWVtb3J5X3VzZWRfYnl0ZXMYAyABKAQSGAoQaHVnZV9wYWdlc190b3RhbBgEIAEoBBIXCg9odWdlX3BhZ2VzX3VzZWQYBSABKAQSGwoTaHVnZV9wYWdlc19yZXNlcnZlZBgGIAEoBBIcChRodWdlX3BhZ2Vfc2l6ZV9ieXRlcxgHIAEoBBIxCgxmaWxlX3N5c3RlbXMYCCADKAsyGy5uZXN0Ym94Lmhvc3QudjEuRmlsZVN5c3RlbRIXCg9hbGxvY2F0ZWRfdmNwdXMYCSABKA0SHgoWYWxsb2NhdGVkX21lbW9yeV9ieXRlcxgKIAEoBBIeChZzdGFydGluZ19zYW5kYm94X2NvdW50GAsgASgNEhwKFHBhdXNlZF9zYW5kYm94X2NvdW50GAwgASgNEhkKEWNyZWF0ZXNfc3VjY2VlZGVkGA0gASgEEhYKDmNyZWF0ZXNfZmFpbGVkGA4gASgEImgKCkZpbGVTeXN0ZW0SEwoLbW91bnRfcG9pbnQYASABKAkSDgoGZGV2aWNlGAIgASgJEgwKBHR5cGUYAyABKAkSEgoKdXNlZF9ieXRlcxgEIAEoBBITCgt0b3RhbF9ieXRlcxgFIAEoBCI8CgVTdGFnZRIMCgRuYW1lGAEgASgJEhAKCHN0YXJ0X21zGAIgASgBEhMKC2R1cmF0aW9uX21zGAMgASgBIv4BCgdTYW5kYm94EhIKCnNhbmRib3hfaWQYASABKAkSEwoLdGVtcGxhdGVfaWQYAiABKAkSLAoFc3RhdGUYAyABKA4yHS5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveFN0YXRlEhIKCnZjcHVfY291bnQYBCABKA0SEgoKbWVtb3J5X21pYhgFIAEoDRIQCghkaXNrX21pYhgGIAEoDRIVCg1jcmVhdGVkX2F0X21zGAcgASgDEhQKDGVudmRfdmVyc2lvbhgIIAEoCRIOCgZyZWFzb24YCSABKAkSFQoNcGF1c2VkX21lbW9yeRgKIAEoCBIOCgZkYW1hZ2UYCyABKAkingIKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSEwoLdGVtcGxhdGVfaWQYAiABKAkSRAoIZW52X3ZhcnMYAyADKAsyMi5uZXN0Ym94Lmhvc3QudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRW52VmFyc0VudHJ5EhQKDGFjY2Vzc190b2tlbhgEIAEoCRIdChVhbGxvd19pbnRlcm5ldF9hY2Nlc3MYBSABKAgSEQoJYWxsb3dfb3V0GAYgAygJEhAKCGRlbnlfb3V0GAcgAygJEg0KBW5vdGVzGBQgASgJGi4KDEVudlZhcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBInEKF1NldFNhbmRib3hFZ3Jlc3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSHQoVYWxsb3dfaW50ZXJuZXRfYWNjZXNzGAIgASgIEhEKCWFsbG93X291dBgDIAMoCRIQCghkZW55X291dBgEIAMoCSIaChhTZXRTYW5kYm94RWdyZXNzUmVzcG9uc2UiagoVQ3JlYXRlU2FuZGJveFJlc3BvbnNlEikKB3NhbmRib3gYASABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveBImCgZzdGFnZXMYAiADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2UiSAoTUGF1c2VTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEg4KBm1lbW9yeRgCIAEoCBINCgVub3RlcxgUIAEoCSJpChRQYXVzZVNhbmRib3hSZXNwb25zZRIpCgdzYW5kYm94GAEgASgLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3gSJgoGc3RhZ2VzGAIgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlInUKFFJlc3VtZVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDgoGbWVtb3J5GAIgASgIEg0KBW5vdGVzGBQgASgJEhkKDGFjY2Vzc190b2tlbhgVIAEoCUgAiAEBQg8KDV9hY2Nlc3NfdG9rZW4iagoVUmVzdW1lU2FuZGJveFJlc3BvbnNlEikKB3NhbmRib3gYASABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveBImCgZzdGFnZXMYAiADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2UiqwEKEkZvcmtTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEjwKBmNvcGllcxgCIAMoCzIsLm5lc3Rib3guaG9zdC52MS5Gb3JrU2FuZGJveFJlcXVlc3QuRm9ya0NvcHkaQwoIRm9ya0NvcHkSEgoKc2FuZGJveF9pZBgBIAEoCRIUCgxhY2Nlc3NfdG9rZW4YAiABKAkSDQoFbm90ZXMYFCABKAkivAIKE0ZvcmtTYW5kYm94UmVzcG9uc2USQgoIb3V0Y29tZXMYASADKAsyMC5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXNwb25zZS5Gb3JrT3V0Y29tZRImCgZzdGFnZXMYAiADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2UaigEKC0ZvcmtPdXRjb21lEisKB3NhbmRib3gYASABKAsyGC5uZXN0Ym94Lmhvc3QudjEuU2FuZGJveEgAEkMKB2ZhaWx1cmUYAiABKAsyMC5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXNwb25zZS5Gb3JrRmFpbHVyZUgAQgkKB291dGNvbWUaLAoLRm9ya0ZhaWx1cmUSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJIlAKFlNuYXBzaG90U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRITCgt0ZW1wbGF0ZV9pZBgCIAEoCRINCgVuYW1lcxgDIAMoCSJuChdTbmFwc2hvdFNhbmRib3hSZXNwb25zZRIrCgh0ZW1wbGF0ZRgBIAEoCzIZLm5lc3Rib3guaG9zdC52MS5UZW1wbGF0ZRImCgZzdGFnZXMYAiADKAsyFi5uZXN0Ym94Lmhvc3QudjEuU3RhZ2UiJwoRR2V0U2FuZGJveFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJvChJHZXRTYW5kYm94UmVzcG9uc2USKQoHc2FuZGJveBgBIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94Ei4KBm9yaWdpbhgUIAEoCzIeLm5lc3Rib3guaG9zdC52MS5TYW5kYm94T3JpZ2luIlcKDVNhbmRib3hPcmlnaW4SDQoFbm90ZXMYASABKAkSGAoQaGFzX2FjY2Vzc190b2tlbhgCIAEoCBIdChVhbGxvd19pbnRlcm5ldF9hY2Nlc3MYAyABKAgiFgoUTGlzdFNhbmRib3hlc1JlcXVlc3QiRAoVTGlzdFNhbmRib3hlc1Jlc3BvbnNlEisKCXNhbmRib3hlcxgBIAMoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94IisKFURlc3Ryb3lTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIisKFkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USEQoJZGVzdHJveWVkGAEgASgIIhcKFVdhdGNoU2FuZGJveGVzUmVxdWVzdCLTAQoWV2F0Y2hTYW5kYm94ZXNSZXNwb25zZRJHCghzbmFwc2hvdBgBIAEoCzIzLm5lc3Rib3guaG9zdC52MS5XYXRjaFNhbmRib3hlc1Jlc3BvbnNlLlNhbmRib3hMaXN0SAASKwoHY2hhbmdlZBgCIAEoCzIYLm5lc3Rib3guaG9zdC52MS5TYW5kYm94SAAaOgoLU2FuZGJveExpc3QSKwoJc2FuZGJveGVzGAEgAygLMhgubmVzdGJveC5ob3N0LnYxLlNhbmRib3hCBwoFZXZlbnQi7gEKCFRlbXBsYXRlEhMKC3RlbXBsYXRlX2lkGAEgASgJEg0KBW5hbWVzGAIgAygJEhIKCnZjcHVfY291bnQYAyABKA0SEgoKbWVtb3J5X21pYhgEIAEoDRIQCghkaXNrX21pYhgFIAEoDRIUCgxlbnZkX3ZlcnNpb24YBiABKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoAxIZChFvcmlnaW5fc2FuZGJveF9pZBgIIAEoCRISCgpoYXNfbWVtb3J5GAkgASgIEhgKEHdhcm1fc2FuZGJveF9pZHMYCiADKAkSDgoGZGFtYWdlGAsgASgJIiwKFURlbGV0ZVRlbXBsYXRlUmVxdWVzdBITCgt0ZW1wbGF0ZV9pZBgBIAEoCSIpChZEZWxldGVUZW1wbGF0ZVJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAgiFgoUTGlzdFRlbXBsYXRlc1JlcXVlc3QiRQoVTGlzdFRlbXBsYXRlc1Jlc3BvbnNlEiwKCXRlbXBsYXRlcxgBIAMoCzIZLm5lc3Rib3guaG9zdC52MS5UZW1wbGF0ZSIuChhHZXRTYW5kYm94TWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSLXAQoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIUCgx0aW1lc3RhbXBfbXMYASABKAMSEQoJY3B1X2NvdW50GAIgASgNEhQKDGNwdV91c2VkX3BjdBgDIAEoARIWCg5tZW1fdXNlZF9ieXRlcxgEIAEoBBIXCg9tZW1fdG90YWxfYnl0ZXMYBSABKAQSFwoPbWVtX2NhY2hlX2J5dGVzGAYgASgEEhcKD2Rpc2tfdXNlZF9ieXRlcxgHIAEoBBIYChBkaXNrX3RvdGFsX2J5dGVzGAggASgEImUKGUxpc3RTYW5kYm94TWV0cmljc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIQCghzdGFydF9tcxgCIAEoAxIOCgZlbmRfbXMYAyABKAMSEgoKbWF4X3BvaW50cxgEIAEoDSJZChpMaXN0U2FuZGJveE1ldHJpY3NSZXNwb25zZRI7CgdzYW1wbGVzGAEgAygLMioubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2UiLgoXR2V0TGF0ZXN0TWV0cmljc1JlcXVlc3QSEwoLc2FuZGJveF9pZHMYASADKAkivwEKGEdldExhdGVzdE1ldHJpY3NSZXNwb25zZRJHCgdzYW1wbGVzGAEgAygLMjYubmVzdGJveC5ob3N0LnYxLkdldExhdGVzdE1ldHJpY3NSZXNwb25zZS5TYW1wbGVzRW50cnkaWgoMU2FtcGxlc0VudHJ5EgsKA2tleRgBIAEoCRI5CgV2YWx1ZRgCIAEoCzIqLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1Jlc3BvbnNlOgI4ASKwAQoVR2V0U2FuZGJveExvZ3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSFgoJY3Vyc29yX21zGAIgASgDSACIAQESDQoFbGltaXQYAyABKA0SEAoIYmFja3dhcmQYBCABKAgSLAoJbWluX2xldmVsGAUgASgOMhkubmVzdGJveC5ob3N0LnYxLkxvZ0xldmVsEg4KBnNlYXJjaBgGIAEoCUIMCgpfY3Vyc29yX21zIqwCChZHZXRTYW5kYm94TG9nc1Jlc3BvbnNlEj4KBWxpbmVzGAEgAygLMi8ubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVzcG9uc2UuTG9nTGluZRrRAQoHTG9nTGluZRIPCgd0aW1lX21zGAEgASgDEigKBWxldmVsGAIgASgOMhkubmVzdGJveC5ob3N0LnYxLkxvZ0xldmVsEg8KB21lc3NhZ2UYAyABKAkSSwoGZmllbGRzGAQgAygLMjsubmVzdGJveC5ob3N0LnYxLkdldFNhbmRib3hMb2dzUmVzcG9uc2UuTG9nTGluZS5GaWVsZHNFbnRyeRotCgtGaWVsZHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KGUdldFNhbmRib3hBY3Rpdml0eVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSJtChpHZXRTYW5kYm94QWN0aXZpdHlSZXNwb25zZRIbChNsYXN0X2FjdGl2aXR5X2F0X21zGAEgASgDEhgKEHJ1bm5pbmdfY29tbWFuZHMYAiABKA0SGAoQb3Blbl9jb25uZWN0aW9ucxgDIAEoDSIsChZHZXRTYW5kYm94VHJhY2VSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiygEKF0dldFNhbmRib3hUcmFjZVJlc3BvbnNlEkYKCm9wZXJhdGlvbnMYASADKAsyMi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVzcG9uc2UuT3BlcmF0aW9uGmcKCU9wZXJhdGlvbhIMCgRuYW1lGAEgASgJEhUKDXN0YXJ0ZWRfYXRfbXMYAiABKAMSJgoGc3RhZ2VzGAMgAygLMhYubmVzdGJveC5ob3N0LnYxLlN0YWdlEg0KBWVycm9yGAQgASgJIhUKE0dldERpc2tVc2FnZVJlcXVlc3QiuQIKFEdldERpc2tVc2FnZVJlc3BvbnNlEjkKBWl0ZW1zGAEgAygLMioubmVzdGJveC5ob3N0LnYxLkdldERpc2tVc2FnZVJlc3BvbnNlLkl0ZW0SEgoKZnJlZV9ieXRlcxgCIAEoBBITCgt0b3RhbF9ieXRlcxgDIAEoBBIRCgl2ZXJpZnlpbmcYBCABKAgSFgoOdmVyaWZpZWRfYXRfbXMYBSABKAMakQEKBEl0ZW0SDAoEa2luZBgBIAEoCRIKCgJpZBgCIAEoCRIMCgRuYW1lGAMgASgJEhEKCW93bl9ieXRlcxgEIAEoBBIUCgxzaGFyZWRfYnl0ZXMYBSABKAQSFAoMbWVtb3J5X2J5dGVzGAYgASgEEhIKCmRpc2tfYnl0ZXMYByABKAQSDgoGZGFtYWdlGAggASgJIhMKEVZlcmlmeURpc2tSZXF1ZXN0IhQKElZlcmlmeURpc2tSZXNwb25zZSrpAQoMU2FuZGJveFN0YXRlEh0KGVNBTkRCT1hfU1RBVEVfVU5TUEVDSUZJRUQQABIaChZTQU5EQk9YX1NUQVRFX1NUQVJUSU5HEAESGQoVU0FOREJPWF9TVEFURV9SVU5OSU5HEAISGgoWU0FOREJPWF9TVEFURV9TVE9QUElORxADEhYKElNBTkRCT1hfU1RBVEVfR09ORRAEEhkKFVNBTkRCT1hfU1RBVEVfUEFVU0lORxAFEhgKFFNBTkRCT1hfU1RBVEVfUEFVU0VEEAYSGgoWU0FOREJPWF9TVEFURV9SRVNVTUlORxAHKncKCExvZ0xldmVsEhkKFUxPR19MRVZFTF9VTlNQRUNJRklFRBAAEhMKD0xPR19MRVZFTF9ERUJVRxABEhIKDkxPR19MRVZFTF9JTkZPEAISEgoOTE9HX0xFVkVMX1dBUk4QAxITCg9MT0dfTEVWRUxfRVJST1IQBDKTEAoLSG9zdFNlcnZpY2USTAoHR2V0SG9zdBIfLm5lc3Rib3guaG9zdC52MS5HZXRIb3N0UmVxdWVzdBogLm5lc3Rib3guaG9zdC52MS5HZXRIb3N0UmVzcG9uc2USXgoNQ3JlYXRlU2FuZGJveBIlLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USWwoMUGF1c2VTYW5kYm94EiQubmVzdGJveC5ob3N0LnYxLlBhdXNlU2FuZGJveFJlcXVlc3QaJS5uZXN0Ym94Lmhvc3QudjEuUGF1c2VTYW5kYm94UmVzcG9uc2USXgoNUmVzdW1lU2FuZGJveBIlLm5lc3Rib3guaG9zdC52MS5SZXN1bWVTYW5kYm94UmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5SZXN1bWVTYW5kYm94UmVzcG9uc2USWAoLRm9ya1NhbmRib3gSIy5uZXN0Ym94Lmhvc3QudjEuRm9ya1NhbmRib3hSZXF1ZXN0GiQubmVzdGJveC5ob3N0LnYxLkZvcmtTYW5kYm94UmVzcG9uc2USZAoPU25hcHNob3RTYW5kYm94EicubmVzdGJveC5ob3N0LnYxLlNuYXBzaG90U2FuZGJveFJlcXVlc3QaKC5uZXN0Ym94Lmhvc3QudjEuU25hcHNob3RTYW5kYm94UmVzcG9uc2USZwoQU2V0U2FuZGJveEVncmVzcxIoLm5lc3Rib3guaG9zdC52MS5TZXRTYW5kYm94RWdyZXNzUmVxdWVzdBopLm5lc3Rib3guaG9zdC52MS5TZXRTYW5kYm94RWdyZXNzUmVzcG9uc2USVQoKR2V0U2FuZGJveBIiLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94UmVxdWVzdBojLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94UmVzcG9uc2USXgoNTGlzdFNhbmRib3hlcxIlLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBomLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USYQoORGVzdHJveVNhbmRib3gSJi5uZXN0Ym94Lmhvc3QudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USYwoOV2F0Y2hTYW5kYm94ZXMSJi5uZXN0Ym94Lmhvc3QudjEuV2F0Y2hTYW5kYm94ZXNSZXF1ZXN0GicubmVzdGJveC5ob3N0LnYxLldhdGNoU2FuZGJveGVzUmVzcG9uc2UwARJeCg1MaXN0VGVtcGxhdGVzEiUubmVzdGJveC5ob3N0LnYxLkxpc3RUZW1wbGF0ZXNSZXF1ZXN0GiYubmVzdGJveC5ob3N0LnYxLkxpc3RUZW1wbGF0ZXNSZXNwb25zZRJhCg5EZWxldGVUZW1wbGF0ZRImLm5lc3Rib3guaG9zdC52MS5EZWxldGVUZW1wbGF0ZVJlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuRGVsZXRlVGVtcGxhdGVSZXNwb25zZRJqChFHZXRTYW5kYm94TWV0cmljcxIpLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TWV0cmljc1JlcXVlc3QaKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJtChJMaXN0U2FuZGJveE1ldHJpY3MSKi5uZXN0Ym94Lmhvc3QudjEuTGlzdFNhbmRib3hNZXRyaWNzUmVxdWVzdBorLm5lc3Rib3guaG9zdC52MS5MaXN0U2FuZGJveE1ldHJpY3NSZXNwb25zZRJnChBHZXRMYXRlc3RNZXRyaWNzEigubmVzdGJveC5ob3N0LnYxLkdldExhdGVzdE1ldHJpY3NSZXF1ZXN0GikubmVzdGJveC5ob3N0LnYxLkdldExhdGVzdE1ldHJpY3NSZXNwb25zZRJhCg5HZXRTYW5kYm94TG9ncxImLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94TG9nc1JlcXVlc3QaJy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveExvZ3NSZXNwb25zZRJtChJHZXRTYW5kYm94QWN0aXZpdHkSKi5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveEFjdGl2aXR5UmVxdWVzdBorLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94QWN0aXZpdHlSZXNwb25zZRJkCg9HZXRTYW5kYm94VHJhY2USJy5uZXN0Ym94Lmhvc3QudjEuR2V0U2FuZGJveFRyYWNlUmVxdWVzdBooLm5lc3Rib3guaG9zdC52MS5HZXRTYW5kYm94VHJhY2VSZXNwb25zZRJbCgxHZXREaXNrVXNhZ2USJC5uZXN0Ym94Lmhvc3QudjEuR2V0RGlza1VzYWdlUmVxdWVzdBolLm5lc3Rib3guaG9zdC52MS5HZXREaXNrVXNhZ2VSZXNwb25zZRJVCgpWZXJpZnlEaXNrEiIubmVzdGJveC5ob3N0LnYxLlZlcmlmeURpc2tSZXF1ZXN0GiMubmVzdGJveC5ob3N0LnYxLlZlcmlmeURpc2tSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * Carried as a detail of every error, so that the stable code survives the wire.
@@ -82,7 +82,7 @@ export type GetHostResponse = Message<"nestbox.host.v1.GetHostResponse"> & {
   accelerator: string;
 
   /**
-   * Why this accelerator, in plain words.
+   * Why this VM manager and this accelerator, in plain words.
    *
    * @generated from field: string accelerator_reason = 6;
    */
@@ -99,6 +99,8 @@ export type GetHostResponse = Message<"nestbox.host.v1.GetHostResponse"> & {
   memoryBytes: bigint;
 
   /**
+   * Sandboxes that take memory: all but the paused ones.
+   *
    * @generated from field: uint32 sandbox_count = 9;
    */
   sandboxCount: number;
@@ -109,6 +111,30 @@ export type GetHostResponse = Message<"nestbox.host.v1.GetHostResponse"> & {
    * @generated from field: uint32 boot_retries = 10;
    */
   bootRetries: number;
+
+  /**
+   * Another one at each start of the host agent.
+   *
+   * @generated from field: string instance_id = 11;
+   */
+  instanceId: string;
+
+  /**
+   * Of the Git checkout that the host agent runs from; empty when it runs from none.
+   *
+   * @generated from field: string commit = 12;
+   */
+  commit: string;
+
+  /**
+   * @generated from field: nestbox.host.v1.Processor processor = 13;
+   */
+  processor?: Processor | undefined;
+
+  /**
+   * @generated from field: nestbox.host.v1.HostUsage usage = 14;
+   */
+  usage?: HostUsage | undefined;
 };
 
 /**
@@ -117,6 +143,171 @@ export type GetHostResponse = Message<"nestbox.host.v1.GetHostResponse"> & {
  */
 export const GetHostResponseSchema: GenMessage<GetHostResponse> = /*@__PURE__*/
   messageDesc(file_nestbox_host_v1_host, 2);
+
+/**
+ * In the words of the kernel; empty what it does not say.
+ *
+ * @generated from message nestbox.host.v1.Processor
+ */
+export type Processor = Message<"nestbox.host.v1.Processor"> & {
+  /**
+   * @generated from field: string family = 1;
+   */
+  family: string;
+
+  /**
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * @generated from field: string model_name = 3;
+   */
+  modelName: string;
+
+  /**
+   * @generated from field: string architecture = 4;
+   */
+  architecture: string;
+};
+
+/**
+ * Describes the message nestbox.host.v1.Processor.
+ * Use `create(ProcessorSchema)` to create a new message.
+ */
+export const ProcessorSchema: GenMessage<Processor> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 3);
+
+/**
+ * Of the whole machine, but where sandboxes are named.
+ *
+ * @generated from message nestbox.host.v1.HostUsage
+ */
+export type HostUsage = Message<"nestbox.host.v1.HostUsage"> & {
+  /**
+   * Milliseconds since the Unix epoch.
+   *
+   * @generated from field: int64 measured_at_ms = 1;
+   */
+  measuredAtMs: bigint;
+
+  /**
+   * 0 to 100: of all its processors together, over some seconds.
+   *
+   * @generated from field: uint32 cpu_percent = 2;
+   */
+  cpuPercent: number;
+
+  /**
+   * @generated from field: uint64 memory_used_bytes = 3;
+   */
+  memoryUsedBytes: bigint;
+
+  /**
+   * @generated from field: uint64 huge_pages_total = 4;
+   */
+  hugePagesTotal: bigint;
+
+  /**
+   * @generated from field: uint64 huge_pages_used = 5;
+   */
+  hugePagesUsed: bigint;
+
+  /**
+   * @generated from field: uint64 huge_pages_reserved = 6;
+   */
+  hugePagesReserved: bigint;
+
+  /**
+   * @generated from field: uint64 huge_page_size_bytes = 7;
+   */
+  hugePageSizeBytes: bigint;
+
+  /**
+   * Those that the host agent's folders are on.
+   *
+   * @generated from field: repeated nestbox.host.v1.FileSystem file_systems = 8;
+   */
+  fileSystems: FileSystem[];
+
+  /**
+   * What is promised to the sandboxes of sandbox_count.
+   *
+   * @generated from field: uint32 allocated_vcpus = 9;
+   */
+  allocatedVcpus: number;
+
+  /**
+   * @generated from field: uint64 allocated_memory_bytes = 10;
+   */
+  allocatedMemoryBytes: bigint;
+
+  /**
+   * @generated from field: uint32 starting_sandbox_count = 11;
+   */
+  startingSandboxCount: number;
+
+  /**
+   * @generated from field: uint32 paused_sandbox_count = 12;
+   */
+  pausedSandboxCount: number;
+
+  /**
+   * Since the host agent began; copies of forks count, too.
+   *
+   * @generated from field: uint64 creates_succeeded = 13;
+   */
+  createsSucceeded: bigint;
+
+  /**
+   * @generated from field: uint64 creates_failed = 14;
+   */
+  createsFailed: bigint;
+};
+
+/**
+ * Describes the message nestbox.host.v1.HostUsage.
+ * Use `create(HostUsageSchema)` to create a new message.
+ */
+export const HostUsageSchema: GenMessage<HostUsage> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 4);
+
+/**
+ * @generated from message nestbox.host.v1.FileSystem
+ */
+export type FileSystem = Message<"nestbox.host.v1.FileSystem"> & {
+  /**
+   * @generated from field: string mount_point = 1;
+   */
+  mountPoint: string;
+
+  /**
+   * @generated from field: string device = 2;
+   */
+  device: string;
+
+  /**
+   * @generated from field: string type = 3;
+   */
+  type: string;
+
+  /**
+   * @generated from field: uint64 used_bytes = 4;
+   */
+  usedBytes: bigint;
+
+  /**
+   * @generated from field: uint64 total_bytes = 5;
+   */
+  totalBytes: bigint;
+};
+
+/**
+ * Describes the message nestbox.host.v1.FileSystem.
+ * Use `create(FileSystemSchema)` to create a new message.
+ */
+export const FileSystemSchema: GenMessage<FileSystem> = /*@__PURE__*/
+  messageDesc(file_nestbox_host_v1_host, 5);
 
 /**
  * One part of an operation. Parts may overlap.
@@ -147,7 +338,7 @@ export type Stage = Message<"nestbox.host.v1.Stage"> & {
  * Use `create(StageSchema)` to create a new message.
  */
 export const StageSchema: GenMessage<Stage> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 3);
+  messageDesc(file_nestbox_host_v1_host, 6);
 
 /**
  * @generated from message nestbox.host.v1.Sandbox
@@ -222,7 +413,7 @@ export type Sandbox = Message<"nestbox.host.v1.Sandbox"> & {
  * Use `create(SandboxSchema)` to create a new message.
  */
 export const SandboxSchema: GenMessage<Sandbox> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 4);
+  messageDesc(file_nestbox_host_v1_host, 7);
 
 /**
  * @generated from message nestbox.host.v1.CreateSandboxRequest
@@ -282,7 +473,7 @@ export type CreateSandboxRequest = Message<"nestbox.host.v1.CreateSandboxRequest
  * Use `create(CreateSandboxRequestSchema)` to create a new message.
  */
 export const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 5);
+  messageDesc(file_nestbox_host_v1_host, 8);
 
 /**
  * @generated from message nestbox.host.v1.SetSandboxEgressRequest
@@ -316,7 +507,7 @@ export type SetSandboxEgressRequest = Message<"nestbox.host.v1.SetSandboxEgressR
  * Use `create(SetSandboxEgressRequestSchema)` to create a new message.
  */
 export const SetSandboxEgressRequestSchema: GenMessage<SetSandboxEgressRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 6);
+  messageDesc(file_nestbox_host_v1_host, 9);
 
 /**
  * @generated from message nestbox.host.v1.SetSandboxEgressResponse
@@ -329,7 +520,7 @@ export type SetSandboxEgressResponse = Message<"nestbox.host.v1.SetSandboxEgress
  * Use `create(SetSandboxEgressResponseSchema)` to create a new message.
  */
 export const SetSandboxEgressResponseSchema: GenMessage<SetSandboxEgressResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 7);
+  messageDesc(file_nestbox_host_v1_host, 10);
 
 /**
  * @generated from message nestbox.host.v1.CreateSandboxResponse
@@ -351,7 +542,7 @@ export type CreateSandboxResponse = Message<"nestbox.host.v1.CreateSandboxRespon
  * Use `create(CreateSandboxResponseSchema)` to create a new message.
  */
 export const CreateSandboxResponseSchema: GenMessage<CreateSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 8);
+  messageDesc(file_nestbox_host_v1_host, 11);
 
 /**
  * @generated from message nestbox.host.v1.PauseSandboxRequest
@@ -382,7 +573,7 @@ export type PauseSandboxRequest = Message<"nestbox.host.v1.PauseSandboxRequest">
  * Use `create(PauseSandboxRequestSchema)` to create a new message.
  */
 export const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 9);
+  messageDesc(file_nestbox_host_v1_host, 12);
 
 /**
  * @generated from message nestbox.host.v1.PauseSandboxResponse
@@ -404,7 +595,7 @@ export type PauseSandboxResponse = Message<"nestbox.host.v1.PauseSandboxResponse
  * Use `create(PauseSandboxResponseSchema)` to create a new message.
  */
 export const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 10);
+  messageDesc(file_nestbox_host_v1_host, 13);
 
 /**
  * @generated from message nestbox.host.v1.ResumeSandboxRequest
@@ -442,7 +633,7 @@ export type ResumeSandboxRequest = Message<"nestbox.host.v1.ResumeSandboxRequest
  * Use `create(ResumeSandboxRequestSchema)` to create a new message.
  */
 export const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 11);
+  messageDesc(file_nestbox_host_v1_host, 14);
 
 /**
  * @generated from message nestbox.host.v1.ResumeSandboxResponse
@@ -464,7 +655,7 @@ export type ResumeSandboxResponse = Message<"nestbox.host.v1.ResumeSandboxRespon
  * Use `create(ResumeSandboxResponseSchema)` to create a new message.
  */
 export const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 12);
+  messageDesc(file_nestbox_host_v1_host, 15);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxRequest
@@ -488,7 +679,7 @@ export type ForkSandboxRequest = Message<"nestbox.host.v1.ForkSandboxRequest"> &
  * Use `create(ForkSandboxRequestSchema)` to create a new message.
  */
 export const ForkSandboxRequestSchema: GenMessage<ForkSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 13);
+  messageDesc(file_nestbox_host_v1_host, 16);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxRequest.ForkCopy
@@ -517,7 +708,7 @@ export type ForkSandboxRequest_ForkCopy = Message<"nestbox.host.v1.ForkSandboxRe
  * Use `create(ForkSandboxRequest_ForkCopySchema)` to create a new message.
  */
 export const ForkSandboxRequest_ForkCopySchema: GenMessage<ForkSandboxRequest_ForkCopy> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 13, 0);
+  messageDesc(file_nestbox_host_v1_host, 16, 0);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxResponse
@@ -541,7 +732,7 @@ export type ForkSandboxResponse = Message<"nestbox.host.v1.ForkSandboxResponse">
  * Use `create(ForkSandboxResponseSchema)` to create a new message.
  */
 export const ForkSandboxResponseSchema: GenMessage<ForkSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 14);
+  messageDesc(file_nestbox_host_v1_host, 17);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxResponse.ForkOutcome
@@ -570,7 +761,7 @@ export type ForkSandboxResponse_ForkOutcome = Message<"nestbox.host.v1.ForkSandb
  * Use `create(ForkSandboxResponse_ForkOutcomeSchema)` to create a new message.
  */
 export const ForkSandboxResponse_ForkOutcomeSchema: GenMessage<ForkSandboxResponse_ForkOutcome> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 14, 0);
+  messageDesc(file_nestbox_host_v1_host, 17, 0);
 
 /**
  * @generated from message nestbox.host.v1.ForkSandboxResponse.ForkFailure
@@ -594,7 +785,7 @@ export type ForkSandboxResponse_ForkFailure = Message<"nestbox.host.v1.ForkSandb
  * Use `create(ForkSandboxResponse_ForkFailureSchema)` to create a new message.
  */
 export const ForkSandboxResponse_ForkFailureSchema: GenMessage<ForkSandboxResponse_ForkFailure> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 14, 1);
+  messageDesc(file_nestbox_host_v1_host, 17, 1);
 
 /**
  * @generated from message nestbox.host.v1.SnapshotSandboxRequest
@@ -623,7 +814,7 @@ export type SnapshotSandboxRequest = Message<"nestbox.host.v1.SnapshotSandboxReq
  * Use `create(SnapshotSandboxRequestSchema)` to create a new message.
  */
 export const SnapshotSandboxRequestSchema: GenMessage<SnapshotSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 15);
+  messageDesc(file_nestbox_host_v1_host, 18);
 
 /**
  * @generated from message nestbox.host.v1.SnapshotSandboxResponse
@@ -645,7 +836,7 @@ export type SnapshotSandboxResponse = Message<"nestbox.host.v1.SnapshotSandboxRe
  * Use `create(SnapshotSandboxResponseSchema)` to create a new message.
  */
 export const SnapshotSandboxResponseSchema: GenMessage<SnapshotSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 16);
+  messageDesc(file_nestbox_host_v1_host, 19);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxRequest
@@ -662,7 +853,7 @@ export type GetSandboxRequest = Message<"nestbox.host.v1.GetSandboxRequest"> & {
  * Use `create(GetSandboxRequestSchema)` to create a new message.
  */
 export const GetSandboxRequestSchema: GenMessage<GetSandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 17);
+  messageDesc(file_nestbox_host_v1_host, 20);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxResponse
@@ -684,7 +875,7 @@ export type GetSandboxResponse = Message<"nestbox.host.v1.GetSandboxResponse"> &
  * Use `create(GetSandboxResponseSchema)` to create a new message.
  */
 export const GetSandboxResponseSchema: GenMessage<GetSandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 18);
+  messageDesc(file_nestbox_host_v1_host, 21);
 
 /**
  * What a host knows of how a sandbox was asked for.
@@ -715,7 +906,7 @@ export type SandboxOrigin = Message<"nestbox.host.v1.SandboxOrigin"> & {
  * Use `create(SandboxOriginSchema)` to create a new message.
  */
 export const SandboxOriginSchema: GenMessage<SandboxOrigin> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 19);
+  messageDesc(file_nestbox_host_v1_host, 22);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesRequest
@@ -728,7 +919,7 @@ export type ListSandboxesRequest = Message<"nestbox.host.v1.ListSandboxesRequest
  * Use `create(ListSandboxesRequestSchema)` to create a new message.
  */
 export const ListSandboxesRequestSchema: GenMessage<ListSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 20);
+  messageDesc(file_nestbox_host_v1_host, 23);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxesResponse
@@ -745,7 +936,7 @@ export type ListSandboxesResponse = Message<"nestbox.host.v1.ListSandboxesRespon
  * Use `create(ListSandboxesResponseSchema)` to create a new message.
  */
 export const ListSandboxesResponseSchema: GenMessage<ListSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 21);
+  messageDesc(file_nestbox_host_v1_host, 24);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxRequest
@@ -762,7 +953,7 @@ export type DestroySandboxRequest = Message<"nestbox.host.v1.DestroySandboxReque
  * Use `create(DestroySandboxRequestSchema)` to create a new message.
  */
 export const DestroySandboxRequestSchema: GenMessage<DestroySandboxRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 22);
+  messageDesc(file_nestbox_host_v1_host, 25);
 
 /**
  * @generated from message nestbox.host.v1.DestroySandboxResponse
@@ -781,7 +972,7 @@ export type DestroySandboxResponse = Message<"nestbox.host.v1.DestroySandboxResp
  * Use `create(DestroySandboxResponseSchema)` to create a new message.
  */
 export const DestroySandboxResponseSchema: GenMessage<DestroySandboxResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 23);
+  messageDesc(file_nestbox_host_v1_host, 26);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesRequest
@@ -794,7 +985,7 @@ export type WatchSandboxesRequest = Message<"nestbox.host.v1.WatchSandboxesReque
  * Use `create(WatchSandboxesRequestSchema)` to create a new message.
  */
 export const WatchSandboxesRequestSchema: GenMessage<WatchSandboxesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 24);
+  messageDesc(file_nestbox_host_v1_host, 27);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse
@@ -825,7 +1016,7 @@ export type WatchSandboxesResponse = Message<"nestbox.host.v1.WatchSandboxesResp
  * Use `create(WatchSandboxesResponseSchema)` to create a new message.
  */
 export const WatchSandboxesResponseSchema: GenMessage<WatchSandboxesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 25);
+  messageDesc(file_nestbox_host_v1_host, 28);
 
 /**
  * @generated from message nestbox.host.v1.WatchSandboxesResponse.SandboxList
@@ -842,7 +1033,7 @@ export type WatchSandboxesResponse_SandboxList = Message<"nestbox.host.v1.WatchS
  * Use `create(WatchSandboxesResponse_SandboxListSchema)` to create a new message.
  */
 export const WatchSandboxesResponse_SandboxListSchema: GenMessage<WatchSandboxesResponse_SandboxList> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 25, 0);
+  messageDesc(file_nestbox_host_v1_host, 28, 0);
 
 /**
  * @generated from message nestbox.host.v1.Template
@@ -917,7 +1108,7 @@ export type Template = Message<"nestbox.host.v1.Template"> & {
  * Use `create(TemplateSchema)` to create a new message.
  */
 export const TemplateSchema: GenMessage<Template> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 26);
+  messageDesc(file_nestbox_host_v1_host, 29);
 
 /**
  * @generated from message nestbox.host.v1.DeleteTemplateRequest
@@ -934,7 +1125,7 @@ export type DeleteTemplateRequest = Message<"nestbox.host.v1.DeleteTemplateReque
  * Use `create(DeleteTemplateRequestSchema)` to create a new message.
  */
 export const DeleteTemplateRequestSchema: GenMessage<DeleteTemplateRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 27);
+  messageDesc(file_nestbox_host_v1_host, 30);
 
 /**
  * @generated from message nestbox.host.v1.DeleteTemplateResponse
@@ -953,7 +1144,7 @@ export type DeleteTemplateResponse = Message<"nestbox.host.v1.DeleteTemplateResp
  * Use `create(DeleteTemplateResponseSchema)` to create a new message.
  */
 export const DeleteTemplateResponseSchema: GenMessage<DeleteTemplateResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 28);
+  messageDesc(file_nestbox_host_v1_host, 31);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesRequest
@@ -966,7 +1157,7 @@ export type ListTemplatesRequest = Message<"nestbox.host.v1.ListTemplatesRequest
  * Use `create(ListTemplatesRequestSchema)` to create a new message.
  */
 export const ListTemplatesRequestSchema: GenMessage<ListTemplatesRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 29);
+  messageDesc(file_nestbox_host_v1_host, 32);
 
 /**
  * @generated from message nestbox.host.v1.ListTemplatesResponse
@@ -983,7 +1174,7 @@ export type ListTemplatesResponse = Message<"nestbox.host.v1.ListTemplatesRespon
  * Use `create(ListTemplatesResponseSchema)` to create a new message.
  */
 export const ListTemplatesResponseSchema: GenMessage<ListTemplatesResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 30);
+  messageDesc(file_nestbox_host_v1_host, 33);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsRequest
@@ -1000,7 +1191,7 @@ export type GetSandboxMetricsRequest = Message<"nestbox.host.v1.GetSandboxMetric
  * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
  */
 export const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 31);
+  messageDesc(file_nestbox_host_v1_host, 34);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxMetricsResponse
@@ -1052,7 +1243,7 @@ export type GetSandboxMetricsResponse = Message<"nestbox.host.v1.GetSandboxMetri
  * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
  */
 export const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 32);
+  messageDesc(file_nestbox_host_v1_host, 35);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxMetricsRequest
@@ -1088,7 +1279,7 @@ export type ListSandboxMetricsRequest = Message<"nestbox.host.v1.ListSandboxMetr
  * Use `create(ListSandboxMetricsRequestSchema)` to create a new message.
  */
 export const ListSandboxMetricsRequestSchema: GenMessage<ListSandboxMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 33);
+  messageDesc(file_nestbox_host_v1_host, 36);
 
 /**
  * @generated from message nestbox.host.v1.ListSandboxMetricsResponse
@@ -1105,7 +1296,7 @@ export type ListSandboxMetricsResponse = Message<"nestbox.host.v1.ListSandboxMet
  * Use `create(ListSandboxMetricsResponseSchema)` to create a new message.
  */
 export const ListSandboxMetricsResponseSchema: GenMessage<ListSandboxMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 34);
+  messageDesc(file_nestbox_host_v1_host, 37);
 
 /**
  * @generated from message nestbox.host.v1.GetLatestMetricsRequest
@@ -1122,7 +1313,7 @@ export type GetLatestMetricsRequest = Message<"nestbox.host.v1.GetLatestMetricsR
  * Use `create(GetLatestMetricsRequestSchema)` to create a new message.
  */
 export const GetLatestMetricsRequestSchema: GenMessage<GetLatestMetricsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 35);
+  messageDesc(file_nestbox_host_v1_host, 38);
 
 /**
  * @generated from message nestbox.host.v1.GetLatestMetricsResponse
@@ -1139,7 +1330,7 @@ export type GetLatestMetricsResponse = Message<"nestbox.host.v1.GetLatestMetrics
  * Use `create(GetLatestMetricsResponseSchema)` to create a new message.
  */
 export const GetLatestMetricsResponseSchema: GenMessage<GetLatestMetricsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 36);
+  messageDesc(file_nestbox_host_v1_host, 39);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxLogsRequest
@@ -1189,7 +1380,7 @@ export type GetSandboxLogsRequest = Message<"nestbox.host.v1.GetSandboxLogsReque
  * Use `create(GetSandboxLogsRequestSchema)` to create a new message.
  */
 export const GetSandboxLogsRequestSchema: GenMessage<GetSandboxLogsRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 37);
+  messageDesc(file_nestbox_host_v1_host, 40);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxLogsResponse
@@ -1206,7 +1397,7 @@ export type GetSandboxLogsResponse = Message<"nestbox.host.v1.GetSandboxLogsResp
  * Use `create(GetSandboxLogsResponseSchema)` to create a new message.
  */
 export const GetSandboxLogsResponseSchema: GenMessage<GetSandboxLogsResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 38);
+  messageDesc(file_nestbox_host_v1_host, 41);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxLogsResponse.LogLine
@@ -1238,7 +1429,7 @@ export type GetSandboxLogsResponse_LogLine = Message<"nestbox.host.v1.GetSandbox
  * Use `create(GetSandboxLogsResponse_LogLineSchema)` to create a new message.
  */
 export const GetSandboxLogsResponse_LogLineSchema: GenMessage<GetSandboxLogsResponse_LogLine> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 38, 0);
+  messageDesc(file_nestbox_host_v1_host, 41, 0);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityRequest
@@ -1255,7 +1446,7 @@ export type GetSandboxActivityRequest = Message<"nestbox.host.v1.GetSandboxActiv
  * Use `create(GetSandboxActivityRequestSchema)` to create a new message.
  */
 export const GetSandboxActivityRequestSchema: GenMessage<GetSandboxActivityRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 39);
+  messageDesc(file_nestbox_host_v1_host, 42);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxActivityResponse
@@ -1284,7 +1475,7 @@ export type GetSandboxActivityResponse = Message<"nestbox.host.v1.GetSandboxActi
  * Use `create(GetSandboxActivityResponseSchema)` to create a new message.
  */
 export const GetSandboxActivityResponseSchema: GenMessage<GetSandboxActivityResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 40);
+  messageDesc(file_nestbox_host_v1_host, 43);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceRequest
@@ -1301,7 +1492,7 @@ export type GetSandboxTraceRequest = Message<"nestbox.host.v1.GetSandboxTraceReq
  * Use `create(GetSandboxTraceRequestSchema)` to create a new message.
  */
 export const GetSandboxTraceRequestSchema: GenMessage<GetSandboxTraceRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 41);
+  messageDesc(file_nestbox_host_v1_host, 44);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse
@@ -1320,7 +1511,7 @@ export type GetSandboxTraceResponse = Message<"nestbox.host.v1.GetSandboxTraceRe
  * Use `create(GetSandboxTraceResponseSchema)` to create a new message.
  */
 export const GetSandboxTraceResponseSchema: GenMessage<GetSandboxTraceResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 42);
+  messageDesc(file_nestbox_host_v1_host, 45);
 
 /**
  * @generated from message nestbox.host.v1.GetSandboxTraceResponse.Operation
@@ -1356,7 +1547,7 @@ export type GetSandboxTraceResponse_Operation = Message<"nestbox.host.v1.GetSand
  * Use `create(GetSandboxTraceResponse_OperationSchema)` to create a new message.
  */
 export const GetSandboxTraceResponse_OperationSchema: GenMessage<GetSandboxTraceResponse_Operation> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 42, 0);
+  messageDesc(file_nestbox_host_v1_host, 45, 0);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageRequest
@@ -1369,7 +1560,7 @@ export type GetDiskUsageRequest = Message<"nestbox.host.v1.GetDiskUsageRequest">
  * Use `create(GetDiskUsageRequestSchema)` to create a new message.
  */
 export const GetDiskUsageRequestSchema: GenMessage<GetDiskUsageRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 43);
+  messageDesc(file_nestbox_host_v1_host, 46);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse
@@ -1410,7 +1601,7 @@ export type GetDiskUsageResponse = Message<"nestbox.host.v1.GetDiskUsageResponse
  * Use `create(GetDiskUsageResponseSchema)` to create a new message.
  */
 export const GetDiskUsageResponseSchema: GenMessage<GetDiskUsageResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 44);
+  messageDesc(file_nestbox_host_v1_host, 47);
 
 /**
  * @generated from message nestbox.host.v1.GetDiskUsageResponse.Item
@@ -1470,7 +1661,7 @@ export type GetDiskUsageResponse_Item = Message<"nestbox.host.v1.GetDiskUsageRes
  * Use `create(GetDiskUsageResponse_ItemSchema)` to create a new message.
  */
 export const GetDiskUsageResponse_ItemSchema: GenMessage<GetDiskUsageResponse_Item> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 44, 0);
+  messageDesc(file_nestbox_host_v1_host, 47, 0);
 
 /**
  * @generated from message nestbox.host.v1.VerifyDiskRequest
@@ -1483,7 +1674,7 @@ export type VerifyDiskRequest = Message<"nestbox.host.v1.VerifyDiskRequest"> & {
  * Use `create(VerifyDiskRequestSchema)` to create a new message.
  */
 export const VerifyDiskRequestSchema: GenMessage<VerifyDiskRequest> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 45);
+  messageDesc(file_nestbox_host_v1_host, 48);
 
 /**
  * @generated from message nestbox.host.v1.VerifyDiskResponse
@@ -1496,7 +1687,7 @@ export type VerifyDiskResponse = Message<"nestbox.host.v1.VerifyDiskResponse"> &
  * Use `create(VerifyDiskResponseSchema)` to create a new message.
  */
 export const VerifyDiskResponseSchema: GenMessage<VerifyDiskResponse> = /*@__PURE__*/
-  messageDesc(file_nestbox_host_v1_host, 46);
+  messageDesc(file_nestbox_host_v1_host, 49);
 
 /**
  * @generated from enum nestbox.host.v1.SandboxState
