@@ -23,8 +23,10 @@ export interface ServerInUse {
 export function useServer(): ServerInUse {
   let state: { server: TestServer; paths: NestboxPaths & AsyncDisposable } | undefined;
   before(async () => {
-    const paths = await makeStateFolder();
+    await using undo = new AsyncDisposableStack();
+    const paths = undo.use(await makeStateFolder());
     state = { paths, server: await startServer(paths) };
+    undo.move();
   });
   after(async () => {
     if (state === undefined) return;
