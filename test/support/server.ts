@@ -52,8 +52,9 @@ export async function startServer(
   }
   const { apiUrl, sandboxUrl, apiKey, pid } = ready.data;
   const end = async (signal: NodeJS.Signals) => {
-    isAwaited = true;
-    if (readProcessIdentity(pid) !== undefined) process.kill(pid, signal);
+    // One that is gone already says so: its caller, which failed for that, ends it before its exit is noticed.
+    isAwaited = readProcessIdentity(pid) !== undefined;
+    if (isAwaited) process.kill(pid, signal);
     return await ended;
   };
   return {
