@@ -60,7 +60,7 @@ async function measureSizes(rounds: number): Promise<Measure[]> {
       });
   }
   await using server = await startServer(paths);
-  return measureStandstill(server, templates, rounds);
+  return await measureStandstill(server, templates, rounds);
 }
 
 const diskUsage = z.object({ hosts: z.array(z.object({ items: z.array(z.object({ kind: z.string() })) })) });
