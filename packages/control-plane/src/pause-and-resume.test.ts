@@ -446,6 +446,12 @@ describe('lists', () => {
     assert.deepEqual(await listIds(server, '/v2/sandboxes?state=running'), [running]);
     assert.deepEqual(await listIds(server, '/v2/sandboxes?state=paused'), [asleep]);
     assert.deepEqual(await listIds(server, '/sandboxes'), [running]);
+    for (const template of ['base', 'BASE', 'base:default', 'base0000000000000000', 'base0000000000000000:default'])
+      assert.deepEqual(new Set(await listIds(server, `/v2/sandboxes?template=${template}`)), both, template);
+    assert.deepEqual(await listIds(server, '/v2/sandboxes?template=base:other'), []);
+    const later = new Date(Date.now() + 60_000).toISOString();
+    assert.deepEqual(await listIds(server, `/v2/sandboxes?startedAfter=${later}`), []);
+    assert.equal((await listIds(server, '/v2/sandboxes?startedAfter=2020-01-01T00:00:00%2B02:00')).length, 2);
     for (const query of ['', '?state=paused', '?state=running', '?limit=1'])
       assert.equal((await server.api(`/v2/sandboxes${query}`)).headers.get('x-total-running'), '1', query);
   });

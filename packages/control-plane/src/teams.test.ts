@@ -232,6 +232,8 @@ describe('teams', () => {
       assert.ok(Number(headers.get('retry-after')) >= 1, path);
     };
     await refused('/fork', { count: 1 });
+    const never = await as('POST', `/sandboxes/${first}/fork`, { count: 2 });
+    assert.deepEqual([never.status, never.body.error_code], [400, 'invalid_request'], 'whatever ends meanwhile');
     assert.equal((await as('POST', `/sandboxes/${first}/pause`, {})).status, 204);
     await create();
     await refused('/resume', {});

@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import type { NestboxError } from '@nestbox/contract';
+import type { NestboxError, SandboxAddress } from '@nestbox/contract';
 import type { HttpExchange } from '@nestbox/kit';
 
 /** Why the edge answers a request itself. `body` is what the client gets as JSON. */
@@ -10,6 +10,7 @@ export interface EdgeError {
     readonly message: string;
     readonly error_code: string;
     readonly sandboxId?: string;
+    readonly port?: number;
   };
   /** Whole seconds for `Retry-After`. */
   readonly retryAfterSec?: number;
@@ -29,60 +30,70 @@ export function misdirected(domain: string): EdgeError {
  * 502 and this wording, since clients take the status for "not running". The stable code is the control API's, whose
  * own status for it is 404.
  */
-export function sandboxNotRunning(sandboxId: string): EdgeError {
+export function sandboxNotRunning(address: SandboxAddress): EdgeError {
   return {
     status: 502,
-    body: { code: 502, message: 'The sandbox was not found', error_code: 'sandbox_not_found', sandboxId },
+    body: { code: 502, message: 'The sandbox was not found', error_code: 'sandbox_not_found', ...nameOf(address) },
   };
 }
 
 /** 502 like a sandbox that is not there: to a client's request it makes no difference. */
-export function sandboxPaused(sandboxId: string): EdgeError {
-  const message = `The sandbox is paused. Resume it with Sandbox.connect() or POST /sandboxes/${sandboxId}/connect, then ask again.`;
-  return { status: 502, body: { code: 502, message, error_code: 'sandbox_paused', sandboxId } };
+export function sandboxPaused(address: SandboxAddress): EdgeError {
+  const message = `The sandbox is paused. Resume it with Sandbox.connect() or POST /sandboxes/${address.sandboxId}/connect, then ask again.`;
+  return { status: 502, body: { code: 502, message, error_code: 'sandbox_paused', ...nameOf(address) } };
 }
 
 /** Why a request that waited for a sandbox to run cannot go there. */
-export function notAwake(sandboxId: string, { code, message, httpStatus, retryAfterMs }: NestboxError): EdgeError {
+export function notAwake(
+  address: SandboxAddress,
+  { code, message, httpStatus, retryAfterMs }: NestboxError,
+): EdgeError {
   switch (code) {
     case 'sandbox_paused':
-      return sandboxPaused(sandboxId);
+      return sandboxPaused(address);
     case 'sandbox_not_found':
     case 'sandbox_stopping':
-      return sandboxNotRunning(sandboxId);
+      return sandboxNotRunning(address);
     default:
       return {
         status: httpStatus,
-        body: { code: httpStatus, message, error_code: code, sandboxId },
+        body: { code: httpStatus, message, error_code: code, ...nameOf(address) },
         ...(retryAfterMs === undefined ? {} : { retryAfterSec: Math.max(1, Math.ceil(retryAfterMs / 1000)) }),
       };
   }
 }
 
-export function trafficTokenWrong(sandboxId: string, missing: boolean): EdgeError {
+export function trafficTokenWrong(address: SandboxAddress, missing: boolean): EdgeError {
   const what = missing ? 'is missing' : 'is not the right one';
   const message = `The sandbox's traffic is not public: the header 'e2b-traffic-access-token' ${what}.`;
-  return { status: 403, body: { code: 403, message, error_code: 'forbidden', sandboxId } };
+  return { status: 403, body: { code: 403, message, error_code: 'forbidden', ...nameOf(address) } };
 }
 
 /** The answer for routes that only the host may call: as if they did not exist. */
-export function internalRoute(sandboxId: string): EdgeError {
-  return { status: 404, body: { code: 404, message: 'There is no such route.', error_code: 'not_found', sandboxId } };
+export function internalRoute(address: SandboxAddress): EdgeError {
+  return {
+    status: 404,
+    body: { code: 404, message: 'There is no such route.', error_code: 'not_found', ...nameOf(address) },
+  };
 }
 
-export function hostUnreachable(sandboxId: string): EdgeError {
+export function hostUnreachable(address: SandboxAddress): EdgeError {
   const message = 'The host of this sandbox cannot be reached now. The sandbox may still be running; try again.';
-  return { status: 503, body: { code: 503, message, error_code: 'host_unavailable', sandboxId } };
+  return { status: 503, body: { code: 503, message, error_code: 'host_unavailable', ...nameOf(address) } };
 }
 
-export function brokenAnswer(sandboxId: string): EdgeError {
+export function brokenAnswer(address: SandboxAddress): EdgeError {
   const message = 'What the application in the sandbox answered is not valid HTTP.';
-  return { status: 502, body: { code: 502, message, error_code: 'sandbox_unreachable', sandboxId } };
+  return { status: 502, body: { code: 502, message, error_code: 'sandbox_unreachable', ...nameOf(address) } };
 }
 
 export function edgeFailure(): EdgeError {
   const message = 'Something went wrong inside Nestbox; the server log has the details.';
   return { status: 500, body: { code: 500, message, error_code: 'internal' } };
+}
+
+function nameOf({ sandboxId, port }: SandboxAddress): SandboxAddress {
+  return { sandboxId, port };
 }
 
 /** Answers in JSON. After the head is out, only a broken connection tells the client that the body is not whole. */

@@ -61,7 +61,8 @@ export class RemoteProxy implements ExchangeHandler {
     if (this.#token !== undefined) headers.push(HOST_TOKEN_HEADER, this.#token);
     if (maskedHost !== undefined) headers.push(MASKED_HOST_HEADER, maskedHost);
     if (secure === true) headers.push(SECURE_PORT_HEADER, '1');
-    const sandboxId = target.split('/', 3)[2] ?? '';
+    const [, , sandboxId = '', port = ''] = target.split('/', 4);
+    const named = { sandboxId, port: Number.parseInt(port, 10) };
     return {
       address: { ...this.#address, agent: this.#agent },
       path: target,
@@ -69,7 +70,7 @@ export class RemoteProxy implements ExchangeHandler {
       answerHeaders: (incoming) => endToEndHeaders(incoming.rawHeaders, incoming.headers.connection),
       failed: (error) => {
         this.#onFailure(error);
-        answer(error instanceof BrokenAnswerError ? brokenAnswer(sandboxId) : hostUnreachable(sandboxId));
+        answer(error instanceof BrokenAnswerError ? brokenAnswer(named) : hostUnreachable(named));
       },
     };
   }

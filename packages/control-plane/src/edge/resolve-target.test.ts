@@ -84,6 +84,7 @@ describe('the way to a sandbox', () => {
       assert.equal(answer.headers['access-control-allow-origin'], '*');
       assert.deepEqual(JSON.parse(await text(answer)), {
         sandboxId: 'iunknown',
+        port: 80,
         message: 'The sandbox was not found',
         code: 502,
         error_code: 'sandbox_not_found',
@@ -99,7 +100,11 @@ describe('the way to a sandbox', () => {
     await stage.host[Symbol.asyncDispose]();
     const answer = await stage.fetch('/');
     assert.equal(answer.status, 503);
-    assert.equal(edgeError.parse(await answer.json()).error_code, 'host_unavailable');
+    assert.partialDeepStrictEqual(await answer.json(), {
+      error_code: 'host_unavailable',
+      sandboxId: stage.sandboxId,
+      port: 8080,
+    });
     const upload = await stage.fetch('/', { method: 'POST', body: Buffer.alloc(4_000_000) });
     assert.equal(upload.status, 503);
   });

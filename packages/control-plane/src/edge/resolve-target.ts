@@ -57,20 +57,20 @@ export async function resolveTarget(directory: EdgeDirectory, request: EdgeReque
   const path = originForm(request.target);
   if (path === undefined) return { error: badAddress('The request target must be a path.') };
   const { sandboxId, port } = address;
-  if (port === GUEST_AGENT_PORT && isInternalGuestPath(path)) return { error: internalRoute(sandboxId) };
+  if (port === GUEST_AGENT_PORT && isInternalGuestPath(path)) return { error: internalRoute(address) };
 
   const route = await directory.routes.find(sandboxId);
-  if (route === undefined) return { error: sandboxNotRunning(sandboxId) };
+  if (route === undefined) return { error: sandboxNotRunning(address) };
   // The guest agent's port has a token of its own, which such a sandbox always uses.
   if (!route.publicTraffic && port !== GUEST_AGENT_PORT) {
     const presented = request.headers[TRAFFIC_TOKEN_HEADER];
-    if (typeof presented !== 'string' || presented === '') return { error: trafficTokenWrong(sandboxId, true) };
+    if (typeof presented !== 'string' || presented === '') return { error: trafficTokenWrong(address, true) };
     if (!equalSecrets(presented, directory.tokens.trafficToken(sandboxId)))
-      return { error: trafficTokenWrong(sandboxId, false) };
+      return { error: trafficTokenWrong(address, false) };
   }
   const proxy = directory.proxies.find(route.hostId);
-  if (proxy === undefined) return { error: hostUnreachable(sandboxId) };
-  const error = route.awake ? undefined : await awaitAwake(directory, route);
+  if (proxy === undefined) return { error: hostUnreachable(address) };
+  const error = route.awake ? undefined : await awaitAwake(directory, route, address);
   if (error !== undefined) return { error };
   const { maskRequestHost, httpsPorts } = route;
   return {
@@ -87,14 +87,15 @@ export async function resolveTarget(directory: EdgeDirectory, request: EdgeReque
 /** A sandbox resumes on the host that it was paused on, so its route stays. Undefined when it runs. */
 async function awaitAwake(
   directory: EdgeDirectory,
-  { sandboxId, wakes }: SandboxRoute,
+  { wakes }: SandboxRoute,
+  address: SandboxAddress,
 ): Promise<EdgeError | undefined> {
-  if (!wakes) return sandboxPaused(sandboxId);
+  if (!wakes) return sandboxPaused(address);
   try {
-    await directory.wake(sandboxId);
+    await directory.wake(address.sandboxId);
     return undefined;
   } catch (error) {
-    if (error instanceof NestboxError) return notAwake(sandboxId, error);
+    if (error instanceof NestboxError) return notAwake(address, error);
     throw error;
   }
 }

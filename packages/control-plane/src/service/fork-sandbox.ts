@@ -6,6 +6,7 @@ import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { insertSandboxes } from '../store/sandbox-repository.ts';
 import { becomeRunning } from './become-running.ts';
 import { endFailedCreation } from './end-sandbox.ts';
+import { requireTeam } from './manage-teams.ts';
 import { notesOf } from './sandbox-notes.ts';
 import type { TeamContext } from './team-context.ts';
 import { demandOf, withinLimits } from './team-limits.ts';
@@ -19,7 +20,7 @@ export type ForkResult = { readonly record: SandboxRecord } | { readonly error: 
 /**
  * Makes copies of a running sandbox on its host, memory and disk of the same moment; it goes on as it was. Each copy
  * succeeds or fails on its own, and one that failed is gone. When the call fails as a whole, or its signal is aborted, no
- * copy is left. Throws `sandbox_not_found`, `sandbox_paused`, `sandbox_stopping`, `host_unavailable` while the host takes no new sandboxes, and errors of the host.
+ * copy is left. Throws `invalid_request`, `sandbox_not_found`, `sandbox_paused`, `sandbox_stopping`, `host_unavailable` while the host takes no new sandboxes, and errors of the host.
  */
 export function forkSandbox(
   context: TeamContext,
@@ -39,6 +40,7 @@ async function fork(
   signal?: AbortSignal,
 ): Promise<ForkResult[]> {
   checkTimeout(timeout, 1, context.maxTimeoutSec);
+  await timings.measure('db', () => checkCount(context, count));
   const source = await timings.measure('db', () => requireAwake(context, rawId));
   const host = context.hosts.get(source.hostId);
   host.requireConnected();
@@ -63,6 +65,16 @@ async function fork(
   undo.move();
   context.logger.info({ sandboxId: source.id, hostId: host.id, count }, 'A sandbox was forked');
   return results;
+}
+
+/** Beside its source a copy never has a place when the team may not run so many at all. Throws `invalid_request`. */
+async function checkCount(context: TeamContext, count: number): Promise<void> {
+  const { maxRunning } = (await requireTeam(context, context.scope.teamId)).limits;
+  if (maxRunning !== undefined && count >= maxRunning)
+    throw new NestboxError(
+      'invalid_request',
+      `The field "count" must be less than ${maxRunning}, which is how many sandboxes the team may run.`,
+    );
 }
 
 /** Everything that the source was created with; its life is its own. */

@@ -9,6 +9,7 @@ import { type ShownState, STATES_SHOWN_AS } from '../store/sandbox-state.ts';
 import { parseMetadataFilter } from './metadata-filter.ts';
 import { formatPageToken, parsePageToken } from './page-token.ts';
 import type { TeamContext } from './team-context.ts';
+import { shortName } from './template-name.ts';
 
 export interface SandboxList {
   readonly sandboxes: readonly ListedRecord[];
@@ -26,7 +27,7 @@ export async function listSandboxes(context: TeamContext, query: SandboxListQuer
   const filter: Omit<SandboxFilter, 'states'> = {
     scope: context.scope,
     metadata: parseMetadataFilter(query.metadata),
-    template: query.template,
+    template: query.template === undefined ? undefined : shortName(query.template),
     startedAfterMs: query.startedAfter === undefined ? undefined : Date.parse(query.startedAfter),
   };
   const states = (query.state ?? BOTH_STATES).flatMap((state) => STATES_SHOWN_AS[state]);
