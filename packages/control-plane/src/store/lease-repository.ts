@@ -1,4 +1,4 @@
-import { type ExpressionBuilder, type Kysely, sql } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { databaseNowMs, isShared } from './dialect.ts';
 import type { Database } from './schema.ts';
 
@@ -30,13 +30,6 @@ export interface LeaseWish {
 export async function takeLease(db: Db, { name, holder, reaches, ttlMs }: LeaseWish): Promise<number | undefined> {
   const now = databaseNowMs(db);
   const expiresAtMs = ttlMs === undefined ? Number.MAX_SAFE_INTEGER : sql<number>`${now} + ${sql.lit(ttlMs)}`;
-  const isFree = ({ eb, or, and }: ExpressionBuilder<Database, 'leases'>) =>
-    or([
-      eb('leases.holder', '=', holder),
-      eb('leases.expires_at_ms', '<=', now),
-      ...(reaches ? [eb('leases.reaches', '=', 0)] : []),
-      ...(ttlMs === undefined ? [and([])] : []),
-    ]);
   const row = await db
     .insertInto('leases')
     .values({ name, holder, token: 1, expires_at_ms: expiresAtMs, reaches: Number(reaches) })
@@ -54,7 +47,15 @@ export async function takeLease(db: Db, { name, holder, reaches, ttlMs }: LeaseW
           expires_at_ms: eb.ref('excluded.expires_at_ms'),
           reaches: eb.ref('excluded.reaches'),
         }))
-        .where((eb) => isFree(eb as unknown as ExpressionBuilder<Database, 'leases'>)),
+        // The holder's own, one that has run out, one that is of more use here, and any when nobody else can have it.
+        .where(({ eb, or, and }) =>
+          or([
+            eb('leases.holder', '=', holder),
+            eb('leases.expires_at_ms', '<=', now),
+            ...(reaches ? [eb('leases.reaches', '=', 0)] : []),
+            ...(ttlMs === undefined ? [and([])] : []),
+          ]),
+        ),
     )
     .returning('token')
     .executeTakeFirst();
