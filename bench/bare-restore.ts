@@ -12,6 +12,7 @@ import { z } from 'zod';
 import { applyPageFile, writePageFile } from '../packages/host-agent/src/memory/page-file.ts';
 import { ProcessMemory } from '../packages/host-agent/src/memory/process-memory.ts';
 import type { NetworkSlot } from '../packages/host-agent/src/network/network.ts';
+import { TCG_PROCESSOR } from '../packages/host-agent/src/vmm/qemu/command-line.ts';
 import { QmpClient } from '../packages/host-agent/src/vmm/qemu/qmp-client.ts';
 
 /** What the floor restores: a template's snapshot, and a network that is there already. */
@@ -105,7 +106,7 @@ function bareArguments(snapshot: BareSnapshot, socket: string): string[] {
   const modern = kvm ? '' : ',disable-legacy=on';
   return [
     ...['-machine', `${machine},memory-backend=mem,suppress-vmdesc=on`],
-    ...(kvm ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,tb-size=128', '-cpu', 'max']),
+    ...(kvm ? ['-accel', 'kvm', '-cpu', 'host'] : ['-accel', 'tcg,tb-size=128', '-cpu', TCG_PROCESSOR]),
     ...['-smp', `cpus=${vcpuCount},sockets=1,cores=${vcpuCount},threads=1`, '-m', `${memoryMib}M`],
     '-object',
     `memory-backend-file,id=mem,size=${memoryMib}M,mem-path=${files.memory},share=off`,

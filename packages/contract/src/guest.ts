@@ -17,6 +17,7 @@ export const GUEST_INTERNAL_PATHS: ReadonlySet<string> = new Set([
   '/activity',
   '/logs',
   '/snapshot/prepare',
+  '/snapshot/settle',
   '/memory/preload',
   '/memory/preload/cancel',
 ]);

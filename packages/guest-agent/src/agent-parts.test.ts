@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Activity } from './activity.ts';
 import { connectionsFromOutside } from './activity-route.ts';
 import { parseCommandLine } from './command-line.ts';
-import type { TcpSocket } from './ports/tcp-table.ts';
+import { socketOf } from './testing/tcp-socket.ts';
 
 test('a request counts as open until it has ended, once', () => {
   const activity = new Activity();
@@ -19,14 +19,8 @@ test('a request counts as open until it has ended, once', () => {
 });
 
 test('connections from outside are those to ports of the sandbox that are not local and not the agent’s', () => {
-  const socket = (localAddress: string, localPort: number, state: number): TcpSocket => ({
-    family: 4,
-    localAddress,
-    localPort,
-    remoteAddress: '169.254.0.22',
-    remotePort: 1,
-    state,
-  });
+  const socket = (localAddress: string, localPort: number, state: number) =>
+    socketOf({ localAddress, localPort, remoteAddress: '169.254.0.22', remotePort: 1, state });
   const sockets = [
     socket('0.0.0.0', 3000, 10),
     socket('0.0.0.0', 49983, 10),

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { GUEST_NETWORK } from '@nestbox/contract';
 import { Activity } from './activity.ts';
+import { attempt } from './attempt.ts';
 import { Freezer } from './cgroups/freezer.ts';
 import { GuestCgroups } from './cgroups/guest-cgroups.ts';
 import type { AgentContext } from './context.ts';
@@ -21,6 +22,7 @@ import { createRpcHandler } from './rpc/router.ts';
 import { createAgentServer } from './server.ts';
 import { AgentState } from './state.ts';
 import { WallClock } from './system/clock.ts';
+import { loadSocketDiag, SocketDiag } from './system/socket-diag.ts';
 
 const CGROUP_ROOT = '/sys/fs/cgroup';
 
@@ -50,26 +52,34 @@ export function createAgent(options: AgentOptions): Agent {
   const context: AgentContext = { state: new AgentState(), activity: new Activity(), runtimeDir, isInit };
   const cgroups = isInit && existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? new GuestCgroups(CGROUP_ROOT) : undefined;
   const freezer = cgroups && new Freezer(cgroups.root);
-  const forwarding = isInit && portForwarding ? new PortForwarding(GUEST_NETWORK.address) : undefined;
+  const socketDiag = new SocketDiag();
+  const forwarding =
+    isInit && portForwarding
+      ? new PortForwarding(GUEST_NETWORK.address, (states) => socketDiag.list(states))
+      : undefined;
   const connections = new Connections();
   const clock = new WallClock();
-  const lifecycle = new Lifecycle({ context, clock, connections, forwarding, freezer });
+  const lifecycle = new Lifecycle({ context, clock, connections, forwarding, freezer, socketDiag });
   const reaper = new ChildReaper({ reapsOrphans: isInit });
   const logs = new LogBuffer(() => context.state.internalEnv('E2B_SANDBOX_ID'));
   const processes = new Processes(new Launcher(cgroups), reaper, new ProcessLog(logs));
   const server = createAgentServer(
     context,
     createRpcHandler([processService(context, processes), filesystemService(context)]),
-    agentRoutes({ context, processes, lifecycle, freezer, clock, hostAddresses, logs, port }),
+    agentRoutes({ context, processes, lifecycle, freezer, clock, socketDiag, hostAddresses, logs, port }),
   );
   server.on('connection', (socket) => connections.add(socket));
   return {
     server,
     context,
     start: () => {
+      if (isInit) attempt('loading the socket diagnosis', loadSocketDiag);
       forwarding?.start();
       lifecycle.identity.announce();
     },
-    [Symbol.dispose]: () => reaper[Symbol.dispose](),
+    [Symbol.dispose]: () => {
+      reaper[Symbol.dispose]();
+      socketDiag.close();
+    },
   };
 }

@@ -1,6 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
+import { readFileSync } from 'node:fs';
 import { createAgent } from './agent.ts';
 import { parseCommandLine } from './command-line.ts';
+import { tuneCompiler } from './compiler-tuning.ts';
 import { bootGuest } from './init/boot.ts';
 
 const isInit = process.pid === 1;
@@ -12,9 +13,7 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
   });
 }
 
-// V8 throws compiled code away that has not run for a while. Here it is kept: it travels in snapshots, and on an emulated
-// processor compiling it again is what a restored sandbox would wait for.
-setFlagsFromString('--no-flush-bytecode');
+tuneCompiler(readFileSync('/proc/cpuinfo', 'utf8'));
 
 const { host, port, runtimeDir, portForwarding } = parseCommandLine(process.argv.slice(2));
 if (isInit) bootGuest();

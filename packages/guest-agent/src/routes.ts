@@ -11,12 +11,14 @@ import { prepareSnapshotRoute, rootFreezeRoute } from './lifecycle/snapshot-rout
 import type { LogBuffer } from './logs/log-buffer.ts';
 import { logsRoute } from './logs/logs-route.ts';
 import { collapseMemory } from './memory/collapse.ts';
+import { collectGarbage } from './memory/collect-garbage.ts';
 import { MemoryPreload } from './memory/preload.ts';
 import { MetricsSampler } from './metrics/metrics.ts';
 import type { Processes } from './process/processes.ts';
 import { RestError, sendEmpty, sendJson } from './rest.ts';
 import type { RestRoutes } from './server.ts';
 import type { Clock } from './system/clock.ts';
+import type { SocketDiag } from './system/socket-diag.ts';
 
 const NO_STORE = { 'Cache-Control': 'no-store' };
 
@@ -26,6 +28,7 @@ interface Parts {
   readonly lifecycle: Lifecycle;
   readonly freezer: Freezer | undefined;
   readonly clock: Clock;
+  readonly socketDiag: SocketDiag;
   readonly hostAddresses: HostAddresses;
   readonly logs: LogBuffer;
   readonly port: number;
@@ -33,7 +36,7 @@ interface Parts {
 
 /** Every REST route of the agent; `ls` of the wire (envd-interface.md, section 5; host-system.md). */
 export function agentRoutes(parts: Parts): RestRoutes {
-  const { context, processes, lifecycle, freezer, clock, hostAddresses, logs, port } = parts;
+  const { context, processes, lifecycle, freezer, clock, socketDiag, hostAddresses, logs, port } = parts;
   const metrics = new MetricsSampler();
   const preload = new MemoryPreload();
   return {
@@ -43,7 +46,7 @@ export function agentRoutes(parts: Parts): RestRoutes {
     '/envs': { GET: async (_request, response, _url, { state }) => sendJson(response, 200, state.globalEnv, NO_STORE) },
     '/init': { POST: initRoute(lifecycle, hostAddresses) },
     '/clock': { POST: clockRoute(clock, hostAddresses) },
-    '/activity': { GET: activityRoute(context.activity, processes, port) },
+    '/activity': { GET: activityRoute(context.activity, processes, socketDiag, port) },
     '/logs': { GET: logsRoute(logs, hostAddresses) },
     '/freeze': { POST: freezeRoute(freezer) },
     '/unfreeze': { POST: unfreezeRoute(freezer) },
@@ -51,6 +54,12 @@ export function agentRoutes(parts: Parts): RestRoutes {
     '/fsthaw': { POST: rootFreezeRoute(lifecycle, false) },
     '/collapse': { POST: async (_request, response) => sendJson(response, 200, collapseMemory()) },
     '/snapshot/prepare': { POST: prepareSnapshotRoute(lifecycle) },
+    '/snapshot/settle': {
+      POST: async (_request, response) => {
+        collectGarbage();
+        sendEmpty(response, 204);
+      },
+    },
     '/memory/preload': {
       GET: async (_request, response) => sendJson(response, 200, preload.status),
       POST: async (_request, response) => {

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { editFile } from '../system/edit-file.ts';
 
 const HOSTS = '/etc/hosts';
 const LOCALHOST = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n';
@@ -19,18 +19,12 @@ export function withoutHost(text: string, purpose: string): string {
 
 /** Sets one name in /etc/hosts, which is made when it is missing. Throws Node's error when it cannot be written. */
 export function setHost(purpose: string, address: string, name: string, path = HOSTS): void {
-  let text = LOCALHOST;
-  try {
-    text = readFileSync(path, 'utf8') || LOCALHOST;
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
-  }
-  writeFileSync(path, withHost(text, purpose, address, name));
+  editFile(path, (text) => withHost(text || LOCALHOST, purpose, address, name));
 }
 
 /** Takes our name for `purpose` out of /etc/hosts. Throws Node's error when that cannot be read or written. */
 export function forgetHost(purpose: string, path = HOSTS): void {
-  writeFileSync(path, withoutHost(readFileSync(path, 'utf8'), purpose));
+  editFile(path, (text) => withoutHost(text, purpose));
 }
 
 function mark(purpose: string): string {

@@ -1,9 +1,10 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { attempt } from '../attempt.ts';
 import type { AgentContext } from '../context.ts';
 import { nameMachine } from '../init/host-identity.ts';
 import { forgetHost, setHost } from '../init/hosts-file.ts';
+import { editFile } from '../system/edit-file.ts';
 import type { InitRequest } from './init-request.ts';
 
 /** Our variables have three spellings. */
@@ -79,11 +80,11 @@ export class SandboxIdentity {
         return;
       }
       try {
-        writeFileSync(path, value);
+        editFile(path, () => value);
       } catch (error) {
         if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
         mkdirSync(runtimeDir, { recursive: true });
-        writeFileSync(path, value);
+        editFile(path, () => value);
       }
     });
   }

@@ -7,7 +7,7 @@ import type { PortForwarding } from '../ports/port-forwarding.ts';
 import type { Clock } from '../system/clock.ts';
 import { syncDisks } from '../system/power.ts';
 import { RandomPool } from '../system/random-pool.ts';
-import { loadSocketDiag } from '../system/socket-diag.ts';
+import type { SocketDiag } from '../system/socket-diag.ts';
 import { TrustStore } from './ca-bundle.ts';
 import { mustSetClock } from './clock-correction.ts';
 import type { Connections } from './connections.ts';
@@ -26,6 +26,7 @@ interface Parts {
   readonly connections: Connections;
   readonly forwarding: PortForwarding | undefined;
   readonly freezer: Freezer | undefined;
+  readonly socketDiag: SocketDiag;
 }
 
 /** Who sent an /init. */
@@ -107,24 +108,23 @@ export class Lifecycle {
   async prepareSnapshot(): Promise<void> {
     const { connections, forwarding, context } = this.#parts;
     connections.markStale();
-    await forwarding?.stop();
+    forwarding?.stop();
     clearTimeout(this.#forwardAgain);
     this.#forwardAgain = setTimeout(() => forwarding?.start(), FORWARD_AGAIN_MS).unref();
     if (!context.isInit) return;
-    // It is needed after the restore, where loading it would take longer.
-    attempt('loading the socket diagnosis', loadSocketDiag);
     await syncDisks();
   }
 
   /** Lets go of what was open before the restore, which has no other end any more. */
   #beginNewLife({ connection, isHost }: InitSender): void {
-    const { connections, forwarding, context } = this.#parts;
+    const { connections, forwarding, context, socketDiag } = this.#parts;
     if (isHost) connections.closeAllBut(connection);
     else connections.closeStale(connection);
     context.activity.forget();
     const hostAddress = connection.remoteAddress;
     if (context.isInit && isHost && hostAddress !== undefined) {
-      closeOutsideConnections(GUEST_NETWORK.address, hostAddress.replace(/^::ffff:/, ''));
+      const ends = [GUEST_NETWORK.address, hostAddress.replace(/^::ffff:/, '')] as const;
+      attempt('closing connections from before the restore', () => closeOutsideConnections(socketDiag, ...ends));
     }
     clearTimeout(this.#forwardAgain);
     forwarding?.start();

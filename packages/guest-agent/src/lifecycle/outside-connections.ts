@@ -1,8 +1,6 @@
-import { attempt } from '../attempt.ts';
-import { readTcpSocketsNow } from '../ports/tcp-sockets.ts';
+import { hexAddress, ipv4Address } from '../ports/tcp-address.ts';
 import {
-  addressBytes,
-  ipv4Address,
+  type SocketDiag,
   TCP_CLOSE_WAIT,
   TCP_CLOSING,
   TCP_ESTABLISHED,
@@ -10,18 +8,17 @@ import {
   TCP_FIN_WAIT2,
   TCP_LAST_ACK,
   type TcpSocket,
-} from '../ports/tcp-table.ts';
-import { destroyTcpConnections, loadSocketDiag } from '../system/socket-diag.ts';
+} from '../system/socket-diag.ts';
 
 /** States in which a program, or the kernel on its behalf, waits for the other end. */
-const OPEN_STATES: ReadonlySet<number> = new Set([
+export const OPEN_STATES: readonly number[] = [
   TCP_ESTABLISHED,
   TCP_FIN_WAIT1,
   TCP_FIN_WAIT2,
   TCP_CLOSE_WAIT,
   TCP_LAST_ACK,
   TCP_CLOSING,
-]);
+];
 
 /**
  * The connections that lead out of the guest by `guestAddress`, apart from those of the host as it is now, `hostAddress`:
@@ -32,31 +29,20 @@ export function outsideConnections(
   guestAddress: string,
   hostAddress: string,
 ): TcpSocket[] {
-  return sockets.filter(({ state, localAddress, remoteAddress }) => {
-    if (!OPEN_STATES.has(state) || ipv4Address(localAddress) !== guestAddress) return false;
+  const guest = hexAddress(guestAddress);
+  const host = hexAddress(hostAddress);
+  return sockets.filter(({ localAddress, remoteAddress }) => {
+    if (ipv4Address(localAddress) !== guest) return false;
     const remote = ipv4Address(remoteAddress);
-    return remote !== guestAddress && remote !== hostAddress;
+    return remote !== guest && remote !== host;
   });
 }
 
 /**
  * Ends the connections that were open before a restore: nobody is at their other end any more, and a program that waits
  * for an answer there would wait until TCP gives up, a quarter of an hour later. Synchronous, so that none that a
- * command opens after the restore is meant.
+ * command opens after the restore is meant. Throws SystemCallError.
  */
-export function closeOutsideConnections(guestAddress: string, hostAddress: string): void {
-  const connections = outsideConnections(readTcpSocketsNow(), guestAddress, hostAddress);
-  if (connections.length === 0) return;
-  // Some kernels have it compiled in; then there is nothing to load.
-  attempt('loading the socket diagnosis', loadSocketDiag);
-  attempt('closing connections from before the restore', () =>
-    destroyTcpConnections(
-      connections.map(({ localAddress, localPort, remoteAddress, remotePort }) => ({
-        localAddress: addressBytes(localAddress),
-        localPort,
-        remoteAddress: addressBytes(remoteAddress),
-        remotePort,
-      })),
-    ),
-  );
+export function closeOutsideConnections(socketDiag: SocketDiag, guestAddress: string, hostAddress: string): void {
+  socketDiag.destroy(outsideConnections(socketDiag.list(OPEN_STATES), guestAddress, hostAddress));
 }

@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
+import { SocketDiag } from '../system/socket-diag.ts';
 import { PortForwarding } from './port-forwarding.ts';
-import { readTcpSockets } from './tcp-sockets.ts';
 
 /** Loopback too, but not the address that counts as localhost. */
 const OUTSIDE = '127.0.0.79';
@@ -29,10 +29,14 @@ async function echo(port: number, text: string): Promise<string> {
 
 /** Sees only the given ports, so that the test forwards nothing of anybody else. */
 function forwardingOf(t: TestContext, ports: readonly number[]): PortForwarding {
-  const forwarding = new PortForwarding(OUTSIDE, async () =>
-    (await readTcpSockets()).filter(({ localPort }) => ports.includes(localPort)),
+  const diag = new SocketDiag();
+  const forwarding = new PortForwarding(OUTSIDE, (states) =>
+    diag.list(states).filter(({ localPort }) => ports.includes(localPort)),
   );
-  t.after(() => forwarding.stop());
+  t.after(() => {
+    forwarding.stop();
+    diag.close();
+  });
   return forwarding;
 }
 
@@ -45,38 +49,38 @@ async function refused(port: number): Promise<void> {
 test('a server on localhost is reachable from outside, until it is gone', async (t) => {
   const { server, port } = await listen(t, '127.0.0.1');
   const forwarding = forwardingOf(t, [port]);
-  await forwarding.scan();
+  forwarding.scan();
   const text = 'x'.repeat(300_000);
   assert.equal(await echo(port, text), text);
-  await forwarding.scan();
+  forwarding.scan();
   assert.equal(await echo(port, 'still'), 'still');
   server.close();
   await once(server, 'close');
-  await forwarding.scan();
+  forwarding.scan();
   await refused(port);
 });
 
 test('a server on the IPv6 localhost is reachable from outside', async (t) => {
   const { port } = await listen(t, '::1');
   const forwarding = forwardingOf(t, [port]);
-  await forwarding.scan();
+  forwarding.scan();
   assert.equal(await echo(port, 'six'), 'six');
 });
 
 test('stopping closes the forwarded connections, and starting makes new ones possible', async (t) => {
   const { port } = await listen(t, '127.0.0.1');
   const forwarding = forwardingOf(t, [port]);
-  await forwarding.scan();
+  forwarding.scan();
   const open = connect(port, OUTSIDE);
   await once(open, 'connect');
   open.write('a');
   await once(open, 'data');
   const closed = once(open, 'close');
   open.on('error', () => undefined);
-  await forwarding.stop();
+  forwarding.stop();
   await closed;
   await refused(port);
-  await forwarding.scan();
+  forwarding.scan();
   assert.equal(await echo(port, 'again'), 'again');
 });
 
@@ -87,6 +91,6 @@ test('a port that somebody takes on the outside address is left to them', async 
   await once(own, 'listening');
   t.after(() => own.close());
   const forwarding = forwardingOf(t, [port]);
-  await forwarding.scan();
+  forwarding.scan();
   assert.equal(await echo(port, ''), 'own');
 });

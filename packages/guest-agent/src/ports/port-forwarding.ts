@@ -1,10 +1,13 @@
+import { TCP_LISTEN, type TcpSocket } from '../system/socket-diag.ts';
 import { Forwarder } from './forwarder.ts';
-import { readTcpSockets } from './tcp-sockets.ts';
-import { isAnyAddress, isLoopback, TCP_LISTEN, type TcpSocket } from './tcp-table.ts';
+import { hexAddress, isAnyAddress, isLoopback } from './tcp-address.ts';
 
 const SCAN_INTERVAL_MS = 1_000;
 
-/** The ports that only programs of this machine can reach, each with the address family to dial. */
+/**
+ * The ports that only programs of this machine can reach, each with the address family to dial. `bindAddress` is in hexadecimal, as those of
+ * the sockets are.
+ */
 export function loopbackPorts(sockets: readonly TcpSocket[], bindAddress: string): Map<number, 4 | 6> {
   const listening = sockets.filter(({ state }) => state === TCP_LISTEN);
   const ports = new Map<number, 4 | 6>();
@@ -24,14 +27,16 @@ export function loopbackPorts(sockets: readonly TcpSocket[], bindAddress: string
  */
 export class PortForwarding {
   readonly #bindAddress: string;
-  readonly #readSockets: () => Promise<TcpSocket[]>;
+  readonly #bindDigits: string;
+  readonly #listSockets: (states: readonly number[]) => readonly TcpSocket[];
   readonly #forwarders = new Map<number, Forwarder>();
   #timer: NodeJS.Timeout | undefined;
-  #scanning: Promise<void> | undefined;
+  #toldError: string | undefined;
 
-  constructor(bindAddress: string, readSockets: () => Promise<TcpSocket[]> = readTcpSockets) {
+  constructor(bindAddress: string, listSockets: (states: readonly number[]) => readonly TcpSocket[]) {
     this.#bindAddress = bindAddress;
-    this.#readSockets = readSockets;
+    this.#bindDigits = hexAddress(bindAddress);
+    this.#listSockets = listSockets;
   }
 
   /** Looks at once and then regularly; harmless when it runs already. */
@@ -43,21 +48,19 @@ export class PortForwarding {
   }
 
   /** Stops looking and closes every forwarded connection. */
-  async stop(): Promise<void> {
+  stop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
-    await this.#scanning;
     for (const forwarder of this.#forwarders.values()) forwarder.close();
     this.#forwarders.clear();
   }
 
-  /** One look at the sockets. */
-  async scan(): Promise<void> {
-    const sockets = await this.#readSockets();
-    const foreign = sockets.filter(
-      ({ localAddress, localPort }) => localAddress !== this.#bindAddress || !this.#forwarders.has(localPort),
+  /** One look at the sockets. Throws what looking at them throws. */
+  scan(): void {
+    const foreign = this.#listSockets([TCP_LISTEN]).filter(
+      ({ localAddress, localPort }) => localAddress !== this.#bindDigits || !this.#forwarders.has(localPort),
     );
-    const wanted = loopbackPorts(foreign, this.#bindAddress);
+    const wanted = loopbackPorts(foreign, this.#bindDigits);
     for (const [port, forwarder] of this.#forwarders) {
       if (wanted.get(port) === forwarder.family && !forwarder.isClosed) continue;
       forwarder.close();
@@ -68,12 +71,15 @@ export class PortForwarding {
     }
   }
 
+  /** The same flaw is told once, not each second. */
   #tick(): void {
-    if (this.#scanning !== undefined) return;
-    this.#scanning = this.scan()
-      .catch((error: unknown) => console.error('nestbox: looking for listening ports failed:', error))
-      .finally(() => {
-        this.#scanning = undefined;
-      });
+    try {
+      this.scan();
+      this.#toldError = undefined;
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      if (message !== this.#toldError) console.error('nestbox: looking for listening ports failed:', message);
+      this.#toldError = message;
+    }
   }
 }

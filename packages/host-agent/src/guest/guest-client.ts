@@ -1,12 +1,19 @@
 import type { Readable } from 'node:stream';
-import { type ClockSync, syncClock } from './clock-sync.ts';
+import { type ClockSync, leaveProcessorCounter, syncClock } from './clock-sync.ts';
 import type { PoolOptions } from './connection-pool.ts';
 import * as files from './files.ts';
 import { GuestConnection, type GuestEndpoint } from './guest-connection.ts';
 import { type GuestInit, initGuest } from './init.ts';
 import { fetchLogs, type GuestLogs } from './logs.ts';
 import * as preload from './memory-preload.ts';
-import { type GuestActivity, type GuestMetrics, prepareSnapshot, readActivity, readMetrics } from './metrics.ts';
+import {
+  type GuestActivity,
+  type GuestMetrics,
+  prepareSnapshot,
+  readActivity,
+  readMetrics,
+  settle,
+} from './metrics.ts';
 import type { GuestProcessEvent } from './process-events.ts';
 import { connectToProcess, type ExecResult, exec, execStream, type GuestCommand, killProcess } from './processes.ts';
 import { checkHealth, waitUntilReady } from './readiness.ts';
@@ -28,8 +35,12 @@ export interface GuestClient {
   giveToken(accessToken: string | undefined): void;
   /** After `init` of a restored guest, whose clock is late by the time that took. Answers what is left of the difference. */
   syncClock(signal?: AbortSignal): Promise<ClockSync>;
+  /** For a guest that keeps no step with this host: it reads the time by another counter than the processor's from then on. */
+  leaveProcessorCounter(signal?: AbortSignal): Promise<void>;
   /** Before the snapshot of a template: serves what a first user would ask, and leaves nothing of it. */
   warmUp(options: WarmUpOptions, signal?: AbortSignal): Promise<void>;
+  /** Before the snapshot of a template: the guest agent collects its garbage. */
+  settle(signal?: AbortSignal): Promise<void>;
 
   exec(command: GuestCommand, signal?: AbortSignal): Promise<ExecResult>;
   execStream(command: GuestCommand, signal?: AbortSignal): AsyncGenerator<GuestProcessEvent, void, undefined>;
@@ -78,7 +89,9 @@ export function createGuestClient(endpoint: GuestEndpoint, options: PoolOptions 
     init: (init, signal) => initGuest(guest, init, signal),
     giveToken: (accessToken) => guest.giveToken(accessToken),
     syncClock: (signal) => syncClock(guest, signal),
+    leaveProcessorCounter: (signal) => leaveProcessorCounter(guest, signal),
     warmUp: (warmUp, signal) => warmUpGuest(guest, warmUp, signal),
+    settle: (signal) => settle(guest, signal),
 
     exec: (command, signal) => exec(guest, command, signal),
     execStream: (command, signal) => execStream(guest, command, signal),

@@ -57,3 +57,8 @@ export function readActivity(guest: GuestConnection, signal?: AbortSignal): Prom
 export async function prepareSnapshot(guest: GuestConnection, signal?: AbortSignal): Promise<void> {
   await callRest(guest, { method: 'POST', path: '/snapshot/prepare' }, [204], signal);
 }
+
+/** Collects the guest agent's garbage, before the snapshot of a template. Throws GuestError. */
+export async function settle(guest: GuestConnection, signal?: AbortSignal): Promise<void> {
+  await callRest(guest, { method: 'POST', path: '/snapshot/settle' }, [204], signal);
+}

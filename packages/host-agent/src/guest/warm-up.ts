@@ -104,6 +104,9 @@ async function useFiles(client: GuestConnection, folder: string, user: string, s
   const query = new URLSearchParams({ path, username: user });
   await callRest(client, { method: 'POST', path: `/files?${query}`, headers, body: 'again\n' }, [200], signal);
   await buffer(await readFile(client, path, { user }, signal));
+  // And in which they ask for them.
+  const packed = { 'accept-encoding': 'gzip, deflate' };
+  await callRest(client, { method: 'GET', path: `/files?${query}`, headers: packed }, [200], signal);
   await listDir(client, folder, { user }, signal);
 }
 

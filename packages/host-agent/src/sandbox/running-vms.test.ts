@@ -3,22 +3,10 @@ import { type TestContext, test } from 'node:test';
 import { createGuestClient } from '../guest/guest-client.ts';
 import { makeTestHost, testSpec } from '../testing/test-host.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
-import { nextInterval, RunningVms } from './running-vms.ts';
+import { RunningVms } from './running-vms.ts';
 import { SandboxTable } from './sandbox-table.ts';
 
 const MINUTE = 60_000;
-
-test('a clock that strays is looked at more often, one that does not less often, within limits', () => {
-  assert.equal(nextInterval(30_000, 4.9), 60_000);
-  assert.equal(nextInterval(30_000, -4.9), 60_000);
-  assert.equal(nextInterval(60_000, 5), 30_000);
-  assert.equal(nextInterval(60_000, -500), 30_000);
-  let intervalMs = 30_000;
-  for (let looks = 0; looks < 10; looks++) intervalMs = nextInterval(intervalMs, 0);
-  assert.equal(intervalMs, 2 * MINUTE);
-  for (let looks = 0; looks < 10; looks++) intervalMs = nextInterval(intervalMs, 100);
-  assert.equal(intervalMs, 15_000);
-});
 
 /** A sandbox that runs, whose guest answers how far its clock was off; time passes when the test says so. */
 async function clockedVm(t: TestContext) {

@@ -8,7 +8,6 @@ import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import { readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
 import type { Template } from '../storage/template-store.ts';
 import type { BootGate } from './boot-gate.ts';
-import { initialise } from './bring-up-agent.ts';
 import { attempt, removeFiles } from './clean-up.ts';
 import {
   bootPlan,
@@ -22,14 +21,12 @@ import {
 import { createMachine } from './create-sandbox.ts';
 import { installSnapshot } from './install-snapshot.ts';
 import type { SandboxIdentity } from './live-sandbox.ts';
+import { rehearseGuest } from './rehearse-guest.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { abandonMachine } from './start-machine.ts';
 import { TemplateDamage, type TemplateKey } from './template-damage.ts';
 import { Trace } from './trace.ts';
 
-/** After this many rounds V8 has compiled what the guest agent does for a first user. */
-const WARM_UP_ROUNDS = 10;
-const INIT_ROUNDS = 30;
 const WARM_UP_TIMEOUT_MS = 180_000;
 /** What the warm-up set in motion in the guest comes to rest. */
 const SETTLE_MS = 1500;
@@ -291,11 +288,7 @@ export class TemplateSnapshots {
     undo.defer(() => removeFiles(context, sandboxId));
     undo.defer(() => abandonMachine(context, sandboxId, vm));
     const limit = AbortSignal.any([signal, AbortSignal.timeout(WARM_UP_TIMEOUT_MS)]);
-    await trace.measure('warm up', () => vm.guest.warmUp({ rounds: WARM_UP_ROUNDS, logger }, limit));
-    // The way of every restore's first request: only a real one, with a life of its own, goes all of it.
-    for (let round = 0; round < INIT_ROUNDS; round++)
-      await trace.measure('warm up', () => initialise(identity, vm.guest, limit));
-    vm.guest.closeIdleConnections();
+    await trace.measure('warm up', () => rehearseGuest(identity, vm.guest, logger, limit));
     await delay(SETTLE_MS, undefined, { signal });
 
     const folder = join(layout.transitDir, sandboxId);

@@ -68,6 +68,9 @@ const server = createServer(async (request, response) => {
       say();
       response.writeHead(mood === 'no-prepare' ? 500 : 204).end();
       return;
+    case 'POST /snapshot/settle':
+      response.writeHead(204).end();
+      return;
     case 'POST /memory/preload':
       say();
       response.writeHead(202).end();

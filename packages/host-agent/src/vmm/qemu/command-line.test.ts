@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { VmSpec } from '../driver.ts';
 import type { QemuAccelerator } from './accelerator.ts';
-import { bootArguments, runDirOfCommandLine } from './command-line.ts';
+import { bootArguments, runDirOfCommandLine, TCG_PROCESSOR } from './command-line.ts';
 
 const TCG: QemuAccelerator = { kind: 'tcg', translationBufferMib: 48 };
 const KVM: QemuAccelerator = { kind: 'kvm', cpuModel: 'host,-arch-capabilities' };
@@ -39,7 +39,7 @@ test('TCG runs on q35 with PCI devices', () => {
   const args = bootArguments(SPEC, TCG);
   assert.match(valuesOf(args, '-machine')[0] ?? '', /^q35,.*memory-backend=mem,suppress-vmdesc=on/);
   assert.deepEqual(valuesOf(args, '-accel'), ['tcg,tb-size=48']);
-  assert.deepEqual(valuesOf(args, '-cpu'), ['max']);
+  assert.deepEqual(valuesOf(args, '-cpu'), [TCG_PROCESSOR]);
   assert.deepEqual(
     devices(args).map((device) => [device.driver, device['disable-legacy']]),
     [

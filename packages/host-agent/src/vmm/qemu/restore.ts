@@ -53,6 +53,8 @@ export async function restoreVm(restore: QemuRestore, signal?: AbortSignal): Pro
       using memory = ProcessMemory.open(vm.handle.process.pid, machine.memoryPath, 'r+');
       await applyPageFile(state.pagesPath, memory, signal);
     }
+    // A guest that has come to another host would tell its new neighbours where it is, by a hundred of steps; here nobody needs to learn it.
+    await vm.execute('migrate-set-parameters', { 'announce-rounds': 0 }, LOAD_DEADLINE_MS, signal);
     await vm.execute('migrate-incoming', { uri: `fd:${DEVICES_DESCRIPTOR}` }, LOAD_DEADLINE_MS, signal);
     await waitUntilLoaded(vm, signal);
   } catch (error) {

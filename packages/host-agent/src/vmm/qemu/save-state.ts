@@ -9,6 +9,7 @@ import { ProcessMemory } from '../../memory/process-memory.ts';
 import type { SavedState, VmState } from '../driver.ts';
 import { giveFile, keepFile } from '../jail/hand-over.ts';
 import type { QemuAccelerator } from './accelerator.ts';
+import { TCG_PROCESSOR } from './command-line.ts';
 import { rootDisk } from './disks.ts';
 import type { QemuVm } from './qemu-vm.ts';
 import { QmpCommandError } from './qmp-client.ts';
@@ -84,7 +85,7 @@ function diskFull(path: string, cause: unknown): NestboxError {
  */
 export function describeSnapshotMachine(qemuVersion: string, accelerator: QemuAccelerator): string {
   const common = `qemu ${qemuVersion}, machine ${MACHINE_REVISION}`;
-  if (accelerator.kind === 'tcg') return `${common}, q35, tcg, cpu max`;
+  if (accelerator.kind === 'tcg') return `${common}, q35, tcg, cpu ${TCG_PROCESSOR}`;
   return `${common}, microvm, kvm, cpu ${accelerator.cpuModel} of ${hostProcessor(readFileSync('/proc/cpuinfo', 'utf8'))}`;
 }
 
