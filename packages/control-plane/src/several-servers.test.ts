@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { listedSandboxBody } from '@nestbox/contract/http';
 import { createLogger } from '@nestbox/kit';
 import { z } from 'zod';
 import { openStore } from './store/open-store.ts';
@@ -77,6 +78,23 @@ describe('several servers on one database', { skip: postgresMissing() }, () => {
     const routed = await fetch(b.edgeUrl, { headers: { 'E2b-Sandbox-Id': ofA, 'E2b-Sandbox-Port': '80' } });
     assert.ok(routed.status >= 500 && routed.status < 600, String(routed.status));
     assert.deepEqual([hostA.snapshots.pauses.length, hostA.destroyed.length], [0, 0]);
+  });
+
+  test('a list shows at once what the other one has changed', async () => {
+    await using host = await new HostDouble().open();
+    await using pair = await startPair([[host], [host]]);
+    const { a, b } = pair;
+    const id = await createSandbox(a, { metadata: { k: 'v' } });
+    const listed = async () => z.array(listedSandboxBody).parse(await (await b.api('/v2/sandboxes')).json());
+    const [first] = await listed();
+    assert.deepEqual([first?.sandboxID, first?.state, first?.metadata], [id, 'running', { k: 'v' }]);
+    assert.equal((await a.send('POST', `/sandboxes/${id}/timeout`, { timeout: 3000 })).status, 204);
+    const [later] = await listed();
+    assert.ok(first && later && Date.parse(later.endAt) > Date.parse(first.endAt) + 2_000_000);
+    assert.equal((await a.send('POST', `/sandboxes/${id}/pause`, {})).status, 204);
+    assert.equal((await listed())[0]?.state, 'paused');
+    assert.equal((await a.api(`/sandboxes/${id}`, { method: 'DELETE' })).status, 204);
+    assert.deepEqual(await listed(), []);
   });
 
   test('a kill and an end by either are carried out by the one that reaches the host', async () => {

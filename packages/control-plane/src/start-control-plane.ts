@@ -14,6 +14,7 @@ import { apiBehindFront } from './http/api-behind-front.ts';
 import type { ApiServer } from './http/api-server.ts';
 import { Authenticator } from './http/authenticate.ts';
 import { createApiServer } from './http/create-api-server.ts';
+import { listedSandboxText } from './http/sandbox-views.ts';
 import { Leases } from './leases.ts';
 import { boundUrl } from './listen-url.ts';
 import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
@@ -38,6 +39,7 @@ import { WarmIds } from './service/warm-ids.ts';
 import { isShared } from './store/dialect.ts';
 import { renameHost } from './store/host-repository.ts';
 import { openStore } from './store/open-store.ts';
+import { SandboxLists } from './store/sandbox-lists.ts';
 import { getDefaultTeam } from './store/team-repository.ts';
 import { watchCertificate } from './tls/certificate-source.ts';
 
@@ -83,6 +85,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
   const defaultTeam = await getDefaultTeam(db);
   const context: ServiceContext = {
     db,
+    lists: new SandboxLists(db, listedSandboxText),
     hosts,
     leases,
     tokens: new AccessTokens(config.tokenSeed),

@@ -1,6 +1,6 @@
 import type { ListedSandbox, Sandbox, SandboxDetail } from '@nestbox/contract/http';
 import type { ServiceContext } from '../service/service-context.ts';
-import type { ListedRecord } from '../store/sandbox-list-repository.ts';
+import type { ListedRecord } from '../store/sandbox-lists.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { shownState } from '../store/sandbox-state.ts';
 
@@ -22,12 +22,8 @@ export function viewSandbox({ tokens, domain }: TokenSource, record: SandboxReco
   };
 }
 
-/** An array of `ListedSandbox` as JSON. Made without a check: it is of this form by its types, and checking takes longer than all else. */
-export function listedSandboxesText(records: readonly ListedRecord[]): string {
-  return `[${records.map(listedSandboxText).join(',')}]`;
-}
-
-function listedSandboxText(record: ListedRecord): string {
+/** A `ListedSandbox` as JSON. Made without a check: it is of this form by its types, and checking takes longer than all else. */
+export function listedSandboxText(record: ListedRecord): string {
   const text = JSON.stringify(viewWithoutMetadata(record));
   const { metadataJson } = record;
   return metadataJson === undefined ? text : `${text.slice(0, -1)},"metadata":${metadataJson}}`;

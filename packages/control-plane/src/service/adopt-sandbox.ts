@@ -87,7 +87,8 @@ async function adopted(
     envd_version: sandbox.envdVersion,
     end_at_ms: isPaused ? nowMs : nowMs + timeoutSec * 1000,
     owner: null,
-    revision: 0,
+    // Above all that an earlier row of this id had: what was known of that one is not taken for this one.
+    revision: nowMs,
     paused_memory: isPaused ? Number(sandbox.pausedMemory) : null,
   });
 }

@@ -1,10 +1,5 @@
 import type { SandboxListQuery } from '@nestbox/contract/http';
-import {
-  countSandboxes,
-  type ListedRecord,
-  pageSandboxes,
-  type SandboxFilter,
-} from '../store/sandbox-list-repository.ts';
+import type { SandboxFilter } from '../store/sandbox-lists.ts';
 import { type ShownState, STATES_SHOWN_AS } from '../store/sandbox-state.ts';
 import { parseMetadataFilter } from './metadata-filter.ts';
 import { formatPageToken, parsePageToken } from './page-token.ts';
@@ -12,7 +7,8 @@ import type { TeamContext } from './team-context.ts';
 import { shortName } from './template-name.ts';
 
 export interface SandboxList {
-  readonly sandboxes: readonly ListedRecord[];
+  /** Each as it is shown. */
+  readonly sandboxes: readonly string[];
   /** Undefined on the last page. */
   readonly nextToken: string | undefined;
   /** How many running sandboxes the filter matches in all. */
@@ -32,17 +28,15 @@ export async function listSandboxes(context: TeamContext, query: SandboxListQuer
   };
   const states = (query.state ?? BOTH_STATES).flatMap((state) => STATES_SHOWN_AS[state]);
   const order = position?.order ?? query.order ?? 'desc';
-  const found = await pageSandboxes(
-    context.db,
-    { ...filter, states },
-    { order, after: position?.after, limit: query.limit + 1 },
-  );
-  const sandboxes = found.slice(0, query.limit);
-  const last = found.length > query.limit ? sandboxes.at(-1) : undefined;
+  const { lists } = context;
+  const [page, totalRunning] = await Promise.all([
+    lists.page({ ...filter, states }, { order, after: position?.after, limit: query.limit }),
+    lists.count({ ...filter, states: STATES_SHOWN_AS.running }),
+  ]);
   return {
-    sandboxes,
-    nextToken: last && formatPageToken({ order, after: { startedAtMs: last.startedAtMs, id: last.id } }),
-    totalRunning: await countSandboxes(context.db, { ...filter, states: STATES_SHOWN_AS.running }),
+    sandboxes: page.shown,
+    nextToken: page.end && formatPageToken({ order, after: page.end }),
+    totalRunning,
   };
 }
 
@@ -50,7 +44,7 @@ export async function listSandboxes(context: TeamContext, query: SandboxListQuer
 const UNPAGED_LIMIT = 10_000;
 
 /** Every running sandbox that has the metadata, newest first. Throws `invalid_request`. */
-export function listAllSandboxes(context: TeamContext, metadata: string | undefined): Promise<ListedRecord[]> {
+export async function listAllSandboxes(context: TeamContext, metadata: string | undefined): Promise<readonly string[]> {
   const filter = { scope: context.scope, metadata: parseMetadataFilter(metadata), states: STATES_SHOWN_AS.running };
-  return pageSandboxes(context.db, filter, { order: 'desc', limit: UNPAGED_LIMIT });
+  return (await context.lists.page(filter, { order: 'desc', limit: UNPAGED_LIMIT })).shown;
 }

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { NestboxError } from '@nestbox/contract';
-import { countSandboxes } from '../store/sandbox-list-repository.ts';
 import type { SandboxState } from '../store/sandbox-state.ts';
 import { listSnapshotOwners } from '../store/snapshot-owner-repository.ts';
 import {
@@ -65,7 +64,7 @@ const EVERY_STATE: readonly SandboxState[] = ['starting', 'running', 'pausing', 
 export async function deleteTeam(context: ServiceContext, teamId: string): Promise<void> {
   const team = await requireTeam(context, teamId);
   if (team.isDefault) throw new NestboxError('conflict', 'The default team cannot be deleted.');
-  const count = await countSandboxes(context.db, { scope: { teamId }, metadata: {}, states: EVERY_STATE });
+  const count = await context.lists.count({ scope: { teamId }, metadata: {}, states: EVERY_STATE });
   if (count > 0) throw new NestboxError('conflict', `The team "${team.name}" has ${count} sandboxes: end them first.`);
   const snapshots = await countSnapshots(context, teamId);
   if (snapshots > 0)

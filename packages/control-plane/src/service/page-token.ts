@@ -1,6 +1,6 @@
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
-import type { SandboxCursor, SortOrder } from '../store/sandbox-list-repository.ts';
+import type { SandboxCursor, SortOrder } from '../store/sandbox-lists.ts';
 
 /** Where the next page begins and in which order the list goes on: what `X-Next-Token` carries, opaque to clients. */
 export interface PagePosition {

@@ -4,6 +4,7 @@ import type { BackgroundTasks } from '../background-tasks.ts';
 import type { Clock } from '../clock.ts';
 import type { HostRegistry } from '../hosts/host-registry.ts';
 import type { Leases } from '../leases.ts';
+import type { SandboxLists } from '../store/sandbox-lists.ts';
 import type { Database } from '../store/schema.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { ApiKeys } from './api-keys.ts';
@@ -16,6 +17,7 @@ import type { WarmIds } from './warm-ids.ts';
 /** What every verb works with. Composed once, in start-control-plane.ts. */
 export interface ServiceContext {
   readonly db: Kysely<Database>;
+  readonly lists: SandboxLists;
   readonly hosts: HostRegistry;
   readonly leases: Leases;
   readonly tokens: AccessTokens;

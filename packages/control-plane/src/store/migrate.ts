@@ -13,6 +13,7 @@ import * as leases from './migrations/0015-leases.ts';
 import * as owners from './migrations/0016-owners.ts';
 import * as sharedSecrets from './migrations/0017-shared-secrets.ts';
 import * as hostStatuses from './migrations/0018-host-statuses.ts';
+import * as listVersions from './migrations/0019-list-versions.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -27,6 +28,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0016-owners': owners,
   '0017-shared-secrets': sharedSecrets,
   '0018-host-statuses': hostStatuses,
+  '0019-list-versions': listVersions,
 };
 
 /**

@@ -38,7 +38,7 @@ export interface SandboxRecord {
   readonly pausedMemory: boolean | undefined;
   /** The server that works on it, while it is starting, pausing or resuming. */
   readonly owner: string | undefined;
-  /** Grows with each change of the state. */
+  /** Grows with each change of the state, and is in no row the same as in an earlier one of this id. */
   readonly revision: number;
 }
 

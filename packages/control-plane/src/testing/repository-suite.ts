@@ -2,14 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type Kysely, sql } from 'kysely';
 import { MIGRATIONS, migrate } from '../store/migrate.ts';
-import {
-  countRunningByTeam,
-  countSandboxes,
-  listSandboxIdsOfTeam,
-  pageSandboxes,
-  type SandboxFilter,
-} from '../store/sandbox-list-repository.ts';
-import { type SandboxRecord, toRow } from '../store/sandbox-record.ts';
+import { countRunningByTeam, listSandboxIdsOfTeam } from '../store/sandbox-list-repository.ts';
+import { toRow } from '../store/sandbox-record.ts';
 import {
   committedMemoryMib,
   deleteSandbox,
@@ -38,12 +32,11 @@ import { EVERY_TEAM } from '../store/team-scope.ts';
 import { countSpawn, forgetUsage, listTemplateUsage } from '../store/template-usage-repository.ts';
 import { describeAuditRepository } from './audit-repository-suite.ts';
 import { describeLeaseRepository } from './lease-repository-suite.ts';
+import { describeLists } from './list-suite.ts';
 import { describeOwners } from './owner-repository-suite.ts';
 import { type RepositoryBackend, withDatabase } from './repository-backend.ts';
 import { OTHER_TEAM, record, T0, TEAM } from './repository-samples.ts';
 import { describeTeamRepositories } from './team-repository-suite.ts';
-
-const everything: SandboxFilter = { scope: EVERY_TEAM, metadata: {}, states: ['running', 'paused'] };
 
 /** What every backend must do. */
 export function describeRepositories(backend: RepositoryBackend): void {
@@ -287,57 +280,6 @@ export function describeRepositories(backend: RepositoryBackend): void {
         assert.equal((await db.selectFrom('sandbox_metadata').selectAll().execute()).length, 0);
       }));
 
-    test('lists filter by every pair of metadata, by template id or name, and by start', () =>
-      withDb(async (db) => {
-        const running = (id: string, overrides: Partial<SandboxRecord>) =>
-          insertSandboxes(db, [record(id, { state: 'running', ...overrides })]);
-        await running('a', { metadata: { app: 'x', env: 'prod' } });
-        await running('b', { metadata: { app: 'x', env: 'dev' }, startedAtMs: T0 + 10 });
-        await running('c', { metadata: { app: 'env' }, templateId: 'other', alias: undefined });
-        await insertSandboxes(db, [record('d', { metadata: { app: 'x' } })]);
-        await insertSandboxes(db, [record('p', { state: 'paused', metadata: { app: 'x' }, startedAtMs: T0 + 20 })]);
-        const ids = async (narrowed: Partial<SandboxFilter>) => {
-          const filter = { ...everything, ...narrowed };
-          const found = await pageSandboxes(db, filter, { order: 'asc', limit: 10 });
-          assert.equal(await countSandboxes(db, filter), found.length);
-          return found.map(({ id }) => id).join();
-        };
-        assert.equal(await ids({}), 'a,c,b,p');
-        assert.equal(await ids({ states: ['running'] }), 'a,c,b');
-        assert.equal(await ids({ states: ['paused'] }), 'p');
-        assert.equal(await ids({ states: ['starting'] }), 'd');
-        assert.equal(await ids({ states: [] }), '');
-        assert.equal(await ids({ metadata: { app: 'x' } }), 'a,b,p');
-        assert.equal(await ids({ metadata: { app: 'x', env: 'dev' } }), 'b');
-        assert.equal(await ids({ metadata: { env: 'x' } }), '');
-        assert.equal(await ids({ template: 'base' }), 'a,b,p');
-        assert.equal(await ids({ template: 'other' }), 'c');
-        assert.equal(await ids({ startedAfterMs: T0 + 10 }), 'b,p');
-        assert.equal(await ids({ startedAfterMs: T0 + 21 }), '');
-        assert.equal(await ids({ metadata: { "' or 1=1 --": '' } }), '');
-      }));
-
-    test('paging sees everything once in both orders while sandboxes come and go, also with equal starts', () =>
-      withDb(async (db) => {
-        const ids = ['a', 'b', 'c', 'd', 'e', 'f', 'g'];
-        for (const [index, id] of ids.entries())
-          await insertSandboxes(db, [record(id, { state: 'running', startedAtMs: T0 + Math.floor(index / 3) })]);
-        for (const order of ['asc', 'desc'] as const) {
-          const seen: string[] = [];
-          let after: { startedAtMs: number; id: string } | undefined;
-          for (;;) {
-            const page = await pageSandboxes(db, everything, { order, after, limit: 2 });
-            if (page.length === 0) break;
-            seen.push(...page.map(({ id }) => id));
-            after = page.at(-1);
-            // One in front of the page and one that has been seen: neither may shift what follows.
-            await insertSandboxes(db, [record(`new-${order}-${seen.length}`, { startedAtMs: T0 - 1 })]);
-            await deleteSandbox(db, `new-${order}-${seen.length}`);
-          }
-          assert.deepEqual(seen, order === 'asc' ? ids : ids.toReversed());
-        }
-      }));
-
     test('memory is counted by host, whatever the state, but not of paused sandboxes', () =>
       withDb(async (db) => {
         await insertSandboxes(db, [record('a')]);
@@ -415,12 +357,6 @@ export function describeRepositories(backend: RepositoryBackend): void {
         assert.equal(await setEnd(db, TEAM, 'theirs', T0, 5), false);
         assert.equal(await extendEnd(db, TEAM, 'theirs', T0 + 999_999, 5), false);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'theirs'))?.endAtMs, T0 + 60_000);
-        const filter: SandboxFilter = { ...everything, scope: TEAM };
-        assert.deepEqual(
-          (await pageSandboxes(db, filter, { order: 'asc', limit: 9 })).map(({ id }) => id),
-          ['mine'],
-        );
-        assert.equal(await countSandboxes(db, filter), 1);
         assert.deepEqual(await listSandboxIdsOfTeam(db, OTHER_TEAM), ['theirs']);
         assert.deepEqual(
           await countRunningByTeam(db),
@@ -441,4 +377,5 @@ export function describeRepositories(backend: RepositoryBackend): void {
   describeAuditRepository(backend);
   describeLeaseRepository(backend);
   describeOwners(backend);
+  describeLists(backend);
 }
