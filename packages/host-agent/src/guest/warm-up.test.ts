@@ -91,7 +91,9 @@ async function startPoorGuest(t: TestContext, { shells }: { readonly shells: rea
       else if (path === '/files') response.end('again\n');
       else {
         const metrics = { ts: 1, cpu_count: 1, cpu_used_pct: 0, mem_total: 1, mem_used: 1, mem_cache: 1 };
-        response.end(JSON.stringify({ ...metrics, disk_used: 1, disk_total: 1 }));
+        const activity = { last_request_at_ms: 1, running_processes: 0, open_connections: 0 };
+        const logs = { buffer: 'one', next: 0, lines: [] };
+        response.end(JSON.stringify({ ...metrics, disk_used: 1, disk_total: 1, ...activity, ...logs }));
       }
     });
   };

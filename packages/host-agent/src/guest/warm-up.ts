@@ -5,7 +5,8 @@ import type { Logger } from '@nestbox/kit';
 import { listDir, makeDir, readFile, remove, writeFile } from './files.ts';
 import { DEFAULT_GUEST_USER, GuestConnection } from './guest-connection.ts';
 import { GuestError, toGuestError } from './guest-error.ts';
-import { readMetrics } from './metrics.ts';
+import { fetchLogs } from './logs.ts';
+import { readActivity, readMetrics } from './metrics.ts';
 import { exec, type GuestCommand, killProcess } from './processes.ts';
 import { checkHealth } from './readiness.ts';
 import { callRest } from './rest-call.ts';
@@ -58,7 +59,7 @@ export async function warmUpGuest(guest: GuestConnection, options: WarmUpOptions
       await useFiles(client, folder, user, signal);
       await watchFolder(client, folder, user, signal);
       if (shell !== undefined) await useTerminal(client, shell, user, signal);
-      await readMetrics(client, signal);
+      await askForFigures(client, signal);
     }
   } finally {
     await remove(client, folder, {}, AbortSignal.timeout(CLEAN_UP_TIMEOUT_MS)).catch((err: unknown) =>
@@ -137,6 +138,13 @@ async function useTerminal(client: GuestConnection, shell: Shell, user: string, 
     await killProcess(client, terminal.pid, AbortSignal.timeout(CLEAN_UP_TIMEOUT_MS));
   }
   for await (const event of terminal.events) if (event.kind === 'end') break;
+}
+
+/** What the host asks every few seconds as long as a sandbox runs. */
+async function askForFigures(client: GuestConnection, signal?: AbortSignal): Promise<void> {
+  await readMetrics(client, signal);
+  await readActivity(client, signal);
+  await fetchLogs(client, 'warm-up', { buffer: 'none', seq: 0 }, signal);
 }
 
 /** POST /init as the host sends it, but with a time before any other: the guest reads it, and changes nothing. */

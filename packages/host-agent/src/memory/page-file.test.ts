@@ -56,11 +56,13 @@ test('changed pages of a private mapping travel through a file into another proc
   // A page that was written with zeros is a changed page.
   source.write(1000, page(0));
   source.write(2047, page(9));
-  assert.deepEqual([...source.changedPages()], [3, 2, 1000, 1, 2047, 1]);
+  // Over the end of one of the kernel's tables, and up to the end of another with nothing behind it.
+  for (const at of [511, 512, 1535]) source.write(at, page(6));
+  assert.deepEqual([...source.changedPages()], [3, 2, 511, 2, 1000, 1, 1535, 1, 2047, 1]);
 
   const file = join(folder, 'pages');
   const table = await writePageFile(file, source);
-  assert.equal(table.pageCount, 4);
+  assert.equal(table.pageCount, 7);
   using target = ProcessMemory.open(await mappingProcess(t, image), image, 'r+');
   target.write(1000, page(5));
   await applyPageFile(file, target);

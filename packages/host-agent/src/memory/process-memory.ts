@@ -83,9 +83,21 @@ export class ProcessMemory implements Disposable {
   }
 }
 
+/** Entries of as many pages as share a table of the kernel's: where nothing is mapped, it fills in zeros for all of them. */
+const TABLE_PAGES = 512;
+const NOTHING_MAPPED = Buffer.alloc(TABLE_PAGES * 8);
+
 function collectChanged(words: Uint32Array, pages: number, base: number, runs: RunBuilder): void {
+  const bytes = Buffer.from(words.buffer, words.byteOffset, pages * 8);
   let runStart = -1;
   for (let page = 0; page < pages; page++) {
+    // Most of an idle guest's memory: looking at each of its pages would take longer than copying the changed ones.
+    if (page % TABLE_PAGES === 0 && isNothingMapped(bytes.subarray(page * 8, (page + TABLE_PAGES) * 8))) {
+      if (runStart >= 0) runs.add(base + runStart, page - runStart);
+      runStart = -1;
+      page += TABLE_PAGES - 1;
+      continue;
+    }
     const upper = words[page * 2 + 1] ?? 0;
     const changed = (upper & (PRESENT | SWAPPED)) !== 0 && (upper & FILE_BACKED) === 0;
     if (changed === runStart >= 0) continue;
@@ -97,6 +109,10 @@ function collectChanged(words: Uint32Array, pages: number, base: number, runs: R
     }
   }
   if (runStart >= 0) runs.add(base + runStart, pages - runStart);
+}
+
+function isNothingMapped(entries: Buffer): boolean {
+  return NOTHING_MAPPED.compare(entries, 0, entries.length, 0, entries.length) === 0;
 }
 
 /** Throws when the end comes first. */

@@ -1,5 +1,6 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
+import { allSettled } from '../all-settled.ts';
 import type { DiskSeal } from '../storage/snapshot-manifest.ts';
 import { attempt } from './clean-up.ts';
 import { endSandbox } from './end-sandbox.ts';
@@ -37,8 +38,7 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   after.defer(() => tidier.begin(sandbox));
   using _room = await room.reserve(sandboxId);
   // Not before the tidier has stopped: it gives a VM another list of layers.
-  const vm = await confirmLayers(context, sandbox);
-  await settleNextFiles(context, sandboxId);
+  const [vm] = await allSettled([confirmLayers(context, sandbox), settleNextFiles(context, sandboxId)]);
   sandbox.transition({ state: 'pausing', vm });
   sandbox.note(pause.notes);
   vms.unwatch(sandboxId);
