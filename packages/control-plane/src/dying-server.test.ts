@@ -6,8 +6,10 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Kysely } from 'kysely';
+import { pageAuditEntries } from './store/audit-repository.ts';
 import { openStore } from './store/open-store.ts';
 import type { Database } from './store/schema.ts';
+import { EVERY_TEAM } from './store/team-scope.ts';
 import { createSandbox, listIds } from './testing/api-answers.ts';
 import { type Daemon, HOST_TOKEN, listenAsHost, startDaemon } from './testing/daemon.ts';
 import { HostDouble } from './testing/host-double.ts';
@@ -137,6 +139,16 @@ describe('a server that dies beside another one', { skip: postgresMissing() }, (
     await soon('nothing else is left', async () => (await rows(db)).length === 2);
     assert.deepEqual(new Set(await listIds(second)), new Set([kept, paused]));
     assert.deepEqual(new Set(host.destroyed), new Set([unfinished, due]));
+    const entries = await pageAuditEntries(db, { scope: EVERY_TEAM, actor: 'system' }, { limit: 10 });
+    assert.deepEqual(
+      new Map(entries.map(({ operation, targets, reason }) => [targets[0], `${operation}: ${reason}`])),
+      new Map([
+        [unfinished, 'sandbox.kill: its server died while it was starting'],
+        [due, 'sandbox.kill: its time was over'],
+        [paused, 'sandbox.pause: its host says that it is paused'],
+      ]),
+    );
+    assert.equal(entries.length, 3);
     const lease = await db.selectFrom('leases').selectAll().where('name', '=', 'host/shared').executeTakeFirst();
     assert.equal(lease?.token, 2);
   });

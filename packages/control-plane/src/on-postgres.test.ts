@@ -4,6 +4,7 @@ import { testOnPostgres } from './testing/test-store.ts';
 
 /** The suites of the services, each once more with its state in PostgreSQL. */
 const SUITES = [
+  './audit-own-changes.test.ts',
   './control-api.test.ts',
   './e2b-client.test.ts',
   './fork.test.ts',

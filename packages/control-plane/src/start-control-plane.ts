@@ -137,7 +137,7 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
   stack.defer(() => proxies.close());
   const { routes, tokens } = context;
   const edgeHandler = new EdgeHandler(
-    { routes, tokens, proxies, wake: (sandboxId) => wakeSandbox(context, sandboxId) },
+    { routes, tokens, proxies, wake: (sandboxId, port) => wakeSandbox(context, sandboxId, port) },
     logger,
   );
   const edge = await listen('sandbox edge', config.edge, () => openEdge(config.edge, edgeHandler));

@@ -29,6 +29,7 @@ export interface AuditSearch {
   readonly until?: Date;
   readonly operation?: string;
   readonly target?: string;
+  readonly actor?: string;
   readonly limit: number;
 }
 
@@ -158,6 +159,7 @@ export class AdminApi {
       ['until', search.until?.toISOString()],
       ['operation', search.operation],
       ['target', search.target],
+      ['actor', search.actor],
     ] as const)
       if (value !== undefined) query.set(name, value);
     const entries: AuditEntryView[] = [];

@@ -1,6 +1,6 @@
 import type { AuditEntryView } from '@nestbox/contract/http';
 import { resolvePaths } from '@nestbox/kit';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { AdminApi } from '../client/admin-api.ts';
 import { InterruptGuard } from '../interruption.ts';
 import { parseMoment, wholeNumber } from '../option-values.ts';
@@ -15,6 +15,7 @@ interface AuditOptions {
   readonly until?: Date;
   readonly operation?: string;
   readonly target?: string;
+  readonly actor?: string;
   readonly json?: boolean;
 }
 
@@ -28,6 +29,14 @@ export function addAudit(program: Command): void {
     .option('--until <time>', 'only what came earlier', parseMoment)
     .option('--operation <name>', 'only these, such as sandbox.kill, or key for all that begin with it')
     .option('--target <id>', 'only what was done to this sandbox, snapshot, key, team or node')
+    .addOption(
+      new Option('--actor <kind>', 'only what was done by these; system is the server by itself').choices([
+        'key',
+        'admin',
+        'system',
+        'unknown',
+      ]),
+    )
     .option('--json', 'print JSON, a line each')
     .action(async (options: AuditOptions) => {
       using guard = new InterruptGuard();
@@ -45,14 +54,14 @@ export function addAudit(program: Command): void {
 function auditTable(entries: readonly AuditEntryView[], teamNames: ReadonlyMap<string, string>): string {
   return formatTable(
     ['TIME', 'TEAM', 'WHO', 'FROM', 'OPERATION', 'TARGETS', 'RESULT'],
-    entries.map(({ at, teamID, actor, address, operation, targets, status, errorCode, count }) => [
+    entries.map(({ at, teamID, actor, address, operation, targets, status, errorCode, count, reason }) => [
       at,
       teamID === null ? '-' : (teamNames.get(teamID) ?? teamID),
       actor.kind === 'key' ? actor.name : actor.kind,
       address ?? '-',
       operation,
       targets.join(' ') || '-',
-      [status, errorCode, count > 1 ? `× ${count}` : null].filter((part) => part !== null).join(' '),
+      [status, errorCode, reason, count > 1 ? `× ${count}` : null].filter((part) => part !== null).join(' '),
     ]),
   );
 }

@@ -10,6 +10,8 @@ export const auditQuery = z.object({
   /** Id of what was changed or made. */
   target: z.string().optional(),
   keyID: z.string().optional(),
+  /** Who it was; `system` is the server by itself. */
+  actor: z.enum(['key', 'admin', 'system', 'unknown']).optional(),
   since: timestamp.optional(),
   until: timestamp.optional(),
   limit: pageLimit,
@@ -17,19 +19,20 @@ export const auditQuery = z.object({
 });
 export type AuditQuery = z.infer<typeof auditQuery>;
 
-/** Who it was. `unknown`: nobody whom the server knows; such a request was refused. */
+/** Who it was. `system`: the server by itself. `unknown`: nobody whom the server knows; such a request was refused. */
 const auditActor = z.discriminatedUnion('kind', [
   /** `name` is what the key was called then. */
   z.object({ kind: z.literal('key'), keyID: z.string(), name: z.string() }),
   z.object({ kind: z.literal('admin') }),
+  z.object({ kind: z.literal('system') }),
   z.object({ kind: z.literal('unknown') }),
 ]);
 
-/** A change that was asked for by the API, or some refused attempts to get in. */
+/** A change that was asked for by the API or made by the server itself, or some refused attempts to get in. */
 export const auditEntryBody = z.object({
   id: z.string(),
   at: timestamp,
-  /** What the answer had in `X-Request-Id`; null for attempts that were counted together. */
+  /** What the answer had in `X-Request-Id`; null for attempts that were counted together, and without a request. */
   requestID: z.string().nullable(),
   operation: z.string(),
   /** Ids of what was to be changed, then of what was made. */
@@ -39,9 +42,12 @@ export const auditEntryBody = z.object({
   actor: auditActor,
   /** Where the connection came from; null: not told, or from several. */
   address: z.string().nullable(),
-  status: z.int(),
+  /** Of the answer; null when nobody was answered. */
+  status: z.int().nullable(),
   errorCode: z.string().nullable(),
   /** How often, in the minute that began at `at`; 1 unless attempts were counted together. */
   count: z.int(),
+  /** Why the server did it by itself; null otherwise. */
+  reason: z.string().nullable(),
 });
 export type AuditEntryView = z.infer<typeof auditEntryBody>;

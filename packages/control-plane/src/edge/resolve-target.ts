@@ -41,7 +41,7 @@ export interface EdgeDirectory {
   readonly tokens: Pick<AccessTokens, 'trafficToken'>;
   readonly proxies: Pick<HostProxies, 'find'>;
   /** Resolves when a sandbox that is paused, or on its way there or back, runs. Throws NestboxError. */
-  readonly wake: (sandboxId: string) => Promise<void>;
+  readonly wake: (sandboxId: string, port: number) => Promise<void>;
 }
 
 /** Finds where a request goes, when its sandbox runs at last, or what to answer instead. */
@@ -92,7 +92,7 @@ async function awaitAwake(
 ): Promise<EdgeError | undefined> {
   if (!wakes) return sandboxPaused(address);
   try {
-    await directory.wake(address.sandboxId);
+    await directory.wake(address.sandboxId, address.port);
     return undefined;
   } catch (error) {
     if (error instanceof NestboxError) return notAwake(address, error);

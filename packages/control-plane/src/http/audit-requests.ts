@@ -53,6 +53,7 @@ export async function auditRequest(
     address: request.getDecorator<string | null>(ADDRESS) ?? undefined,
     status: reply.statusCode,
     errorCode: reply.statusCode < 400 ? undefined : errorCodeOf(payload),
+    reason: undefined,
   });
 }
 

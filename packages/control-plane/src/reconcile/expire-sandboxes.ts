@@ -1,5 +1,5 @@
 import { endSandbox, STOP_RETRY_MS } from '../service/end-sandbox.ts';
-import { pauseAtEnd } from '../service/pause-at-end.ts';
+import { pauseAtEnd, TIME_OVER } from '../service/pause-at-end.ts';
 import type { ServiceContext } from '../service/service-context.ts';
 import { forEveryTeam } from '../service/team-context.ts';
 import { nextDueAtMs, takeDue } from '../store/sandbox-state-repository.ts';
@@ -17,9 +17,17 @@ export function expireSandboxes(context: ServiceContext): ReaperActions {
     takeDue: async (nowMs) => {
       const dueAtMs = await nextDueAtMs(context.db, context.leases.heldHosts());
       if (dueAtMs === undefined || dueAtMs > nowMs) return [];
-      const due = await context.leases.withHeldHosts((trx, hostIds) =>
-        takeDue(trx, { hostIds, nowMs, limit: BATCH }, nowMs + STOP_RETRY_MS, context.leases.serverId),
-      );
+      const due = await context.leases.withHeldHosts(async (trx, hostIds) => {
+        const take = (state: 'running' | 'stopping') =>
+          takeDue(trx, { state, hostIds, nowMs, limit: BATCH }, nowMs + STOP_RETRY_MS, context.leases.serverId);
+        const expired = await take('running');
+        const killed = expired.filter(({ state }) => state === 'stopping');
+        await context.audit.writeOwn(
+          trx,
+          killed.map(({ id, teamId }) => ({ operation: 'sandbox.kill', sandboxId: id, teamId, reason: TIME_OVER })),
+        );
+        return [...expired, ...(await take('stopping'))];
+      });
       for (const { id } of due) context.routes.forget(id);
       return due.map(({ id, hostId, state }) => ({ sandboxId: id, hostId, isPaused: state === 'pausing' }));
     },

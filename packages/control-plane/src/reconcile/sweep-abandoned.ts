@@ -31,12 +31,20 @@ export class AbandonedSweep {
   }
 
   async #sweepHosts(abandoned: readonly UnfinishedSandbox[]): Promise<void> {
-    const { leases, clock, logger, endChanged } = this.#context;
+    const { leases, clock, logger, audit, endChanged } = this.#context;
     const starting = new Set(abandoned.filter(({ state }) => state === 'starting').map(({ hostId }) => hostId));
     for (const hostId of starting) {
       const write = leases.writer(hostId);
       if (write === undefined) continue;
-      const count = await write((trx) => stopAbandonedStarts(trx, hostId, clock.now()));
+      const count = await write(async (trx) => {
+        const stopped = await stopAbandonedStarts(trx, hostId, clock.now());
+        const reason = 'its server died while it was starting';
+        await audit.writeOwn(
+          trx,
+          stopped.map(({ id, teamId }) => ({ operation: 'sandbox.kill', sandboxId: id, teamId, reason })),
+        );
+        return stopped.length;
+      });
       if (count > 0) logger.warn({ hostId, count }, 'Sandboxes that were starting when their server died are ended');
     }
     if (starting.size > 0) endChanged();

@@ -28,7 +28,11 @@ export async function adoptSandbox(
   if ((await findSandbox(context.db, EVERY_TEAM, sandboxId)) !== undefined) return;
   const record = await adopted(context, host.id, found.sandbox, found.origin);
   try {
-    await write((db) => insertSandboxes(db, [record]));
+    await write(async (db) => {
+      await insertSandboxes(db, [record]);
+      const reason = 'its host had it and the database did not';
+      await context.audit.writeOwn(db, [{ operation: 'sandbox.adopt', sandboxId, teamId: record.teamId, reason }]);
+    });
   } catch (error) {
     // Another control plane on this database was quicker.
     if ((await findSandbox(context.db, EVERY_TEAM, sandboxId)) === undefined) throw error;

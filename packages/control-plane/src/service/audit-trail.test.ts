@@ -46,6 +46,7 @@ test('a trail that cannot be written is told in the log, with all that it would 
     address: '::1',
     status: 204,
     errorCode: undefined,
+    reason: undefined,
   });
   assert.equal(lines.length, 1);
   assert.match(lines[0] ?? '', /audit trail could not be written/);

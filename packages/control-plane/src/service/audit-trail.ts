@@ -7,7 +7,7 @@ import type { Database } from '../store/schema.ts';
 /** How long what is written down is kept. */
 export interface AuditLimits {
   readonly keepDays: number;
-  /** Of each team's keys; and as many of administrators for each team, and of refused attempts. */
+  /** Of each team's keys; as many of administrators and of the server itself for each team, and of refused attempts. */
   readonly maxEntries: number;
 }
 
@@ -18,6 +18,14 @@ const DAY_MS = 86_400_000;
 const PERIOD_MS = 60_000;
 /** Addresses that are told apart in a period; what comes from further ones is counted together. */
 const MAX_ADDRESSES = 1000;
+
+/** What the server does with a sandbox for a reason of its own. */
+export interface OwnChange {
+  readonly operation: 'sandbox.kill' | 'sandbox.pause' | 'sandbox.resume' | 'sandbox.end' | 'sandbox.adopt';
+  readonly sandboxId: string;
+  readonly teamId: string;
+  readonly reason: string;
+}
 
 /** What somebody showed who was not let in. */
 export type RefusedCredential = 'key' | 'admin' | 'nothing';
@@ -52,6 +60,19 @@ export class AuditTrail {
   async note(change: Omit<AuditEntry, 'id' | 'atMs' | 'count'>): Promise<void> {
     const atMs = this.#options.clock.now();
     await this.#insert([{ ...change, id: newAuditId(atMs), atMs, count: 1 }]);
+  }
+
+  /** What the server has done by itself. Never rejects either. */
+  async noteOwn(change: OwnChange): Promise<void> {
+    await this.#insert([this.#ownEntry(change)]);
+  }
+
+  /** The same within the transaction that does it: neither is there without the other. */
+  async writeOwn(db: Kysely<Database>, changes: readonly OwnChange[]): Promise<void> {
+    await insertAuditEntries(
+      db,
+      changes.map((change) => this.#ownEntry(change)),
+    );
   }
 
   /** Counts an attempt that was answered 401. */
@@ -91,8 +112,27 @@ export class AuditTrail {
         status: 401,
         errorCode: 'unauthorized',
         count,
+        reason: undefined,
       })),
     );
+  }
+
+  #ownEntry({ operation, sandboxId, teamId, reason }: OwnChange): AuditEntry {
+    const atMs = this.#options.clock.now();
+    return {
+      id: newAuditId(atMs),
+      atMs,
+      requestId: undefined,
+      operation,
+      targets: [sandboxId],
+      teamId,
+      actor: { kind: 'system' },
+      address: undefined,
+      status: undefined,
+      errorCode: undefined,
+      count: 1,
+      reason,
+    };
   }
 
   async #insert(entries: readonly AuditEntry[]): Promise<void> {

@@ -9,13 +9,19 @@ import { forEveryTeam } from './team-context.ts';
  * sandboxes stay. Never rejects: what could not be ended is found to be gone when the host is back.
  */
 export async function endOwnSandboxes(context: ServiceContext): Promise<void> {
-  const { db, hosts, logger } = context;
+  const { db, hosts, logger, audit } = context;
+  const reason = 'its server ended';
   if (!isShared(db)) return;
   try {
     for (const host of hosts) {
       if (!host.isOwn) continue;
       const running = (await listSandboxesOfHost(db, host.id)).filter(({ state }) => state === 'running');
-      await Promise.all(running.map(({ id }) => endSandbox(forEveryTeam(context), id, 'its server ended')));
+      await Promise.all(
+        running.map(async ({ id, teamId }) => {
+          if (await endSandbox(forEveryTeam(context), id, reason))
+            await audit.noteOwn({ operation: 'sandbox.kill', sandboxId: id, teamId, reason });
+        }),
+      );
     }
   } catch (error) {
     logger.warn({ err: error }, 'Not all sandboxes of this server could be ended in the database');

@@ -14,11 +14,16 @@ export async function forgetSandbox(
 ): Promise<void> {
   context.routes.forget(sandboxId);
   context.calls.forget(sandboxId);
-  const isDropped = await write(async (db) => {
+  const dropped = await write(async (db) => {
     const record = await findSandbox(db, EVERY_TEAM, sandboxId);
-    if (record === undefined || !(await deleteSandbox(db, sandboxId, revision))) return false;
+    if (record === undefined || !(await deleteSandbox(db, sandboxId, revision))) return undefined;
     await noteEnd(db, record, context.clock.now());
-    return true;
+    const { teamId } = record;
+    // Who has one stopped stands in the audit trail since then.
+    if (record.state !== 'stopping')
+      await context.audit.writeOwn(db, [{ operation: 'sandbox.end', sandboxId, teamId, reason }]);
+    return record;
   });
-  if (isDropped) context.logger.warn({ sandboxId, reason }, 'A sandbox ended by itself');
+  if (dropped?.state === 'stopping') context.logger.info({ sandboxId, reason }, 'A sandbox ended');
+  else if (dropped !== undefined) context.logger.warn({ sandboxId, reason }, 'A sandbox ended by itself');
 }

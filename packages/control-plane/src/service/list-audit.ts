@@ -29,6 +29,7 @@ export async function listAudit(context: ScopedContext, query: AuditQuery): Prom
       operation: query.operation,
       target: query.target,
       keyId: query.keyID,
+      actor: query.actor,
       sinceMs: query.since === undefined ? undefined : Date.parse(query.since),
       untilMs: query.until === undefined ? undefined : Date.parse(query.until),
     },

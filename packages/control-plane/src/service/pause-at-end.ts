@@ -5,6 +5,9 @@ import { pauseAtHost } from './pause-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
 import { Timings } from './timings.ts';
 
+/** Why the server ends or pauses a sandbox, for the audit trail. */
+export const TIME_OVER = 'its time was over';
+
 /** How long after a failed attempt the reaper tries again to pause a sandbox whose time has come. */
 const PAUSE_RETRY_MS = 10_000;
 
@@ -33,5 +36,7 @@ export async function pauseAtEnd(context: ServiceContext, sandboxId: string): Pr
       context.endChanged();
       throw error;
     }
+    const { teamId } = record;
+    await context.audit.noteOwn({ operation: 'sandbox.pause', sandboxId, teamId, reason: TIME_OVER });
   });
 }

@@ -1,8 +1,11 @@
 import { SandboxState } from '@nestbox/contract/host';
+import type { Kysely } from 'kysely';
 import type { Write } from '../leases.ts';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { findSandbox } from '../store/sandbox-repository.ts';
+import { shownState } from '../store/sandbox-state.ts';
 import { markFoundRunning, markPaused } from '../store/sandbox-state-repository.ts';
+import type { Database } from '../store/schema.ts';
 import { EVERY_TEAM } from '../store/team-scope.ts';
 import { forgetSandbox } from './forget-sandbox.ts';
 import type { ServiceContext } from './service-context.ts';
@@ -66,16 +69,38 @@ async function adoptHostState(context: ServiceContext, record: SandboxRecord, wr
       );
       return true;
     case SandboxState.RUNNING:
-      if ((await write((db) => markFoundRunning(db, record, nowMs))) !== undefined) context.endChanged();
+      if ((await writeFound(context, record, write, (db) => markFoundRunning(db, record, nowMs))) !== undefined)
+        context.endChanged();
       return true;
     case SandboxState.PAUSED:
-      await write((db) => markPaused(db, record, nowMs, sandbox.pausedMemory));
+      await writeFound(context, record, write, (db) => markPaused(db, record, nowMs, sandbox.pausedMemory));
       context.routes.forget(record.id);
       return true;
     default:
       settleLater(context, record, write);
       return false;
   }
+}
+
+/** With an entry in the audit trail when clients see another state now: whoever asked for it got no answer that says so. */
+async function writeFound(
+  { audit }: ServiceContext,
+  before: SandboxRecord,
+  write: Write,
+  mark: (db: Kysely<Database>) => Promise<SandboxRecord | undefined>,
+): Promise<SandboxRecord | undefined> {
+  return await write(async (db) => {
+    const found = await mark(db);
+    const state = found && shownState(found.state);
+    if (found === undefined || state === shownState(before.state)) return found;
+    const { id: sandboxId, teamId } = found;
+    const [operation, reason] =
+      state === 'paused'
+        ? (['sandbox.pause', 'its host says that it is paused'] as const)
+        : (['sandbox.resume', 'its host says that it runs'] as const);
+    await audit.writeOwn(db, [{ operation, sandboxId, teamId, reason }]);
+    return found;
+  });
 }
 
 /** Until the host has said it, or is not connected any more: its next list settles everything then. */

@@ -45,14 +45,18 @@ export async function listOwnTransitions(db: Db, serverId: string): Promise<Unfi
     .execute();
 }
 
-/** Nobody waits for them any more: they are due to be ended now. Returns how many there were. */
-export async function stopAbandonedStarts(db: Db, hostId: string, nowMs: number): Promise<number> {
-  const result = await db
+/** Nobody waits for them any more: they are due to be ended now. */
+export async function stopAbandonedStarts(
+  db: Db,
+  hostId: string,
+  nowMs: number,
+): Promise<{ readonly id: string; readonly teamId: string }[]> {
+  return await db
     .updateTable('sandboxes')
     .set((eb) => ({ state: 'stopping', end_at_ms: nowMs, owner: null, revision: eb('revision', '+', 1) }))
     .where('host_id', '=', hostId)
     .where('state', '=', 'starting')
     .where(isAbandoned(db))
-    .executeTakeFirst();
-  return Number(result.numUpdatedRows);
+    .returning(['id', 'team_id as teamId'])
+    .execute();
 }

@@ -9,6 +9,8 @@ type Db = Kysely<Database>;
 export type AuditActor =
   | { readonly kind: 'key'; readonly keyId: string; readonly name: string }
   | { readonly kind: 'admin' }
+  /** The server by itself. */
+  | { readonly kind: 'system' }
   | { readonly kind: 'unknown' };
 
 export interface AuditEntry {
@@ -20,9 +22,12 @@ export interface AuditEntry {
   readonly teamId: string | undefined;
   readonly actor: AuditActor;
   readonly address: string | undefined;
-  readonly status: number;
+  /** Undefined: nobody was answered. */
+  readonly status: number | undefined;
   readonly errorCode: string | undefined;
   readonly count: number;
+  /** Why the server did it by itself. */
+  readonly reason: string | undefined;
 }
 
 export interface AuditFilter {
@@ -31,6 +36,7 @@ export interface AuditFilter {
   readonly operation?: string | undefined;
   readonly target?: string | undefined;
   readonly keyId?: string | undefined;
+  readonly actor?: AuditActor['kind'] | undefined;
   /** Inclusive. */
   readonly sinceMs?: number | undefined;
   /** Exclusive. */
@@ -56,7 +62,7 @@ export async function pageAuditEntries(
   filter: AuditFilter,
   page: { readonly before?: string | undefined; readonly limit: number },
 ): Promise<AuditEntry[]> {
-  const { scope, operation, target, keyId, sinceMs, untilMs } = filter;
+  const { scope, operation, target, keyId, actor, sinceMs, untilMs } = filter;
   let query = db.selectFrom('audit_entries').selectAll().orderBy('id', 'desc').limit(page.limit);
   if (scope !== EVERY_TEAM) query = query.where('team_id', '=', scope.teamId);
   if (operation !== undefined)
@@ -65,6 +71,7 @@ export async function pageAuditEntries(
     );
   if (target !== undefined) query = query.where(like('targets', `%${escapeLike(JSON.stringify(target))}%`));
   if (keyId !== undefined) query = query.where('key_id', '=', keyId);
+  if (actor !== undefined) query = query.where('actor', '=', actor);
   if (sinceMs !== undefined) query = query.where('at_ms', '>=', sinceMs);
   if (untilMs !== undefined) query = query.where('at_ms', '<', untilMs);
   if (page.before !== undefined) query = query.where('id', '<', page.before);
@@ -72,8 +79,8 @@ export async function pageAuditEntries(
 }
 
 /**
- * Drops what is older, and of the rest the oldest above `maxEntries` of each team's keys, of administrators for each team,
- * and of those whom nobody knows: whoever makes many entries pushes out none but their own kind.
+ * Drops what is older, and of the rest the oldest above `maxEntries` of each team's keys, of administrators and of the
+ * server itself for each team, and of those whom nobody knows: whoever makes many entries pushes out none but their own kind.
  */
 export async function trimAuditEntries(db: Db, beforeMs: number, maxEntries: number): Promise<void> {
   await db.deleteFrom('audit_entries').where('at_ms', '<', beforeMs).execute();
@@ -125,9 +132,10 @@ function toAuditRow(entry: AuditEntry): AuditEntryTable {
     key_id: actor.kind === 'key' ? actor.keyId : null,
     key_name: actor.kind === 'key' ? actor.name : null,
     address: entry.address ?? null,
-    status: entry.status,
+    status: entry.status ?? 0,
     error_code: entry.errorCode ?? null,
     count: entry.count,
+    reason: entry.reason ?? null,
   };
 }
 
@@ -144,8 +152,9 @@ function fromAuditRow(row: Selectable<AuditEntryTable>): AuditEntry {
     actor:
       row.actor === 'key' ? { kind: 'key', keyId: row.key_id ?? '', name: row.key_name ?? '' } : { kind: row.actor },
     address: row.address ?? undefined,
-    status: row.status,
+    status: row.status === 0 ? undefined : row.status,
     errorCode: row.error_code ?? undefined,
     count: row.count,
+    reason: row.reason ?? undefined,
   };
 }

@@ -14,6 +14,7 @@ import * as owners from './migrations/0016-owners.ts';
 import * as sharedSecrets from './migrations/0017-shared-secrets.ts';
 import * as hostStatuses from './migrations/0018-host-statuses.ts';
 import * as listVersions from './migrations/0019-list-versions.ts';
+import * as auditReasons from './migrations/0020-audit-reasons.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -29,6 +30,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0017-shared-secrets': sharedSecrets,
   '0018-host-statuses': hostStatuses,
   '0019-list-versions': listVersions,
+  '0020-audit-reasons': auditReasons,
 };
 
 /**

@@ -117,24 +117,28 @@ export async function postponeStop(db: Db, id: string, retryAtMs: number): Promi
 export interface DueSandbox {
   readonly id: string;
   readonly hostId: string;
+  readonly teamId: string;
   readonly state: SandboxState;
 }
 
+/** A running sandbox is due at its end, a stopping one when ending it is to be tried again. */
+const DUE_STATES = ['running', 'stopping'] as const satisfies readonly SandboxState[];
+
 /** What is looked for: due by `nowMs`, on one of these hosts, at most so many. */
 export interface DueQuery {
+  readonly state: (typeof DUE_STATES)[number];
   readonly hostIds: readonly string[];
   readonly nowMs: number;
   readonly limit: number;
 }
 
 /**
- * Takes what is due, running or stopping already: it is stopping then, or pausing when that is how it ends, and due again
- * at `retryAtMs`. `owner`: the server that pauses what is to be paused. One statement, whose conditions are asked again of the row itself: an end that another server moves later
+ * Takes what is due: it is stopping then, or pausing when it ran and that is how it ends, and due again at `retryAtMs`. `owner`: the server that pauses what is to be paused. One statement, whose conditions are asked again of the row itself: an end that another server moves later
  * at the same moment is not overlooked.
  */
 export async function takeDue(
   db: Db,
-  { hostIds, nowMs, limit }: DueQuery,
+  { state, hostIds, nowMs, limit }: DueQuery,
   retryAtMs: number,
   owner: string,
 ): Promise<DueSandbox[]> {
@@ -156,21 +160,18 @@ export async function takeDue(
       eb
         .selectFrom('sandboxes')
         .select('id')
-        .where('state', 'in', DUE_STATES)
+        .where('state', '=', state)
         .where('end_at_ms', '<=', nowMs)
         .where('host_id', 'in', hostIds)
         .orderBy('end_at_ms')
         .limit(limit),
     )
-    .where('state', 'in', DUE_STATES)
+    .where('state', '=', state)
     .where('end_at_ms', '<=', nowMs)
-    .returning(['id', 'host_id', 'state'])
+    .returning(['id', 'host_id', 'team_id', 'state'])
     .execute();
-  return rows.map(({ id, host_id: hostId, state }) => ({ id, hostId, state }));
+  return rows.map((row) => ({ id: row.id, hostId: row.host_id, teamId: row.team_id, state: row.state }));
 }
-
-/** A running sandbox is due at its end, a stopping one when ending it is to be tried again. */
-const DUE_STATES: readonly SandboxState[] = ['running', 'stopping'];
 
 /** When the next running or stopping sandbox of these hosts is due; undefined when there is none. */
 export async function nextDueAtMs(db: Db, hostIds: readonly string[]): Promise<number | undefined> {

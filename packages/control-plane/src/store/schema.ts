@@ -179,11 +179,14 @@ export interface AuditEntryTable {
   /** JSON array of ids. */
   targets: string;
   team_id: string | null;
-  actor: 'key' | 'admin' | 'unknown';
+  actor: 'key' | 'admin' | 'system' | 'unknown';
   key_id: string | null;
   key_name: string | null;
   address: string | null;
+  /** 0 when nobody was answered. */
   status: number;
   error_code: string | null;
   count: number;
+  /** Of what the server did by itself; null otherwise. */
+  reason: string | null;
 }

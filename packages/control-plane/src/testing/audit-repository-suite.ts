@@ -34,17 +34,25 @@ export function describeAuditRepository(backend: RepositoryBackend): void {
           errorCode: 'conflict',
           count: 3,
         };
-        await insertAuditEntries(db, [full, plain]);
+        const own: AuditEntry = {
+          ...auditEntry(T0 - 1),
+          actor: { kind: 'system' },
+          status: undefined,
+          reason: 'its time was over',
+        };
+        await insertAuditEntries(db, [full, plain, own]);
         await insertAuditEntries(db, []);
         const page = (filter: Partial<AuditFilter> = {}) =>
           pageAuditEntries(db, { scope: EVERY_TEAM, ...filter }, { limit: 10 });
-        assert.deepEqual(await page(), [full, plain]);
+        assert.deepEqual(await page(), [full, plain, own]);
+        assert.deepEqual(await page({ actor: 'system' }), [own]);
+        assert.deepEqual(await page({ actor: 'key' }), [full]);
         assert.deepEqual(await page({ scope: TEAM }), [full]);
         assert.deepEqual(await page({ target: "b'\u{1f600}%" }), [full]);
         assert.deepEqual(await page({ target: "b'\u{1f600}_" }), []);
         assert.deepEqual(await page({ keyId: 'k' }), [full]);
         assert.deepEqual(await page({ sinceMs: T0 + 1 }), []);
-        assert.deepEqual(await page({ untilMs: T0 }), []);
+        assert.deepEqual(await page({ untilMs: T0 }), [own]);
       }));
 
     test('the audit trail drops what is old, and of each kind what is too much', () =>
@@ -92,5 +100,6 @@ function auditEntry(atMs: number): AuditEntry {
     status: 204,
     errorCode: undefined,
     count: 1,
+    reason: undefined,
   };
 }

@@ -209,8 +209,10 @@ const CHANGES: Readonly<Record<string, Change>> = {
   markFoundRunning: async (db, id, value) => markFoundRunning(db, await found(db, id), T0 + value),
   markStopping: (db, id, value) => markStopping(db, id, T0 + value),
   postponeStop: (db, id, value) => postponeStop(db, id, T0 + value),
-  takeDue: (db, _id, value) =>
-    takeDue(db, { hostIds: ['host-1'], nowMs: T0 + value, limit: 2 }, T0 + value + 1, 'server'),
+  takeDue: (db, _id, value) => {
+    const state = value % 2 === 0 ? 'running' : 'stopping';
+    return takeDue(db, { state, hostIds: ['host-1'], nowMs: T0 + value, limit: 2 }, T0 + value + 1, 'server');
+  },
   stopAbandonedStarts: (db, _id, value) => stopAbandonedStarts(db, 'host-1', T0 + value),
 };
 

@@ -45,7 +45,7 @@ export function describeOwners(backend: RepositoryBackend): void {
         assert.deepEqual(abandoned, new Set(expected));
         assert.deepEqual(idsOf(await listOwnTransitions(db, 'alive')), new Set(['alive-pausing', 'alive-resuming']));
 
-        assert.equal(await stopAbandonedStarts(db, 'host-1', T0 + 5), 3);
+        assert.equal((await stopAbandonedStarts(db, 'host-1', T0 + 5)).length, 3);
         const stopped = await findSandbox(db, EVERY_TEAM, 'dead-starting');
         assert.deepEqual(
           [stopped?.state, stopped?.endAtMs, stopped?.owner, stopped?.revision],
@@ -84,7 +84,7 @@ export function describeOwners(backend: RepositoryBackend): void {
         const ids = Array.from({ length: 30 }, (_, index) => `s${index}`);
         for (const id of ids)
           await insertSandboxes(db, [record(id, { state: 'running', endAtMs: T0, autoPause: true })]);
-        const query = { hostIds: ['host-1'], nowMs: T0, limit: 100 };
+        const query = { state: 'running' as const, hostIds: ['host-1'], nowMs: T0, limit: 100 };
         const taken = await Promise.all(['one', 'two'].map((owner) => takeDue(db, query, T0 + 99, owner)));
         assert.equal(taken.flat().length, ids.length);
         assert.deepEqual(new Set(taken.flat().map(({ id }) => id)), new Set(ids));

@@ -209,57 +209,56 @@ export function describeRepositories(backend: RepositoryBackend): void {
         assert.equal(await timeoutSec(), 7);
       }));
 
+    const take = (db: Kysely<Database>, state: 'running' | 'stopping', nowMs: number, limit = 10) =>
+      takeDue(db, { state, hostIds: ['host-1'], nowMs, limit }, nowMs + 10, 'server');
+    const due = (id: string, state: SandboxState) => ({ id, hostId: 'host-1', ...TEAM, state });
+
     test('due are running and stopping sandboxes at their end, the longest due first', () =>
       withDb(async (db) => {
         assert.equal(await nextDueAtMs(db, ['host-1']), undefined);
-        await insertSandboxes(db, [record('later', { state: 'running', endAtMs: T0 + 20 })]);
-        await insertSandboxes(db, [record('first', { state: 'running', endAtMs: T0 + 1 })]);
-        await insertSandboxes(db, [record('starting', { endAtMs: T0 })]);
-        await insertSandboxes(db, [record('stopping', { state: 'stopping', endAtMs: T0 + 5 })]);
-        assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 1);
-        const stopping = (id: string) => ({ id, hostId: 'host-1', state: 'stopping' as const });
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 99, 'server'), []);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 1 }, T0 + 99, 'server'), [
-          stopping('first'),
+        await insertSandboxes(db, [
+          record('later', { state: 'running', endAtMs: T0 + 20 }),
+          record('second', { state: 'running', endAtMs: T0 + 4 }),
+          record('first', { state: 'running', endAtMs: T0 + 1 }),
+          record('starting', { endAtMs: T0 }),
+          record('stopping', { state: 'stopping', endAtMs: T0 + 5 }),
         ]);
+        assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 1);
+        assert.deepEqual(await take(db, 'running', T0), []);
+        assert.deepEqual(await take(db, 'running', T0 + 5, 1), [due('first', 'stopping')]);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'first'))?.state, 'stopping');
-        assert.deepEqual(
-          await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 5, limit: 10 }, T0 + 99, 'server'),
-          [stopping('stopping')],
-          'nothing is taken twice',
-        );
-        assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 20);
+        assert.deepEqual(await take(db, 'running', T0 + 5), [due('second', 'stopping')]);
+        assert.deepEqual(await take(db, 'running', T0 + 5), [], 'nothing is taken twice');
+        assert.deepEqual(await take(db, 'stopping', T0 + 5), [due('stopping', 'stopping')]);
+        assert.deepEqual(await take(db, 'stopping', T0 + 5), [], 'nor tried again before its time');
+        assert.equal(await nextDueAtMs(db, ['host-1']), T0 + 15);
         await postponeStop(db, 'stopping', T0 + 10);
         await postponeStop(db, 'later', T0 + 10);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0 + 10, limit: 10 }, T0 + 99, 'server'), [
-          stopping('stopping'),
-        ]);
+        assert.deepEqual(await take(db, 'running', T0 + 10), []);
+        assert.deepEqual(await take(db, 'stopping', T0 + 10), [due('stopping', 'stopping')]);
       }));
 
     test('what is due and is to be paused is pausing, and one that is being ended stays so', () =>
       withDb(async (db) => {
-        const due = { endAtMs: T0, autoPause: true };
+        const pausedAtEnd = { endAtMs: T0, autoPause: true };
         await insertSandboxes(db, [
-          record('with', { state: 'running', ...due }),
-          record('without', { state: 'running', ...due, autoPauseMemory: false }),
-          record('stopping', { state: 'stopping', ...due }),
-          record('paused', { state: 'paused', ...due }),
-          record('pausing', { state: 'pausing', ...due }),
-          record('resuming', { state: 'resuming', ...due }),
+          record('with', { state: 'running', ...pausedAtEnd }),
+          record('without', { state: 'running', ...pausedAtEnd, autoPauseMemory: false }),
+          record('stopping', { state: 'stopping', ...pausedAtEnd }),
+          record('paused', { state: 'paused', ...pausedAtEnd }),
+          record('pausing', { state: 'pausing', ...pausedAtEnd }),
+          record('resuming', { state: 'resuming', ...pausedAtEnd }),
         ]);
-        const taken = await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10, 'server');
+        const taken = await take(db, 'running', T0);
         assert.deepEqual(
           taken.toSorted((a, b) => a.id.localeCompare(b.id)),
-          [
-            { id: 'stopping', hostId: 'host-1', state: 'stopping' },
-            { id: 'with', hostId: 'host-1', state: 'pausing' },
-            { id: 'without', hostId: 'host-1', state: 'pausing' },
-          ],
+          [due('with', 'pausing'), due('without', 'pausing')],
         );
+        assert.deepEqual(await take(db, 'stopping', T0), [due('stopping', 'stopping')]);
         const kept = async (id: string) => (await findSandbox(db, EVERY_TEAM, id))?.pausedMemory;
         assert.deepEqual([await kept('with'), await kept('without'), await kept('stopping')], [true, false, undefined]);
         assert.equal((await findSandbox(db, EVERY_TEAM, 'with'))?.endAtMs, T0 + 10);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: T0, limit: 10 }, T0 + 10, 'server'), []);
+        assert.deepEqual(await take(db, 'running', T0), []);
       }));
 
     test('many sandboxes are stored at once, or none of them', () =>
@@ -338,9 +337,7 @@ export function describeRepositories(backend: RepositoryBackend): void {
         const { id: teamId } = await getDefaultTeam(db);
         assert.deepEqual(old, record('old', { teamId, state: 'running', metadata: { k: 'v' }, timeoutSec: 300 }));
         assert.equal((await listTemplateUsage(db, { teamId })).get('tpl')?.spawnCount, 4);
-        assert.deepEqual(await takeDue(db, { hostIds: ['host-1'], nowMs: old?.endAtMs ?? 0, limit: 1 }, T0, 'server'), [
-          { id: 'old', hostId: 'host-1', state: 'stopping' },
-        ]);
+        assert.deepEqual(await take(db, 'running', old?.endAtMs ?? 0), [{ ...due('old', 'stopping'), teamId }]);
       } finally {
         await db.destroy();
       }

@@ -32,8 +32,9 @@ function viewEntry(entry: AuditEntry, isAdmin: boolean): AuditEntryView {
     teamID: entry.teamId ?? null,
     actor: actor.kind === 'key' ? { kind: 'key', keyID: actor.keyId, name: actor.name } : actor,
     address: isAdmin || actor.kind === 'key' ? (entry.address ?? null) : null,
-    status: entry.status,
+    status: entry.status ?? null,
     errorCode: entry.errorCode ?? null,
     count: entry.count,
+    reason: entry.reason ?? null,
   };
 }
