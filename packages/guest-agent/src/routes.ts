@@ -42,7 +42,7 @@ export function agentRoutes(parts: Parts): RestRoutes {
   return {
     ...fileRoutes,
     '/health': { GET: async (_request, response) => sendEmpty(response, 204, NO_STORE) },
-    '/metrics': { GET: async (_request, response) => sendJson(response, 200, await metrics.sample(), NO_STORE) },
+    '/metrics': { GET: async (_request, response) => sendJson(response, 200, metrics.sample(), NO_STORE) },
     '/envs': { GET: async (_request, response, _url, { state }) => sendJson(response, 200, state.globalEnv, NO_STORE) },
     '/init': { POST: initRoute(lifecycle, hostAddresses) },
     '/clock': { POST: clockRoute(clock, hostAddresses) },
