@@ -1,37 +1,28 @@
-import { NestboxError } from '@nestbox/contract';
 import { openPageFile } from '../memory/page-file.ts';
 import { PAGE_BYTES } from '../memory/page-runs.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { type Checkpoint, checkpoint, tidyInTurn } from './checkpoint.ts';
-import { type CreatePlan, restorePlan } from './create-plan.ts';
+import type { CopyStarts } from './copy-starts.ts';
+import { restorePlan } from './create-plan.ts';
 import { foldPagesIntoImage } from './fold-pages.ts';
 import type { HostState } from './host-state.ts';
-import type { SandboxIdentity } from './live-sandbox.ts';
-import type { ForkCopy, ForkOutcome, SandboxInfo } from './sandbox.ts';
+import type { ForkCopy, ForkOutcome } from './sandbox.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import type { Trace } from './trace.ts';
-
-/** Starts one sandbox by a plan, in the way that every create goes. */
-export type Launch = (identity: SandboxIdentity, plan: CreatePlan, trace: Trace) => Promise<SandboxInfo>;
 
 /** With more changed pages than this it is cheaper that copies share them than that each has its own. */
 const SHARE_FROM_BYTES = 64 * 2 ** 20;
 
 export async function forkSandbox(
   host: HostState,
+  starts: CopyStarts,
   sandboxId: string,
   copies: readonly ForkCopy[],
-  /** Whether the id belongs to a sandbox already, or soon. */
-  isTaken: (sandboxId: string) => boolean,
-  /** From then on whoever ends a copy ends it, also before it starts. */
-  announce: (sandboxIds: readonly string[]) => Disposable,
-  launch: Launch,
   trace: Trace,
 ): Promise<readonly ForkOutcome[]> {
   const { serial, context } = host;
-  requireNewIds(copies, isTaken);
   using after = new DisposableStack();
-  after.use(announce(copies.map((copy) => copy.sandboxId)));
+  after.use(starts.announce(copies.map((copy) => copy.sandboxId)));
   after.defer(() => tidyInTurn(host, sandboxId));
   await using source = await serial.run(sandboxId, () => checkpoint(host, sandboxId, trace));
   const shared = copies.length > 1 ? await trace.measure('share', () => shareChangedPages(source)) : source;
@@ -41,7 +32,7 @@ export async function forkSandbox(
     copies.map(async (copy): Promise<ForkOutcome> => {
       const spec = { ...identity.spec, ...copy };
       try {
-        const started = launch({ ...identity, spec, createdAtMs: Date.now() }, plan, trace);
+        const started = starts.start({ ...identity, spec, createdAtMs: Date.now() }, plan);
         return { sandbox: await trace.measure(`copy ${copy.sandboxId}`, () => started) };
       } catch (error) {
         return { error: toSandboxError(error, copy.sandboxId) };
@@ -51,15 +42,6 @@ export async function forkSandbox(
   const failed = outcomes.filter((outcome) => 'error' in outcome).length;
   context.logger.info({ sandboxId, copies: copies.length, failed }, 'a sandbox was forked');
   return outcomes;
-}
-
-function requireNewIds(copies: readonly ForkCopy[], isTaken: (sandboxId: string) => boolean): void {
-  const seen = new Set<string>();
-  for (const { sandboxId } of copies) {
-    if (seen.has(sandboxId) || isTaken(sandboxId))
-      throw new NestboxError('conflict', `There is a sandbox ${sandboxId} already.`);
-    seen.add(sandboxId);
-  }
 }
 
 /** Makes an image of all pages when there are many, so that the copies have them from one file. */

@@ -7,11 +7,12 @@ import type { LogEntry } from '../telemetry/log-entry.ts';
 import type { MetricSample } from '../telemetry/metric-history.ts';
 import type { LogQuery } from '../telemetry/sandbox-logs.ts';
 import { BootGate } from './boot-gate.ts';
+import { CopyStarts } from './copy-starts.ts';
 import { CreateCounts } from './create-counts.ts';
 import { diskUsageOf } from './disk-items.ts';
 import { DiskTidier } from './disk-tidier.ts';
 import { endSandbox, vmExited } from './end-sandbox.ts';
-import { forkSandbox, type Launch } from './fork-sandbox.ts';
+import { forkSandbox } from './fork-sandbox.ts';
 import type { HostState } from './host-state.ts';
 import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
@@ -45,7 +46,7 @@ import { setEgress } from './set-egress.ts';
 import { SnapshotRoom } from './snapshot-room.ts';
 import { snapshotSandbox } from './snapshot-sandbox.ts';
 import { watchForStalls } from './stall-watch.ts';
-import { startCopy, startSandbox } from './start-sandbox.ts';
+import { startSandbox } from './start-sandbox.ts';
 import { TelemetryCollector } from './telemetry-collector.ts';
 import { deleteTemplate, type ListedTemplate, listTemplates } from './template-list.ts';
 import { TemplateSnapshots } from './template-snapshots.ts';
@@ -79,6 +80,7 @@ class HostSandboxes implements SandboxManager {
   /** Forks and snapshots: they take part in more than one sandbox's or template's turn. */
   readonly #underWay = new Set<Promise<unknown>>();
   readonly #host: HostState;
+  readonly #copies: CopyStarts;
   #scrubber: Scrubber | undefined;
   readonly #stopStallWatch: () => Promise<void>;
   readonly #stopping = new AbortController();
@@ -104,6 +106,7 @@ class HostSandboxes implements SandboxManager {
       room: new SnapshotRoom(context, () => this.#table.list()),
       stopping,
     };
+    this.#copies = new CopyStarts(this.#host, this.#creates, this.#traces);
     this.#table.events.onChange(({ state }) => {
       if (state === 'gone' || state === 'paused') this.#host.warm.fill();
     });
@@ -172,31 +175,15 @@ class HostSandboxes implements SandboxManager {
 
   async fork(sandboxId: string, copies: readonly ForkCopy[]): Promise<Traced<readonly ForkOutcome[]>> {
     this.#requireNotStopping();
-    const isTaken = (id: string) => this.#isTaken(id);
-    const announce = (ids: readonly string[]) => this.#creates.announce(ids);
     const forking = this.#traces.record(sandboxId, 'fork', async (trace) => {
       try {
-        return await forkSandbox(this.#host, sandboxId, copies, isTaken, announce, this.#launchCopy, trace);
+        return await forkSandbox(this.#host, this.#copies, sandboxId, copies, trace);
       } catch (error) {
         throw toSandboxError(error, sandboxId);
       }
     });
     return this.#awaitedByStop(forking);
   }
-
-  readonly #launchCopy: Launch = async (identity, plan) => {
-    const { spec } = identity;
-    this.#requireNotStopping();
-    // Somebody may have been quicker while the source was copied.
-    if (this.#isTaken(spec.sandboxId))
-      throw new NestboxError('conflict', `There is a sandbox ${spec.sandboxId} already.`);
-    const copy = this.#creates.begin(spec, (cancelled) =>
-      this.#serial.run(spec.sandboxId, () =>
-        this.#traces.record(spec.sandboxId, 'create', (own) => startCopy(this.#host, identity, plan, cancelled, own)),
-      ),
-    );
-    return (await copy).result;
-  };
 
   async snapshot(sandboxId: string, spec: SnapshotSpec): Promise<Traced<Template>> {
     this.#requireNotStopping();
@@ -451,10 +438,6 @@ class HostSandboxes implements SandboxManager {
     } finally {
       this.#underWay.delete(operation);
     }
-  }
-
-  #isTaken(sandboxId: string): boolean {
-    return this.#table.get(sandboxId) !== undefined || this.#creates.has(sandboxId) || this.#host.warm.hasId(sandboxId);
   }
 
   #requireNotStopping(): void {
