@@ -97,6 +97,32 @@ describe('several servers on one database', { skip: postgresMissing() }, () => {
     assert.deepEqual(await listed(), []);
   });
 
+  test('a name that two give to snapshots at once is of one of them in the end', async () => {
+    await using host = await new HostDouble().open();
+    await using pair = await startPair([[host], [host]], 1000);
+    const { a, b } = pair;
+    const [first, second] = [await createSandbox(a), await createSandbox(b)];
+    const name = (server: TestServer, id: string) =>
+      server.send('POST', `/sandboxes/${id}/snapshots`, { name: 'kept' });
+    const open = host.snapshots.snapshotGate.close();
+    const taking = name(a, first);
+    await host.until(() => host.snapshots.taken.length === 1);
+    const waiting = name(b, second);
+    // Longer than a lease.
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    assert.equal(host.snapshots.taken.length, 1);
+    open();
+    assert.deepEqual([(await taking).status, (await waiting).status], [201, 201]);
+    const named = z.array(z.object({ snapshotID: z.string(), names: z.array(z.string()) }));
+    for (const server of [a, b]) {
+      const listed = named.parse(await (await server.api('/snapshots')).json());
+      assert.deepEqual(
+        listed.map(({ names }) => names.length),
+        [1],
+      );
+    }
+  });
+
   test('a kill and an end by either are carried out by the one that reaches the host', async () => {
     await using hostA = await new HostDouble('host-a').open();
     await using hostB = await new HostDouble('host-b').open();

@@ -15,7 +15,7 @@ import type { ApiServer } from './http/api-server.ts';
 import { Authenticator } from './http/authenticate.ts';
 import { createApiServer } from './http/create-api-server.ts';
 import { listedSandboxText } from './http/sandbox-views.ts';
-import { Leases } from './leases.ts';
+import { LEASE_TTL_MS, Leases } from './leases.ts';
 import { boundUrl } from './listen-url.ts';
 import { expireSandboxes } from './reconcile/expire-sandboxes.ts';
 import { Reaper } from './reconcile/reaper.ts';
@@ -42,6 +42,7 @@ import { openStore } from './store/open-store.ts';
 import { SandboxLists } from './store/sandbox-lists.ts';
 import { getDefaultTeam } from './store/team-repository.ts';
 import { watchCertificate } from './tls/certificate-source.ts';
+import { Turns } from './turns.ts';
 
 /** How long the start waits for hosts; those that come later are taken in when they come. */
 const HOST_WAIT_MS = 2000;
@@ -99,7 +100,13 @@ export async function startControlPlane(config: ControlPlaneConfig, testClock?: 
     tasks,
     endings: new KeyedMutex(),
     transitions: new SandboxTransitions(),
-    snapshotNames: new KeyedMutex(),
+    turns: new Turns({
+      db,
+      logger,
+      serverId: leases.serverId,
+      ttlMs: config.leaseMs ?? LEASE_TTL_MS,
+      stopping: stopping.signal,
+    }),
     // Known when all listeners have their ports, and asked for by requests alone, which come later.
     get domain() {
       return publicDomain;

@@ -6,6 +6,7 @@ import type { HostRegistry } from '../hosts/host-registry.ts';
 import type { Leases } from '../leases.ts';
 import type { SandboxLists } from '../store/sandbox-lists.ts';
 import type { Database } from '../store/schema.ts';
+import type { Turns } from '../turns.ts';
 import type { AccessTokens } from './access-tokens.ts';
 import type { ApiKeys } from './api-keys.ts';
 import type { AuditTrail } from './audit-trail.ts';
@@ -33,8 +34,8 @@ export interface ServiceContext {
   readonly endings: KeyedMutex;
   /** What pauses and resumes sandboxes, by their ids. */
   readonly transitions: SandboxTransitions;
-  /** Serialises the snapshots that are given a name, by team and name. */
-  readonly snapshotNames: KeyedMutex;
+  /** What must not be done twice at once, at another server either. */
+  readonly turns: Turns;
   /** Whose are the things that were there before there were teams. */
   readonly defaultTeamId: string;
   readonly domain: string | undefined;

@@ -30,7 +30,7 @@ export async function snapshotSandbox(
   const taking =
     name === undefined
       ? take(newTemplateId(), [])
-      : context.snapshotNames.run(`${context.scope.teamId}/${fullName(name)}`, async () => {
+      : context.turns.run(`snapshot-name/${context.scope.teamId}/${fullName(name)}`, async () => {
           const catalog = await timings.measure('templates', () => readCatalog(context));
           const holders = holdersOf(catalog, name);
           const here = holders.find(({ hosts }) => hosts.includes(host));

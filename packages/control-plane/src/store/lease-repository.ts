@@ -7,14 +7,19 @@ type Db = Kysely<Database>;
 
 const HOST_PREFIX = 'host/';
 const SERVER_PREFIX = 'server/';
+const TURN_PREFIX = 'turn/';
 
-/** What one lease is about: looking after a host, or being alive. */
+/** What one lease is about: looking after a host, being alive, or having its turn at something. */
 export function hostLease(hostId: string): string {
   return HOST_PREFIX + hostId;
 }
 
 export function serverLease(serverId: string): string {
   return SERVER_PREFIX + serverId;
+}
+
+export function turnLease(key: string): string {
+  return TURN_PREFIX + key;
 }
 
 export interface LeaseWish {
@@ -68,12 +73,17 @@ export async function giveBackLeases(db: Db, holder: string): Promise<void> {
   await db.deleteFrom('leases').where('name', '=', serverLease(holder)).execute();
 }
 
-/** Forgets servers that are dead: all but this one, and what they had, when nobody else can work on the database. */
+/** Of this holder, if it has it still. */
+export async function dropLease(db: Db, name: string, holder: string): Promise<void> {
+  await db.deleteFrom('leases').where('name', '=', name).where('holder', '=', holder).execute();
+}
+
+/** Forgets servers that are dead, and turns that they had: all but this one, and what they had, when nobody else can work on the database. */
 export async function dropDeadServers(db: Db, serverId: string, isAlone: boolean): Promise<void> {
   if (isAlone) await db.updateTable('leases').set({ expires_at_ms: 0 }).where('holder', '!=', serverId).execute();
   await db
     .deleteFrom('leases')
-    .where('name', 'like', `${SERVER_PREFIX}%`)
+    .where((eb) => eb.or([eb('name', 'like', `${SERVER_PREFIX}%`), eb('name', 'like', `${TURN_PREFIX}%`)]))
     .where('name', '!=', serverLease(serverId))
     .where('expires_at_ms', '<=', databaseNowMs(db))
     .execute();
