@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { test } from 'node:test';
 import { CommandExitError, InvalidArgumentError, NotFoundError, TimeoutError } from 'e2b';
-import { vmsCannotRun } from '../support/state-folder.ts';
-import { useSandbox } from '../support/suite.ts';
+import { forEachAddressing } from '../support/each-addressing.ts';
 
-describe('commands of the e2b client', { skip: vmsCannotRun() }, () => {
-  const suite = useSandbox({ envs: { FROM_CREATE: 'create', OVERRIDDEN: 'create' } });
+const SANDBOX = { envs: { FROM_CREATE: 'create', OVERRIDDEN: 'create' } };
 
+forEachAddressing('commands of the e2b client', { sandbox: SANDBOX }, (suite) => {
   test('a foreground command answers its output and exit code', async () => {
     const result = await suite.sandbox.commands.run('echo out; echo err >&2');
     assert.deepEqual([result.stdout, result.stderr, result.exitCode], ['out\n', 'err\n', 0]);

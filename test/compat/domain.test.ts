@@ -11,7 +11,7 @@ import { startServer, type TestServer } from '../support/server.ts';
 import { makeStateFolder, vmsCannotRun } from '../support/state-folder.ts';
 
 const CLIENT = join(import.meta.dirname, '..', 'support', 'domain-client.ts');
-const NAMES = pathToFileURL(join(import.meta.dirname, '..', 'support', 'lead-names-here.mjs')).href;
+const NAMES = pathToFileURL(join(import.meta.dirname, '..', 'support', 'lead-names-here.ts')).href;
 const DOMAIN = 'box.example';
 
 const environment = z.object({ environment: z.record(z.string(), z.string()) });

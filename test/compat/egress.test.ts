@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, test } from 'node:test';
 import { Sandbox } from 'e2b';
+import { forEachAddressing } from '../support/each-addressing.ts';
 import { type OutsideServer, startOutsideServer } from '../support/outside-server.ts';
-import { vmsCannotRun } from '../support/state-folder.ts';
-import { useSandbox } from '../support/suite.ts';
 
-describe('where a sandbox may connect to', { skip: vmsCannotRun() }, () => {
-  const suite = useSandbox();
+forEachAddressing('where a sandbox may connect to', { sandbox: {} }, (suite) => {
   let outside: OutsideServer;
 
   before(async () => {
@@ -39,12 +37,15 @@ describe('where a sandbox may connect to', { skip: vmsCannotRun() }, () => {
     assert.equal(await reached(sandbox), `${first} ${second}`);
   });
 
+  // What a sandbox may reach does not depend on how clients reach it.
+  if (suite.addressing === 'domain') return;
+
   test('holds from the create on, after a pause, and in a copy', async () => {
     const [first, second] = outside.addresses;
     const sandbox = await suite.createSandbox({ network: { denyOut: [first] } });
     assert.equal(await reached(sandbox), second);
     await sandbox.pause();
-    const again = await Sandbox.connect(sandbox.sandboxId, suite.server.connection);
+    const again = await Sandbox.connect(sandbox.sandboxId, suite.connection);
     assert.equal(await reached(again), second);
     const [copy] = await again.fork({ count: 1 });
     assert.ok(copy instanceof Sandbox);

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { EventEmitter, on } from 'node:events';
-import { describe, test } from 'node:test';
+import { test } from 'node:test';
 import { FileNotFoundError, type FilesystemEvent, FilesystemEventType, FileType, InvalidArgumentError } from 'e2b';
-import { vmsCannotRun } from '../support/state-folder.ts';
-import { useSandbox } from '../support/suite.ts';
+import { forEachAddressing } from '../support/each-addressing.ts';
 
 /** Waits until `wanted` has been seen among a watcher's events. */
 function eventQueue() {
@@ -27,9 +26,7 @@ function eventQueue() {
   };
 }
 
-describe('files of the e2b client', { skip: vmsCannotRun() }, () => {
-  const suite = useSandbox();
-
+forEachAddressing('files of the e2b client', { sandbox: {} }, (suite) => {
   test('text is written and read back, with the folders above made', async () => {
     const { files } = suite.sandbox;
     const written = await files.write('deep/er/note.txt', 'grüße\n');

@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { test } from 'node:test';
 import { AuthenticationError, NotFoundError, Sandbox, SandboxNotFoundError } from 'e2b';
 import { z } from 'zod';
-import { vmsCannotRun } from '../support/state-folder.ts';
-import { useServer } from '../support/suite.ts';
+import { forEachAddressing } from '../support/each-addressing.ts';
 
-describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, () => {
-  const suite = useServer();
-
+forEachAddressing('the life of sandboxes, by the e2b client', {}, (suite) => {
   test('a sandbox is made, found, described, measured and killed', async () => {
     const before = Date.now();
     const sandbox = await suite.createSandbox({ metadata: { purpose: 'a whole life' }, timeoutMs: 300_000 });
@@ -45,7 +42,7 @@ describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, (
   test('another client joins a running sandbox by its id', async () => {
     const sandbox = await suite.createSandbox();
     await sandbox.files.write('/tmp/shared', 'by the first');
-    const { connection } = suite.server;
+    const { connection } = suite;
     const joined = await Sandbox.connect(sandbox.sandboxId, connection);
     assert.equal(await joined.files.read('/tmp/shared'), 'by the first');
     assert.equal(await Sandbox.kill(sandbox.sandboxId, connection), true);
@@ -55,7 +52,7 @@ describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, (
 
   test('connecting never shortens a life, setting a time-out may', async () => {
     const sandbox = await suite.createSandbox({ timeoutMs: 600_000 });
-    const { connection } = suite.server;
+    const { connection } = suite;
     const endsAtMs = async () => (await sandbox.getInfo()).endAt.getTime();
     const first = await endsAtMs();
     await Sandbox.connect(sandbox.sandboxId, { ...connection, timeoutMs: 60_000 });
@@ -79,7 +76,7 @@ describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, (
   });
 
   test('the list filters by metadata, state and template, orders, and goes page by page', async () => {
-    const { connection } = suite.server;
+    const { connection } = suite;
     const made = [
       await suite.createSandbox({ metadata: { group: 'a b&c=d', n: '1' } }),
       await suite.createSandbox({ metadata: { group: 'a b&c=d', n: '2' } }),
@@ -107,7 +104,7 @@ describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, (
   });
 
   test('unknown ids, templates and keys are told apart', async () => {
-    const { connection } = suite.server;
+    const { connection } = suite;
     const unknown = `i${'0'.repeat(20)}`;
     await assert.rejects(Sandbox.connect(unknown, connection), SandboxNotFoundError);
     await assert.rejects(Sandbox.getInfo(unknown, connection), NotFoundError);
@@ -130,7 +127,7 @@ describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, (
     const bootId = async (sandbox: Sandbox) => (await sandbox.files.read('/proc/sys/kernel/random/boot_id')).trim();
     assert.notEqual(await bootId(one), await bootId(two));
     // The token of one opens nothing of the other.
-    const response = await fetch(`${suite.server.sandboxUrl}/files?path=/tmp/secret`, {
+    const response = await fetch(`${suite.edgeUrl}/files?path=/tmp/secret`, {
       headers: {
         'E2b-Sandbox-Id': one.sandboxId,
         'E2b-Sandbox-Port': '49983',
@@ -142,7 +139,8 @@ describe('the life of sandboxes, by the e2b client', { skip: vmsCannotRun() }, (
   });
 
   async function tokenOf(sandboxId: string): Promise<string> {
-    const { apiUrl, apiKey } = suite.server;
+    const { apiUrl } = suite;
+    const { apiKey } = suite.server;
     const response = await fetch(`${apiUrl}/sandboxes/${sandboxId}/connect`, {
       method: 'POST',
       headers: { 'X-API-Key': apiKey, 'Content-Type': 'application/json' },

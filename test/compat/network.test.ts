@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { networkInterfaces } from 'node:os';
-import { describe, test } from 'node:test';
+import { test } from 'node:test';
 import { runCommand } from '@nestbox/kit';
-import type { CommandHandle } from 'e2b';
-import { WebSocket } from 'ws';
-import { requestByHost } from '../support/edge-request.ts';
-import { vmsCannotRun } from '../support/state-folder.ts';
-import { useSandbox } from '../support/suite.ts';
+import { type CommandHandle, Sandbox } from 'e2b';
+import { forEachAddressing } from '../support/each-addressing.ts';
+import { openWebSocketByHost, requestByHost } from '../support/edge-request.ts';
+
+/** What stands for the port in `maskRequestHost`. */
+const PORT = ['$', '{PORT}'].join('');
 
 /** Answers what it was asked, and echoes WebSocket messages by the part of RFC 6455 that the test needs. */
 const SERVER_IN_SANDBOX = `
@@ -47,12 +48,10 @@ server.on('upgrade', (request, socket) => {
 server.listen(Number(port), address, () => console.log('listening'));
 `;
 
-describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() }, () => {
-  const suite = useSandbox();
-
+forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} }, (suite) => {
   /** Resolves when the server in the sandbox listens. */
-  async function serve(port: number, address: string): Promise<CommandHandle> {
-    const { files, commands } = suite.sandbox;
+  async function serve(port: number, address: string, sandbox = suite.sandbox): Promise<CommandHandle> {
+    const { files, commands } = sandbox;
     await files.write('/tmp/server.mjs', SERVER_IN_SANDBOX);
     const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
     const handle = await commands.run(`node /tmp/server.mjs ${port} ${address}`, {
@@ -70,18 +69,18 @@ describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() },
     const host = suite.sandbox.getHost(8080);
     assert.match(host, new RegExp(`^8080-${suite.sandbox.sandboxId}\\.`));
     const body = Buffer.alloc(3_000_000, 'x');
-    const answer = await requestByHost(suite.server.sandboxUrl, host, '/a/b//c/?q=%2F&r=1', { method: 'PUT', body });
+    const answer = await requestByHost(suite.edgeUrl, host, '/a/b//c/?q=%2F&r=1', { method: 'PUT', body });
     assert.equal(answer.status, 200);
     assert.equal(answer.headers['x-from'], 'sandbox');
     const seen: unknown = JSON.parse(answer.body);
     assert.partialDeepStrictEqual(seen, { method: 'PUT', url: '/a/b//c/?q=%2F&r=1', host, bytes: 3_000_000 });
-    assert.equal((await requestByHost(suite.server.sandboxUrl, host, '/teapot')).status, 418);
+    assert.equal((await requestByHost(suite.edgeUrl, host, '/teapot')).status, 418);
     await server.kill();
   });
 
   test('an HTTP server answers by routing headers', async () => {
     const server = await serve(8081, '0.0.0.0');
-    const response = await fetch(`${suite.server.sandboxUrl}/by-header`, {
+    const response = await fetch(`${suite.edgeUrl}/by-header`, {
       headers: { 'E2b-Sandbox-Id': suite.sandbox.sandboxId, 'E2b-Sandbox-Port': '8081' },
     });
     assert.equal(response.status, 200);
@@ -94,18 +93,15 @@ describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() },
     const host = suite.sandbox.getHost(8082);
     // Its forwarder follows within a second or two (envd interface, "Port forwarding"); until then the port is not open.
     const deadline = Date.now() + 20_000;
-    let answer = await requestByHost(suite.server.sandboxUrl, host, '/');
-    while (answer.status === 502 && Date.now() < deadline)
-      answer = await requestByHost(suite.server.sandboxUrl, host, '/');
+    let answer = await requestByHost(suite.edgeUrl, host, '/');
+    while (answer.status === 502 && Date.now() < deadline) answer = await requestByHost(suite.edgeUrl, host, '/');
     assert.equal(answer.status, 200, answer.body);
     await server.kill();
   });
 
   test('a WebSocket server is reached by host name, and messages keep their order', async () => {
     const server = await serve(8083, '0.0.0.0');
-    const socket = new WebSocket(`${suite.server.sandboxUrl.replace('http', 'ws')}/chat?room=1`, {
-      headers: { Host: suite.sandbox.getHost(8083) },
-    });
+    const socket = openWebSocketByHost(suite.edgeUrl, suite.sandbox.getHost(8083), '/chat?room=1');
     await once(socket, 'open');
     const heard: string[] = [];
     const { promise: complete, resolve } = Promise.withResolvers<void>();
@@ -125,22 +121,25 @@ describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() },
   });
 
   test('a port that nobody listens on, a sandbox that is not there and a host name of nobody are told', async () => {
-    const { sandboxUrl } = suite.server;
-    const { sandboxId } = suite.sandbox;
-    const closed = await requestByHost(sandboxUrl, suite.sandbox.getHost(9), '/');
+    const { edgeUrl } = suite;
+    const { sandboxId, sandboxDomain } = suite.sandbox;
+    const closed = await requestByHost(edgeUrl, suite.sandbox.getHost(9), '/');
     assert.equal(closed.status, 502);
     const body: unknown = JSON.parse(closed.body);
     assert.partialDeepStrictEqual(body, { sandboxId, port: 9 });
-    const absent = await requestByHost(sandboxUrl, `80-i${'0'.repeat(20)}.example.test`, '/');
+    const absent = await requestByHost(edgeUrl, `80-i${'0'.repeat(20)}.${sandboxDomain}`, '/');
     assert.equal(absent.status, 502);
     assert.match(absent.body, new RegExp(`i${'0'.repeat(20)}`));
-    for (const host of ['example.test', '0-abc.example.test', '99999-abc.example.test', '-.-', '80-../..'])
-      assert.ok([400, 404, 502].includes((await requestByHost(sandboxUrl, host, '/')).status), host);
+    const hosts = [sandboxDomain, `0-abc.${sandboxDomain}`, `99999-abc.${sandboxDomain}`];
+    // What no client could resolve comes by the header alone.
+    if (suite.addressing === 'urls') hosts.push('example.test', '0-abc.example.test', '-.-', '80-../..');
+    for (const host of hosts)
+      assert.ok([400, 404, 502].includes((await requestByHost(edgeUrl, host, '/')).status), host);
   });
 
   test('what only the host may ask of the guest agent is not there for others', async () => {
     for (const path of ['/init', '/freeze', '/snapshot/prepare', '//init', '/x/../init']) {
-      const answer = await requestByHost(suite.server.sandboxUrl, suite.sandbox.getHost(49_983), path, {
+      const answer = await requestByHost(suite.edgeUrl, suite.sandbox.getHost(49_983), path, {
         method: 'POST',
         body: '{}',
       });
@@ -149,14 +148,14 @@ describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() },
   });
 
   test('signed URLs let a file in and out without a token, and nothing else', async () => {
-    const { sandboxUrl } = suite.server;
+    const { edgeUrl } = suite;
     // With E2B_SANDBOX_URL the client leaves the sandbox out of the URL; the host name puts it back.
-    const host = suite.sandbox.getHost(49_983);
+    const hostOf = (url: URL) => (suite.addressing === 'urls' ? suite.sandbox.getHost(49_983) : url.host);
     const upload = new URL(await suite.sandbox.uploadUrl('/home/user/signed.txt', { useSignatureExpiration: 60 }));
     const form = new FormData();
     form.append('file', new Blob(['by a signed URL']), 'signed.txt');
     const encoded = new Response(form);
-    const posted = await requestByHost(sandboxUrl, host, `${upload.pathname}${upload.search}`, {
+    const posted = await requestByHost(edgeUrl, hostOf(upload), `${upload.pathname}${upload.search}`, {
       method: 'POST',
       headers: { 'Content-Type': encoded.headers.get('content-type') ?? '' },
       body: new Uint8Array(await encoded.arrayBuffer()),
@@ -166,15 +165,43 @@ describe('servers in a sandbox, reached from outside', { skip: vmsCannotRun() },
 
     const download = new URL(await suite.sandbox.downloadUrl('/home/user/signed.txt'));
     const path = `${download.pathname}${download.search}`;
-    const got = await requestByHost(sandboxUrl, host, path);
+    const host = hostOf(download);
+    const got = await requestByHost(edgeUrl, host, path);
     assert.deepEqual([got.status, got.body], [200, 'by a signed URL']);
     const other = path.replace('signed.txt', '.bashrc');
     assert.notEqual(other, path);
-    assert.equal((await requestByHost(sandboxUrl, host, other)).status, 401);
+    assert.equal((await requestByHost(edgeUrl, host, other)).status, 401);
     const expired = new URL(await suite.sandbox.downloadUrl('/home/user/signed.txt', { useSignatureExpiration: -10 }));
-    const refused = await requestByHost(sandboxUrl, host, `${expired.pathname}${expired.search}`);
+    const refused = await requestByHost(edgeUrl, hostOf(expired), `${expired.pathname}${expired.search}`);
     assert.equal(refused.status, 401);
   });
+
+  test('ports of a sandbox whose traffic is not public want its token; applications see the host that was asked for', async () => {
+    const { edgeUrl } = suite;
+    const sandbox = await suite.createSandbox({
+      network: { allowPublicTraffic: false, maskRequestHost: `app.example:${PORT}` },
+    });
+    const token = sandbox.trafficAccessToken;
+    assert.ok(token);
+    await serve(8084, '0.0.0.0', sandbox);
+    const host = sandbox.getHost(8084);
+    assert.equal((await requestByHost(edgeUrl, host, '/')).status, 403);
+    const wrong = { 'e2b-traffic-access-token': `${token}x` };
+    assert.equal((await requestByHost(edgeUrl, host, '/', { headers: wrong })).status, 403);
+    const headers = { 'e2b-traffic-access-token': token };
+    const answer = await requestByHost(edgeUrl, host, '/in', { headers });
+    assert.equal(answer.status, 200, answer.body);
+    const seen: unknown = JSON.parse(answer.body);
+    assert.partialDeepStrictEqual(seen, { url: '/in', host: 'app.example:8084' });
+    // The client itself goes on without being told, and another one gets the same token.
+    assert.equal(await sandbox.isRunning(), true);
+    const joined = await Sandbox.connect(sandbox.sandboxId, suite.connection);
+    assert.equal(joined.trafficAccessToken, token);
+    await sandbox.kill();
+  });
+
+  // What a sandbox may reach does not depend on how clients reach it.
+  if (suite.addressing === 'domain') return;
 
   test('a sandbox reaches no server of this machine and no other sandbox', async (t) => {
     const closed = await suite.createSandbox({ allowInternetAccess: false });

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
-import { vmsCannotRun } from '../support/state-folder.ts';
-import { useSandbox } from '../support/suite.ts';
+import { test } from 'node:test';
+import { forEachAddressing } from '../support/each-addressing.ts';
 
 /** What a terminal has shown so far, and a way to wait for more of it. */
 function screen() {
@@ -30,9 +29,7 @@ function screen() {
 
 const keys = (text: string) => new TextEncoder().encode(text);
 
-describe('terminals of the e2b client', { skip: vmsCannotRun() }, () => {
-  const suite = useSandbox();
-
+forEachAddressing('terminals of the e2b client', { sandbox: {} }, (suite) => {
   test('a terminal takes keys, has the size it was given, and follows a resize', async () => {
     const { pty } = suite.sandbox;
     const shown = screen();

@@ -4,7 +4,13 @@ import { type NestboxPaths, readProcessIdentity } from '@nestbox/kit';
 import { z } from 'zod';
 import { spawnNestbox } from './nestbox-command.ts';
 
-const readyLine = z.object({ apiUrl: z.url(), sandboxUrl: z.url(), apiKey: z.string(), pid: z.int() });
+const readyLine = z.object({
+  apiUrl: z.url(),
+  sandboxUrl: z.url(),
+  apiKey: z.string(),
+  pid: z.int(),
+  tls: z.object({ domain: z.string(), authority: z.object({ caPath: z.string(), bundlePath: z.string() }) }).optional(),
+});
 
 /** A `nestbox up` of a test's own. */
 export interface TestServer extends AsyncDisposable {
@@ -14,6 +20,8 @@ export interface TestServer extends AsyncDisposable {
   readonly pid: number;
   /** What the e2b clients take. */
   readonly connection: { readonly apiUrl: string; readonly sandboxUrl: string; readonly apiKey: string };
+  /** With `--tls auto`: the domain with its port, the authority's certificate, and that with the well-known ones. */
+  readonly tls: { readonly domain: string; readonly caPath: string; readonly bundlePath: string } | undefined;
   /** What it has written to standard error so far. */
   readonly log: () => string;
   /** Sends the signal and waits for the end. Returns the exit code, or the name of the signal that ended it. */
@@ -50,7 +58,7 @@ export async function startServer(
     child.kill('SIGTERM');
     throw new Error(`nestbox up did not become ready (it ended with ${await ended}): ${log}`);
   }
-  const { apiUrl, sandboxUrl, apiKey, pid } = ready.data;
+  const { apiUrl, sandboxUrl, apiKey, pid, tls } = ready.data;
   const end = async (signal: NodeJS.Signals) => {
     // One that is gone already says so: its caller, which failed for that, ends it before its exit is noticed.
     isAwaited = readProcessIdentity(pid) !== undefined;
@@ -63,6 +71,7 @@ export async function startServer(
     apiKey,
     pid,
     connection: { apiUrl, sandboxUrl, apiKey },
+    tls: tls && { domain: tls.domain, ...tls.authority },
     log: () => log,
     end,
     async [Symbol.asyncDispose]() {

@@ -7,7 +7,7 @@ import { startServer, type TestServer } from './server.ts';
 import { makeStateFolder } from './state-folder.ts';
 
 /** Long enough for any one test, short enough that what a crashed test run leaves does not stay for long. */
-const SANDBOX_TIMEOUT_MS = 10 * 60_000;
+export const SUITE_SANDBOX_TIMEOUT_MS = 10 * 60_000;
 
 export interface ServerInUse {
   readonly server: TestServer;
@@ -20,12 +20,12 @@ export interface ServerInUse {
  * For the body of `describe`: a server for the suite's tests. After the last of them it is ended by SIGTERM, and nothing
  * of it or of its sandboxes may be left.
  */
-export function useServer(): ServerInUse {
+export function useServer(args: readonly string[] = []): ServerInUse {
   let state: { server: TestServer; paths: NestboxPaths & AsyncDisposable } | undefined;
   before(async () => {
     await using undo = new AsyncDisposableStack();
     const paths = undo.use(await makeStateFolder());
-    state = { paths, server: await startServer(paths) };
+    state = { paths, server: await startServer(paths, args) };
     undo.move();
   });
   after(async () => {
@@ -47,7 +47,7 @@ export function useServer(): ServerInUse {
       return inUse().paths;
     },
     createSandbox: (options) =>
-      Sandbox.create({ timeoutMs: SANDBOX_TIMEOUT_MS, ...inUse().server.connection, ...options }),
+      Sandbox.create({ timeoutMs: SUITE_SANDBOX_TIMEOUT_MS, ...inUse().server.connection, ...options }),
   };
 }
 
