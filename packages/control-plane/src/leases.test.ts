@@ -4,7 +4,7 @@ import { NestboxError } from '@nestbox/contract';
 import { createLogger } from '@nestbox/kit';
 import type { Kysely } from 'kysely';
 import { Leases, type LeasesOptions } from './leases.ts';
-import { hostLease } from './store/lease-repository.ts';
+import { hostLease, serverLease, takeLease } from './store/lease-repository.ts';
 import { openStore } from './store/open-store.ts';
 import type { Database } from './store/schema.ts';
 import { until } from './testing/api-answers.ts';
@@ -159,6 +159,17 @@ describe('leases on PostgreSQL', { skip: postgresMissing() }, () => {
     await expire(db, 'h');
     await until(() => next.heldHosts().length === 1);
     await next[Symbol.asyncDispose]();
+    // Killed on this machine: whoever starts here knows it at once.
+    const [bootId, namespace] = next.serverId.split('.');
+    const dead = { holder: [bootId, namespace, 2 ** 22 + 1, 1, 'ab'].join('.'), expires_at_ms: Date.now() + 600_000 };
+    await db.updateTable('leases').set(dead).where('name', '=', hostLease('h')).execute();
+    await takeLease(db, { name: serverLease(dead.holder), holder: dead.holder, reaches: true, ttlMs: 600_000 });
+    const again = leasesOf(db);
+    await again.begin();
+    assert.deepEqual(again.heldHosts(), ['h']);
+    await again.requireOwn('h');
+    assert.equal(await again.isAlive(dead.holder), false);
+    await again[Symbol.asyncDispose]();
     await db.destroy();
   });
 });

@@ -1,15 +1,17 @@
-import { randomUUID } from 'node:crypto';
 import { NestboxError } from '@nestbox/contract';
 import type { Logger } from '@nestbox/kit';
 import type { Kysely } from 'kysely';
 import { systemClock } from './clock.ts';
+import { isKnownDead, newServerId } from './server-id.ts';
 import { isShared } from './store/dialect.ts';
 import {
   dropDeadServers,
+  findHolder,
   findLease,
   giveBackLeases,
   hostLease,
   isServerAlive,
+  listHolders,
   lockHostsOf,
   lockLease,
   readDatabaseTime,
@@ -52,14 +54,14 @@ interface Held {
 
 /**
  * Which of the servers on a database looks after which host: ends and pauses what is due there, and brings rows and host
- * together. A lease says so, which is renewed while its holder lives; another server takes it when it has run out, or when
- * it reaches the host and the holder does not. A host that no server has configured is somebody's too, so that its
+ * together. A lease says so, which is renewed while its holder lives; another server takes it when it has run out, when
+ * its holder was a process of the same machine and has died, or when it reaches the host and the holder does not. A host that no server has configured is somebody's too, so that its
  * sandboxes leave the lists at their time. What a holder writes goes through `writer`, and does nothing when the lease is
  * another's by then. On a SQLite file, which is one server's own, all of this is so for ever from the first moment on.
  */
 export class Leases implements AsyncDisposable {
   /** Of this process: a new one each start. */
-  readonly serverId = randomUUID();
+  readonly serverId = newServerId();
   readonly #options: LeasesOptions;
   /** Undefined: nobody else can work on the database. */
   readonly #ttlMs: number | undefined;
@@ -110,8 +112,8 @@ export class Leases implements AsyncDisposable {
   }
 
   /**
-   * For a host that is in this process, so that no other server can look after it. One that was killed has its lease still;
-   * one that renews it has the same host id. Throws `conflict` then, else resolves in a moment.
+   * For a host that is in this process, so that no other server can look after it. One that was killed has its lease still, unless
+   * it was on this machine; one that renews it has the same host id. Throws `conflict` then, else resolves in a moment.
    */
   async requireOwn(hostId: string): Promise<void> {
     if (this.#ttlMs === undefined) return;
@@ -128,6 +130,12 @@ export class Leases implements AsyncDisposable {
           `Another server on this database has the host ${hostId} too: the state folder of one is a copy of the other's. Remove the file host-id from the copy.`,
         );
     }
+  }
+
+  /** By what the database says, since a host may have gone to another server a moment ago. */
+  async isLookedAfterElsewhere(hostId: string): Promise<boolean> {
+    const holder = await findHolder(this.#options.db, hostLease(hostId));
+    return holder !== undefined && holder !== this.serverId;
   }
 
   /** Runs `work` with the hosts that this server looks after, which it does until the end of the transaction. */
@@ -192,6 +200,7 @@ export class Leases implements AsyncDisposable {
     this.#aliveAtMs = askedAtMs;
     const readAtMs = performance.now();
     onTime(await readDatabaseTime(db), readAtMs, performance.now());
+    for (const holder of await listHolders(db)) if (isKnownDead(holder)) await giveBackLeases(db, holder);
     await dropDeadServers(db, this.serverId, this.#ttlMs === undefined);
     const reaches = new Map((await listHostIds(db)).map((hostId) => [hostId, false]));
     for (const host of hosts()) reaches.set(host.id, host.reaches);

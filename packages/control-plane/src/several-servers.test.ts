@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { listedSandboxBody } from '@nestbox/contract/http';
 import { createLogger } from '@nestbox/kit';
 import { z } from 'zod';
+import { findHolder, hostLease } from './store/lease-repository.ts';
 import { openStore } from './store/open-store.ts';
 import { createSandbox, listIds, readDetail, readError, until } from './testing/api-answers.ts';
 import { HostDouble } from './testing/host-double.ts';
@@ -246,6 +247,25 @@ describe('several servers on one database', { skip: postgresMissing() }, () => {
     host.lose(lost);
     await until(async () => (await listIds(next)).length === 0);
     await next.stop();
+  });
+
+  test('a kill goes to the server that a host has just gone to', async () => {
+    await using hostA = await new HostDouble('host-a').open();
+    await using hostB = await new HostDouble('host-b').open();
+    const config = { database: { databaseUrl: await postgres.createDatabase() }, leaseMs: 8000 };
+    const before = await startTestServer([hostA], config);
+    await using other = await startTestServer([hostB], config);
+    const id = await createSandbox(before, { timeout: 600 });
+    await before.stop();
+    const db = await openStore(config.database);
+    started.defer(() => db.destroy());
+    const holder = async (name: string) => findHolder(db, hostLease(name));
+    await until(async () => (await holder('host-a')) === (await holder('host-b')));
+    await using after = await startTestServer([hostA], config);
+    await until(async () => (await holder('host-a')) !== (await holder('host-b')));
+    // The one that had it does not know yet that it has gone.
+    assert.equal((await other.api(`/sandboxes/${id}`, { method: 'DELETE' })).status, 204);
+    assert.deepEqual([hostA.destroyed, await listIds(after)], [[id], []]);
   });
 
   test('a create that loses its database is ended when the database is back, though its row never said so', async () => {

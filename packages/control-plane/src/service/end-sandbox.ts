@@ -59,7 +59,7 @@ async function isEndedElsewhere(
   { id, hostId }: SandboxRecord,
   write: Write,
 ): Promise<boolean> {
-  if (leases.writer(hostId) !== undefined) return false;
+  if (!(await leases.isLookedAfterElsewhere(hostId))) return false;
   // Servers look once a second what is due.
   await write((trx) => postponeStop(trx, id, clock.now()));
   const patience = AbortSignal.any([stopping, AbortSignal.timeout(ELSEWHERE_MS)]);

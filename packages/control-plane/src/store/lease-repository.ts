@@ -101,6 +101,28 @@ export async function findLease(
     .executeTakeFirst();
 }
 
+/** Who has a lease now. */
+export async function findHolder(db: Db, name: string): Promise<string | undefined> {
+  const row = await db
+    .selectFrom('leases')
+    .select('holder')
+    .where('name', '=', name)
+    .where('expires_at_ms', '>', databaseNowMs(db))
+    .executeTakeFirst();
+  return row?.holder;
+}
+
+/** Whoever has a lease that has not run out. */
+export async function listHolders(db: Db): Promise<string[]> {
+  const rows = await db
+    .selectFrom('leases')
+    .select('holder')
+    .distinct()
+    .where('expires_at_ms', '>', databaseNowMs(db))
+    .execute();
+  return rows.map(({ holder }) => holder);
+}
+
 /** The hosts that some server looks after now. */
 export async function listHostsLookedAfter(db: Db): Promise<string[]> {
   const rows = await db
