@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { copyFile, link, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BASE_TEMPLATE_ID } from '@nestbox/host-agent/image';
-import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { type NestboxPaths, resolvePaths, runCommand } from '@nestbox/kit';
 
 /**
  * Folders and files of the machine's own installation that tests share: they are large, and nothing changes them. `cache`
@@ -24,21 +24,48 @@ export function vmsCannotRun(): string | false {
  * machine's own installation, by links.
  */
 export async function makeStateFolder(): Promise<NestboxPaths & AsyncDisposable> {
-  const shared = resolvePaths().stateDir;
-  // Beside the installation: sandboxes have links to its files, which no other file system can hold.
-  const stateDir = await mkdtemp(`${shared}-test-`);
-  await mkdir(join(shared, 'cache'), { recursive: true });
+  await using undo = new AsyncDisposableStack();
+  const { shared, paths } = await makeFolder(undo);
+  const { stateDir } = paths;
   for (const name of SHARED_FOLDERS) await symlink(join(shared, name), join(stateDir, name));
   await linkTree(join(shared, 'templates'), join(stateDir, 'templates'));
   for (const name of SHARED_FILES) await copyFile(join(shared, name), join(stateDir, name));
+  return withUndo(paths, undo.move());
+}
+
+/**
+ * The same on a file system of its own, of so many MiB, which holds copies of the images: what fills it fills nobody else's disk.
+ */
+export async function makeSmallStateFolder(sizeMib: number): Promise<NestboxPaths & AsyncDisposable> {
+  await using undo = new AsyncDisposableStack();
+  const { shared, paths } = await makeFolder(undo);
+  const { stateDir } = paths;
+  const image = `${stateDir}.img`;
+  undo.defer(() => rm(image, { force: true }));
+  await runCommand('truncate', ['--size', `${sizeMib}M`, image]);
+  await runCommand('mke2fs', ['-q', '-t', 'ext4', '-m', '0', image]);
+  await runCommand('mount', ['-o', 'loop', image, stateDir]);
+  undo.defer(async () => void (await runCommand('umount', [stateDir])));
+  const names = [...SHARED_FOLDERS, 'templates', ...SHARED_FILES];
+  await runCommand('cp', ['-r', '--sparse=always', ...names.map((name) => join(shared, name)), stateDir]);
+  const images = join(stateDir, 'images.json');
+  await writeFile(images, (await readFile(images, 'utf8')).replaceAll(`${shared}/`, `${stateDir}/`));
+  return withUndo(paths, undo.move());
+}
+
+async function makeFolder(undo: AsyncDisposableStack): Promise<{ shared: string; paths: NestboxPaths }> {
+  const shared = resolvePaths().stateDir;
+  // Beside the installation: sandboxes have links to its files, which no other file system can hold.
+  const stateDir = await mkdtemp(`${shared}-test-`);
+  undo.defer(() => rm(stateDir, { recursive: true, force: true }));
+  await mkdir(join(shared, 'cache'), { recursive: true });
   const paths = resolvePaths({ NESTBOX_DIR: stateDir });
-  return {
-    ...paths,
-    async [Symbol.asyncDispose]() {
-      await rm(stateDir, { recursive: true, force: true });
-      await rm(paths.runDir, { recursive: true, force: true });
-    },
-  };
+  undo.defer(() => rm(paths.runDir, { recursive: true, force: true }));
+  return { shared, paths };
+}
+
+function withUndo(paths: NestboxPaths, undo: AsyncDisposableStack): NestboxPaths & AsyncDisposable {
+  return { ...paths, [Symbol.asyncDispose]: () => undo.disposeAsync() };
 }
 
 /** The same folders with the same files: hard links, but for what names things, which is copied. */

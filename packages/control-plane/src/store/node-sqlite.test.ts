@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { describeRepositories } from '../testing/repository-suite.ts';
 import { MIGRATIONS, migrate } from './migrate.ts';
 import { openSqlite } from './node-sqlite.ts';
@@ -36,6 +36,24 @@ describe('openStore', () => {
       const second = await openStore({ databasePath: path });
       assert.equal((await second.selectFrom('template_usage').selectAll().execute())[0]?.spawn_count, 3);
       await second.destroy();
+    }));
+
+  test('tells a full disk as such, and goes on when there is room', () =>
+    withFolder(async (folder) => {
+      const store = await openStore({ databasePath: join(folder, 'control-plane.db') });
+      const use = (teamId: string) =>
+        store
+          .insertInto('template_usage')
+          .values({ team_id: teamId, template_id: 'x'.repeat(100_000), spawn_count: 1, last_spawned_at_ms: 1 })
+          .execute();
+      const { rows } = await sql<{ page_count: number }>`PRAGMA page_count`.execute(store);
+      const pages = rows[0]?.page_count ?? 0;
+      await sql`PRAGMA max_page_count=${sql.lit(pages + 5)}`.execute(store);
+      await assert.rejects(use('one'), hasCode('host_disk_full'));
+      await sql`PRAGMA max_page_count=${sql.lit(pages + 500)}`.execute(store);
+      await use('one');
+      assert.equal((await store.selectFrom('template_usage').selectAll().execute()).length, 1);
+      await store.destroy();
     }));
 
   test('refuses a second server on the same file, and lets it in when the first has gone', () =>

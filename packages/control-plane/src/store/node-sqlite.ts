@@ -3,7 +3,9 @@ import { NestboxError } from '@nestbox/contract';
 import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely';
 import type { Database } from './schema.ts';
 
+/** https://sqlite.org/rescode.html */
 const SQLITE_BUSY = 5;
+const SQLITE_FULL = 13;
 
 /**
  * Opens (or makes) the database file and keeps it for this process alone: a second server on the same file is refused
@@ -25,15 +27,15 @@ export function openSqlite(path: string): Kysely<Database> {
     database.exec('PRAGMA foreign_keys=ON; BEGIN IMMEDIATE; COMMIT;');
   } catch (cause) {
     database.close();
-    if (isBusy(cause))
+    if (hasResultCode(cause, SQLITE_BUSY))
       throw new NestboxError('state_dir_in_use', `Another server uses the database ${path}. Stop it first.`, { cause });
     throw new NestboxError('not_set_up', `The file ${path} is not a usable database.`, { cause });
   }
   return new Kysely<Database>({ dialect: new SqliteDialect({ database: adaptDatabase(database) }) });
 }
 
-function isBusy(error: unknown): boolean {
-  return error instanceof Error && 'errcode' in error && error.errcode === SQLITE_BUSY;
+function hasResultCode(error: unknown, code: number): boolean {
+  return error instanceof Error && 'errcode' in error && error.errcode === code;
 }
 
 /** Preparing takes longer than most statements do; lists with filters come in many shapes, hence a bound. */
@@ -59,10 +61,22 @@ function adaptDatabase(database: DatabaseSync): SqliteDatabase {
 function adaptStatement(statement: StatementSync): SqliteStatement {
   return {
     reader: statement.columns().length > 0,
-    all: (parameters) => statement.all(...parameters.map(toSqlValue)),
-    run: (parameters) => statement.run(...parameters.map(toSqlValue)),
+    all: (parameters) => explained(() => statement.all(...parameters.map(toSqlValue))),
+    run: (parameters) => explained(() => statement.run(...parameters.map(toSqlValue))),
     iterate: (parameters) => statement.iterate(...parameters.map(toSqlValue)),
   };
+}
+
+/** Tells a full disk as such; every other error stays as it is. */
+function explained<T>(step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (!hasResultCode(error, SQLITE_FULL)) throw error;
+    const message =
+      'The disk is full: the database cannot be written. Free space under the state folder, then try again.';
+    throw new NestboxError('host_disk_full', message, { cause: error });
+  }
 }
 
 function toSqlValue(value: unknown): SQLInputValue {

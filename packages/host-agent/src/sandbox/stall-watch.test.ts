@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
+import { resolvePaths } from '@nestbox/kit';
 import { createGuestClient } from '../guest/guest-client.ts';
+import { hostLayout } from '../storage/layout.ts';
+import { Telemetry } from '../telemetry/telemetry.ts';
 import { TEST_LOGGER, testSpec } from '../testing/test-host.ts';
 import type { VmDriver, VmStatus } from '../vmm/driver.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
@@ -32,6 +35,14 @@ function stallingDriver() {
       status = { state: 'stalled', reason: 'no space left' };
     },
   };
+}
+
+/** Keeps what is told into the sandboxes' logs. */
+function toldLog() {
+  const told: string[] = [];
+  const telemetry = new Telemetry(hostLayout(resolvePaths({ NESTBOX_DIR: '/nonexistent' })), TEST_LOGGER);
+  telemetry.note = async (_sandboxId, level, message) => void told.push(`${level}: ${message}`);
+  return { telemetry, told };
 }
 
 function tableWithOne() {
@@ -78,7 +89,8 @@ function tableWithOne() {
 test('a guest that stands still on a full disk is told, refuses requests, and goes on when there is room', async () => {
   const { table, sandbox } = tableWithOne();
   const { driver, calls, stall } = stallingDriver();
-  const context = { driver, logger: TEST_LOGGER };
+  const { telemetry, told } = toldLog();
+  const context = { driver, logger: TEST_LOGGER, telemetry };
   const look = (free: number) => lookForStalls(context, table.values(), free);
 
   await look(PLENTY);
@@ -100,6 +112,27 @@ test('a guest that stands still on a full disk is told, refuses requests, and go
   assert.ok(calls.includes('resume'));
   assert.equal(sandbox.info.reason, undefined);
   assert.equal(table.requireRunning(sandbox.id).sandbox, sandbox);
+  assert.deepEqual(told, [
+    'warn: Sandbox stands still: no space left',
+    'warn: Sandbox goes on, there is room again. It stood still: no space left',
+  ]);
+});
+
+test('a pause that fails while the VMM is asked does not keep the stall from being noted', async () => {
+  const { table, sandbox } = tableWithOne();
+  const { driver, stall } = stallingDriver();
+  stall();
+  const busy = Object.assign(driver, {
+    async status(): Promise<VmStatus> {
+      const { lifecycle } = sandbox;
+      assert.ok(lifecycle.state === 'running');
+      sandbox.transition({ state: 'pausing', vm: lifecycle.vm });
+      sandbox.transition({ state: 'running', vm: lifecycle.vm, stall: undefined });
+      return { state: 'stalled', reason: 'full' };
+    },
+  });
+  await lookForStalls({ driver: busy, logger: TEST_LOGGER, telemetry: toldLog().telemetry }, table.values(), LITTLE);
+  assert.equal(sandbox.info.reason, 'full');
 });
 
 test('a VMM that does not answer leaves the others to be looked at', async () => {
@@ -114,6 +147,10 @@ test('a VMM that does not answer leaves the others to be looked at', async () =>
     },
   });
   const second = tableWithOne();
-  await lookForStalls({ driver: deaf, logger: TEST_LOGGER }, [...table.values(), ...second.table.values()], LITTLE);
+  await lookForStalls(
+    { driver: deaf, logger: TEST_LOGGER, telemetry: toldLog().telemetry },
+    [...table.values(), ...second.table.values()],
+    LITTLE,
+  );
   assert.equal(second.sandbox.info.reason, 'full');
 });

@@ -34,12 +34,10 @@ export function watchForStalls(
   };
 }
 
+type Watched = Pick<SandboxContext, 'driver' | 'logger' | 'telemetry'>;
+
 /** One look, with so many bytes free where the sandboxes' disks are. */
-export async function lookForStalls(
-  context: Pick<SandboxContext, 'driver' | 'logger'>,
-  running: Iterable<LiveSandbox>,
-  free: number,
-): Promise<void> {
+export async function lookForStalls(context: Watched, running: Iterable<LiveSandbox>, free: number): Promise<void> {
   for (const sandbox of running) {
     const { lifecycle } = sandbox;
     if (lifecycle.state !== 'running') continue;
@@ -53,26 +51,26 @@ export async function lookForStalls(
   }
 }
 
-async function lookAt(
-  { driver, logger }: Pick<SandboxContext, 'driver' | 'logger'>,
-  sandbox: LiveSandbox,
-  free: number,
-): Promise<void> {
-  const before = sandbox.lifecycle;
-  if (before.state !== 'running') return;
-  const { handle } = before.vm;
+async function lookAt({ driver, logger, telemetry }: Watched, sandbox: LiveSandbox, free: number): Promise<void> {
+  const { lifecycle } = sandbox;
+  if (lifecycle.state !== 'running') return;
+  const { handle } = lifecycle.vm;
   let status = await driver.status(handle);
   if (status.state === 'stalled' && free >= RESUME_SPACE_BYTES) {
     await driver.resume(handle);
     status = await driver.status(handle);
   }
-  // The sandbox may have ended while the VMM was asked.
-  if (sandbox.lifecycle !== before) return;
-  if (status.state === 'stalled' && before.stall === undefined) {
+  // The sandbox may have ended while the VMM was asked. A pause that failed meanwhile has not changed what was found.
+  const now = sandbox.lifecycle;
+  if (now.state !== 'running' || now.vm.handle.vmId !== handle.vmId || now.vm.handle.runDir !== handle.runDir) return;
+  if (status.state === 'stalled' && now.stall === undefined) {
     logger.warn({ sandboxId: sandbox.id, reason: status.reason }, 'a VM stands still until the disk has room');
-    sandbox.transition({ ...before, stall: status.reason });
-  } else if (status.state === 'running' && before.stall !== undefined) {
+    sandbox.transition({ ...now, stall: status.reason });
+    void telemetry.note(sandbox.id, 'warn', `Sandbox stands still: ${status.reason}`);
+  } else if (status.state === 'running' && now.stall !== undefined) {
     logger.info({ sandboxId: sandbox.id }, 'a VM goes on after it stood still');
-    sandbox.transition({ ...before, stall: undefined });
+    sandbox.transition({ ...now, stall: undefined });
+    // What was told at the beginning may have found no room either.
+    void telemetry.note(sandbox.id, 'warn', `Sandbox goes on, there is room again. It stood still: ${now.stall}`);
   }
 }
