@@ -9,6 +9,7 @@ import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
 import { prepareDebianPackages } from './support/prepare-debian-packages.ts';
 import { prepareHost } from './support/prepare-host.ts';
+import { preparePythonClient } from './support/prepare-python-client.ts';
 import { ROOT } from './support/repository.ts';
 import { checkSources } from './support/source-checks.ts';
 
@@ -40,6 +41,7 @@ if (files.length === 0) {
 if (patterns.length === 0 && !(await checkSources())) process.exit(1);
 if (!(await prepareHost())) process.exitCode = 1;
 await prepareDebianPackages();
+await preparePythonClient();
 
 const interrupted = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());

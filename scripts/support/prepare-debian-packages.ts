@@ -5,6 +5,7 @@ import { globSync } from 'node:fs';
 const WANTED = [
   { program: '/usr/bin/chromium', packages: ['chromium'] },
   { program: '/usr/bin/jupyter-server', packages: ['jupyter-server', 'python3-ipykernel'] },
+  { program: '/usr/lib/python3*/ensurepip', packages: ['python3-venv'] },
   { program: '/usr/lib/postgresql/*/bin/initdb', packages: ['postgresql'] },
 ] as const;
 

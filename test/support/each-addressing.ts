@@ -18,7 +18,7 @@ const TITLES: Readonly<Record<Addressing, string>> = {
   domain: 'told the domain alone, with TLS',
 };
 
-const WITH_DOMAIN = ['--domain', 'box.example', '--tls', 'auto', '--tls-port', '0'];
+const DOMAIN = 'box.example';
 
 export interface AddressedServer extends ServerInUse {
   readonly addressing: Addressing;
@@ -37,14 +37,23 @@ type ClientAddress =
   | { readonly apiUrl: string; readonly sandboxUrl: string; readonly apiKey: string }
   | { readonly domain: string; readonly apiKey: string };
 
+export interface AddressingOptions {
+  /** Of the sandbox that the tests share. */
+  readonly sandbox?: SandboxOpts;
+  /** For clients that cannot be told where `box.example` leads. */
+  readonly domain?: string;
+  /** Why its tests cannot run here. */
+  readonly skip?: string | false;
+}
+
 /** As `describe`, with a server of its own and every test once for each addressing. */
 export function forEachAddressing(
   name: string,
-  options: { readonly sandbox?: SandboxOpts },
+  options: AddressingOptions,
   tests: (suite: AddressedServer) => void,
 ): void {
-  describe(name, { skip: vmsCannotRun() }, () => {
-    const inUse = useServer(WITH_DOMAIN);
+  describe(name, { skip: vmsCannotRun() || (options.skip ?? false) }, () => {
+    const inUse = useServer(['--domain', options.domain ?? DOMAIN, '--tls', 'auto', '--tls-port', '0']);
     before(async () => {
       const { domain, caPath } = tlsOf(inUse.server);
       leadNamesHere(domain);
