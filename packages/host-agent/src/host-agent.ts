@@ -17,6 +17,7 @@ import { listenForProxyTraffic } from './proxy/proxy-server.ts';
 import { hostRoutes } from './rpc/host-routes.ts';
 import { readCurrentImages } from './sandbox/current-images.ts';
 import { DiskGuard } from './sandbox/disk-guard.ts';
+import { DiskNotes } from './sandbox/disk-notes.ts';
 import { type HostLimits, resolveHostLimits } from './sandbox/host-limits.ts';
 import { ImageGuard } from './sandbox/image-guard.ts';
 import { createSandboxManager } from './sandbox/manager.ts';
@@ -107,6 +108,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   const networks = config.networks ?? (await makeNetworks(config, telemetry));
   undo.defer(() => networks.close());
   const traffic = new LateTraffic();
+  const diskNotes = new DiskNotes();
   const manager = await createSandboxManager(
     {
       driver,
@@ -117,7 +119,8 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       currentImages: () => readCurrentImages(layout),
       disks: rootDisksFor(driver, layout.layerWorkDir),
       imageGuard: new ImageGuard(),
-      diskGuard: new DiskGuard(),
+      diskGuard: new DiskGuard(diskNotes),
+      diskNotes,
       guestClient: createGuestClient,
       traffic,
       telemetry,

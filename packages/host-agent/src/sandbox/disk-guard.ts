@@ -1,58 +1,31 @@
 import type { Stats } from 'node:fs';
-import { stat } from 'node:fs/promises';
-import { NestboxError } from '@nestbox/contract';
-import { contentDigest, type DigestOptions } from '../storage/content-digest.ts';
-import {
-  builtKey,
-  type DiskSums,
-  diskFileNames,
-  type FileSum,
-  readDiskSums,
-  sealKey,
-  writeDiskSums,
-} from '../storage/disk-sums.ts';
-import { errnoOf } from '../storage/errno.ts';
-import { machineFiles, ROOTFS_NAME } from '../storage/machine-folder.ts';
+import type { NestboxError } from '@nestbox/contract';
+import { type DiskSums, diskFileNames, type FileSum, readDiskSums, writeDiskSums } from '../storage/disk-sums.ts';
+import { machineFiles } from '../storage/machine-folder.ts';
 import { checkDisk, checkLayers, type DiskSeal, damagedFile } from '../storage/snapshot-manifest.ts';
-import { BootGate } from './boot-gate.ts';
-
-/** A disk that nobody writes to. */
-export interface RestingDisk {
-  readonly folder: string;
-  /** As `disk.sums` names it. */
-  readonly of: string;
-  /** Of its files in the folder. */
-  readonly names: readonly string[];
-}
-
-/** The disk of a state, and the agent disk beside it. */
-export function sealedDisk(folder: string, seal: DiskSeal): RestingDisk {
-  const { root, agent } = diskFileNames(seal.layers);
-  return { folder, of: sealKey(seal), names: [...root, agent] };
-}
-
-/** The disk of a template that was built. */
-export function builtTemplateDisk(folder: string, template: { readonly createdAtMs: number }): RestingDisk {
-  return { folder, of: builtKey(template), names: [ROOTFS_NAME] };
-}
-
-/** Of work that anybody may end who needs the disk. */
-export type BackgroundOptions = DigestOptions & { readonly signal: AbortSignal };
-
-/** More files than this are not kept in mind. */
-const MAX_KNOWN = 10_000;
+import type { DiskNotes } from './disk-notes.ts';
+import { KnownDigests } from './known-digests.ts';
+import {
+  type BackgroundOptions,
+  builtTemplateDisk,
+  digestOf,
+  keyOf,
+  type RestingDisk,
+  sealedDisk,
+  statAll,
+} from './resting-disk.ts';
 
 /**
- * Checks disks before VMs are started on them, and notes in the background what they contain. A file with the size and the time that were
+ * Checks disks before VMs are started on them, and in the background. A file with the size and the time that were
  * noted is what was written; of one with another time the content decides. What has no sums yet is told by the size and time of its top.
  */
 export class DiskGuard {
-  /** What files contained when that was noted, by file: many folders share one. */
-  readonly #noted = new Map<string, string>();
-  /** What they contained when they were read last. */
-  readonly #read = new Map<string, string>();
-  /** In the background one disk is read at a time. */
-  readonly #background = new BootGate(1);
+  readonly #notes: DiskNotes;
+  readonly #read = new KnownDigests();
+
+  constructor(notes: DiskNotes) {
+    this.#notes = notes;
+  }
 
   /** Before a restore. Throws `snapshot_damaged`, and the signal's reason. */
   async requireIntact(folder: string, seal: DiskSeal, signal?: AbortSignal): Promise<void> {
@@ -77,47 +50,24 @@ export class DiskGuard {
     await this.#check(disk, signal);
   }
 
-  /** Notes what a disk contains, unless that was done before. Throws what the system says, and the signal's reason. */
-  async note(disk: RestingDisk, options: BackgroundOptions): Promise<void> {
-    const { folder, of, names } = disk;
-    const before = await readDiskSums(folder);
-    if (before?.of === of && names.every((name) => before.files[name] !== undefined)) return;
-    await this.#background.run(async () => {
-      const files: Record<string, FileSum> = {};
-      const damaged: string[] = [];
-      for (const [name, { path, stats }] of await statAll(disk)) {
-        const earlier = before?.files[name];
-        const isSame = earlier?.bytes === stats.size && earlier.modifiedMs === stats.mtimeMs;
-        if (isSame && before?.damaged.includes(name)) damaged.push(name);
-        const known = this.#noted.get(keyOf(stats));
-        const digest = (isSame ? earlier.digest : undefined) ?? known ?? (await digestOf(path, options));
-        if (keyOf(await stat(path)) !== keyOf(stats)) throw new NestboxError('internal', `${path} is written to.`);
-        remember(this.#noted, keyOf(stats), digest);
-        files[name] = { bytes: stats.size, modifiedMs: stats.mtimeMs, digest };
-      }
-      options.signal.throwIfAborted();
-      await writeDiskSums(folder, { format: 1, of, files, damaged });
-    }, options.signal);
-  }
-
   /**
    * Reads a disk whatever its times say, and notes what it contains if that was not done. `seen`: what was read in this round, which is read once.
    * What is found counts from now on. Throws `snapshot_damaged`, what the system says, and the signal's reason.
    */
   async verify(disk: RestingDisk, seen: Map<string, string>, options: BackgroundOptions): Promise<void> {
-    await this.note(disk, options);
+    await this.#notes.note(disk, options);
     const sums = await readDiskSums(disk.folder, disk.of);
     if (sums === undefined) return;
-    const damaged = await this.#background.run(async () => {
+    const damaged = await this.#notes.inTurn(options.signal, async () => {
       const found: string[] = [];
       for (const [name, { path, stats }] of await statAll(disk)) {
         const digest = seen.get(keyOf(stats)) ?? (await digestOf(path, options));
         seen.set(keyOf(stats), digest);
-        remember(this.#read, `${keyOf(stats)} ${stats.ctimeMs}`, digest);
+        this.#read.set(`${keyOf(stats)} ${stats.ctimeMs}`, digest);
         if (digest !== sums.files[name]?.digest) found.push(name);
       }
       return found;
-    }, options.signal);
+    });
     options.signal.throwIfAborted();
     if (damaged.join() !== sums.damaged.join()) await keepSums(disk.folder, { ...sums, damaged });
     const [first] = damaged;
@@ -160,34 +110,8 @@ export class DiskGuard {
   async #digestNow(path: string, stats: Stats, signal: AbortSignal | undefined): Promise<string> {
     const key = `${keyOf(stats)} ${stats.ctimeMs}`;
     const digest = this.#read.get(key) ?? (await digestOf(path, signal === undefined ? {} : { signal }));
-    remember(this.#read, key, digest);
+    this.#read.set(key, digest);
     return digest;
-  }
-}
-
-/** Throws `snapshot_damaged` when one is missing. */
-async function statAll({ folder, names }: RestingDisk) {
-  const files = machineFiles(folder);
-  return Promise.all(
-    names.map(async (name) => {
-      const path = files.layer(name);
-      const stats = await stat(path).catch((cause: unknown) => {
-        throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
-      });
-      return [name, { path, stats }] as const;
-    }),
-  );
-}
-
-/** What the host's own disk cannot give back is damaged. */
-async function digestOf(path: string, options: DigestOptions): Promise<string> {
-  try {
-    return await contentDigest(path, options);
-  } catch (cause) {
-    const code = errnoOf(cause);
-    if (code === 'EIO' || code === 'EILSEQ' || code === 'ENOENT')
-      throw damagedFile(path, code === 'ENOENT' ? 'it is missing' : `it cannot be read (${code})`, cause);
-    throw cause;
   }
 }
 
@@ -198,15 +122,4 @@ async function keepSums(folder: string, sums: DiskSums): Promise<void> {
 
 function otherContent(path: string): NestboxError {
   return damagedFile(path, 'its content is not what was written');
-}
-
-function keyOf({ dev, ino, size, mtimeMs }: Stats): string {
-  return [dev, ino, size, mtimeMs].join(' ');
-}
-
-function remember(map: Map<string, string>, key: string, digest: string): void {
-  map.delete(key);
-  map.set(key, digest);
-  const [oldest] = map.keys();
-  if (map.size > MAX_KNOWN && oldest !== undefined) map.delete(oldest);
 }

@@ -5,9 +5,9 @@ import { isRawDiskFile } from '../storage/raw-disks.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
 import { backgroundPace } from './background-pace.ts';
 import type { BootGate } from './boot-gate.ts';
-import { sealedDisk } from './disk-guard.ts';
 import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
+import { sealedDisk } from './resting-disk.ts';
 import type { DiskStacks } from './root-disks.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { recordPaused, recordRunning } from './write-record.ts';
@@ -151,10 +151,10 @@ export class DiskTidier {
   async #note(sandbox: LiveSandbox, signal: AbortSignal): Promise<void> {
     const { lifecycle } = sandbox;
     if (lifecycle.state !== 'paused' || signal.aborted) return;
-    const { diskGuard, layout, logger } = this.#context;
+    const { diskNotes, layout, logger } = this.#context;
     const disk = sealedDisk(layout.sandboxDir(sandbox.id), lifecycle.paused.disk);
     try {
-      await diskGuard.note(disk, { signal, pace: backgroundPace(this.#gate, NOTING_PART, signal) });
+      await diskNotes.note(disk, { signal, pace: backgroundPace(this.#gate, NOTING_PART, signal) });
     } catch (error) {
       if (!signal.aborted)
         logger.warn({ err: error, sandboxId: sandbox.id }, 'what a disk contains could not be noted');

@@ -10,6 +10,7 @@ import { BootGate } from './boot-gate.ts';
 import { CopyStarts } from './copy-starts.ts';
 import { CreateCounts } from './create-counts.ts';
 import { diskUsageOf } from './disk-items.ts';
+import { DiskNoter } from './disk-noter.ts';
 import { DiskTidier } from './disk-tidier.ts';
 import { endSandbox, vmExited } from './end-sandbox.ts';
 import { forkSandbox } from './fork-sandbox.ts';
@@ -82,6 +83,7 @@ class HostSandboxes implements SandboxManager {
   readonly #host: HostState;
   readonly #copies: CopyStarts;
   #scrubber: Scrubber | undefined;
+  #noter: DiskNoter | undefined;
   readonly #stopStallWatch: () => Promise<void>;
   readonly #stopping = new AbortController();
 
@@ -127,6 +129,7 @@ class HostSandboxes implements SandboxManager {
   /** To be called once everything that was here before has been taken over. */
   scrub(settings: ScrubSettings): void {
     this.#scrubber = new Scrubber(this.#host, settings);
+    this.#noter = new DiskNoter(this.#host, settings.noteAfterMs);
   }
 
   async prepareTemplates(onPrepare?: (template: Template) => void): Promise<void> {
@@ -134,7 +137,7 @@ class HostSandboxes implements SandboxManager {
       await this.#host.snapshots.renewMissing(onPrepare);
     } finally {
       this.#host.warm.fill();
-      this.#scrubber?.noteSoon();
+      this.#noter?.noteSoon();
     }
   }
 
@@ -190,7 +193,7 @@ class HostSandboxes implements SandboxManager {
     const snapshotting = this.#traces.record(sandboxId, 'snapshot', async (trace) => {
       try {
         const template = await snapshotSandbox(this.#host, sandboxId, spec, trace);
-        this.#scrubber?.noteSoon();
+        this.#noter?.noteSoon();
         return template;
       } catch (error) {
         throw toSandboxError(error, sandboxId);
@@ -360,8 +363,8 @@ class HostSandboxes implements SandboxManager {
     const reason = new NestboxError('host_unavailable', 'This host agent stopped while the sandbox was starting.');
     this.#stopping.abort(reason);
     await this.#creates.cancelAll(reason);
-    const scrubber = this.#scrubber?.close();
-    await Promise.all([this.#stopStallWatch(), scrubber, tidier.close(), snapshots.settled(), warm.close()]);
+    const disks = [this.#scrubber?.close(), this.#noter?.close()];
+    await Promise.all([this.#stopStallWatch(), ...disks, tidier.close(), snapshots.settled(), warm.close()]);
     // A pause that is under way comes to its end; nothing begins any more.
     await Promise.all([...this.#table.values()].map(({ id }) => this.#serial.run(id, async () => {})));
     await Promise.allSettled(this.#underWay);

@@ -8,6 +8,7 @@ import type { TemplateStore } from '../storage/template-store.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import type { VmDriver } from '../vmm/driver.ts';
 import type { DiskGuard } from './disk-guard.ts';
+import type { DiskNotes } from './disk-notes.ts';
 import type { HostLimits } from './host-limits.ts';
 import type { ImageGuard } from './image-guard.ts';
 import type { SandboxRecord } from './record.ts';
@@ -23,6 +24,7 @@ export interface SandboxContext {
   readonly disks: RootDisks;
   readonly imageGuard: ImageGuard;
   readonly diskGuard: DiskGuard;
+  readonly diskNotes: DiskNotes;
   /** Throws NestboxError not_set_up. */
   readonly currentImages: () => Promise<CurrentImages>;
   readonly guestClient: GuestClientFactory;

@@ -3,15 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { replaceFile } from '@nestbox/kit';
 import { errnoOf } from '../storage/errno.ts';
-import { machineFiles } from '../storage/machine-folder.ts';
-import { readManifestFile } from '../storage/snapshot-manifest.ts';
 import type { Template } from '../storage/template-store.ts';
 import { backgroundPace } from './background-pace.ts';
 import { snapshotFolder } from './create-plan.ts';
-import { type BackgroundOptions, builtTemplateDisk, sealedDisk } from './disk-guard.ts';
 import type { HostState } from './host-state.ts';
 import type { PausedVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
+import { type BackgroundOptions, builtTemplateDisk } from './resting-disk.ts';
+import { isTemplateThere } from './template-presence.ts';
 import { newRound, type VerifyRound, verifyState } from './verify-state.ts';
 
 export interface ScrubSettings {
@@ -19,7 +18,7 @@ export interface ScrubSettings {
   readonly intervalMs: number;
   /** From the start to the first round, where there has never been one. */
   readonly firstAfterMs: number;
-  /** After a start or a snapshot it is looked so much later what is not noted yet. */
+  /** See disk-noter.ts. */
   readonly noteAfterMs: number;
 }
 
@@ -29,9 +28,8 @@ export const DEFAULT_SCRUB: ScrubSettings = {
   noteAfterMs: 30_000,
 };
 
-/** What a round, and noting, may take of the time. */
+/** What a round may take of the time. */
 const SCRUB_PART = 0.1;
-const NOTING_PART = 0.25;
 /** A clock may be set, and a timer has its limit. */
 const LONGEST_SLEEP_MS = 3_600_000;
 
@@ -43,7 +41,7 @@ interface Round {
 
 /**
  * Reads from time to time whatever rests on this host (paused sandboxes, snapshots, templates), slowly and in the background, and
- * says what is not what was written. Between rounds it notes what new disks contain.
+ * says what is not what was written.
  */
 export class Scrubber {
   readonly #host: HostState;
@@ -51,12 +49,10 @@ export class Scrubber {
   readonly #closed = new AbortController();
   readonly #loop: Promise<void>;
   #round: Round | undefined;
-  #noting: Promise<void> | undefined;
 
   constructor(host: HostState, settings: ScrubSettings) {
     this.#host = host;
     this.#settings = settings;
-    this.noteSoon();
     this.#loop = settings.intervalMs > 0 ? this.#scrubAgainAndAgain() : Promise.resolve();
   }
 
@@ -80,23 +76,10 @@ export class Scrubber {
     this.#begin(1, before?.done);
   }
 
-  /** What rests here and is not noted yet is noted in a while. */
-  noteSoon(): void {
-    const { signal } = this.#closed;
-    if (signal.aborted) return;
-    this.#noting ??= delay(this.#settings.noteAfterMs, undefined, { signal, ref: false })
-      .then(() => {
-        // What comes from now on is for another time.
-        this.#noting = undefined;
-        return this.#noteAll();
-      })
-      .catch((error: unknown) => this.#warn(error, 'what disks contain could not be noted'));
-  }
-
   async close(): Promise<void> {
     this.#closed.abort();
     this.#round?.abort.abort();
-    await Promise.all([this.#loop, this.#round?.done, this.#noting]);
+    await Promise.all([this.#loop, this.#round?.done]);
   }
 
   async #scrubAgainAndAgain(): Promise<void> {
@@ -144,7 +127,7 @@ export class Scrubber {
         if (await this.#verifyTemplate(template, round, this.#options(part, signal))) found.push(template.templateId);
       } catch (error) {
         signal.throwIfAborted();
-        if (await this.#isThere(template)) this.#warn(error, 'a template could not be read');
+        if (await isTemplateThere(this.#host, template)) this.#warn(error, 'a template could not be read');
       }
     }
     await this.#keepTime();
@@ -194,51 +177,10 @@ export class Scrubber {
     const ofDisk = isBuilt
       ? await damageOf(() => context.diskGuard.verify(builtDisk, round.files, options))
       : ofSnapshot;
-    if (!(await this.#isThere(template))) return false;
+    if (!(await isTemplateThere(this.#host, template))) return false;
     if (folder !== undefined && ofSnapshot !== undefined) snapshots.distrust(template, ofSnapshot);
     snapshots.noteDamage(template, ofDisk);
     return ofDisk !== undefined;
-  }
-
-  /** Its files go with it, and with the snapshot that another one takes the place of. */
-  async #isThere({ templateId, createdAtMs, snapshot }: Template): Promise<boolean> {
-    const { templates } = await this.#host.context.templates.list();
-    return templates.some(
-      (now) => now.templateId === templateId && now.createdAtMs === createdAtMs && now.snapshot === snapshot,
-    );
-  }
-
-  async #noteAll(): Promise<void> {
-    const { table, context, tidier } = this.#host;
-    const { diskGuard, layout } = context;
-    const { signal } = this.#closed;
-    for (const sandbox of [...table.values()])
-      await tidier.whilePaused(sandbox, signal, (paused, ending) =>
-        diskGuard.note(sealedDisk(layout.sandboxDir(sandbox.id), paused.disk), this.#options(NOTING_PART, ending)),
-      );
-    for (const template of (await context.templates.list()).templates) {
-      const options = this.#options(NOTING_PART, signal);
-      try {
-        await this.#noteTemplate(template, options);
-      } catch (error) {
-        if (await this.#isThere(template)) this.#warn(error, 'what a template contains could not be noted');
-      }
-    }
-  }
-
-  async #noteTemplate(template: Template, options: BackgroundOptions): Promise<void> {
-    const { context, snapshots } = this.#host;
-    const { diskGuard, layout } = context;
-    const folder = snapshotFolder(context, template);
-    const built = builtTemplateDisk(layout.templateDir(template.templateId), template);
-    const isBuilt = template.originSandboxId === undefined;
-    const disks = isBuilt ? [built] : [];
-    if (folder !== undefined)
-      disks.push(sealedDisk(folder, (await readManifestFile(machineFiles(folder).manifest)).disk));
-    for (const disk of disks) await diskGuard.note(disk, options);
-    // What an earlier server has found.
-    const damage = disks[0] && (await diskGuard.knownDamage(disks[0]));
-    if (damage !== undefined) snapshots.noteDamage(template, damage);
   }
 
   #options(part: number, signal: AbortSignal): BackgroundOptions {

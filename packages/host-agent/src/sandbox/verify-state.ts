@@ -1,7 +1,7 @@
 import { openPageFile } from '../memory/page-file.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { type DiskSeal, readManifest } from '../storage/snapshot-manifest.ts';
-import { type BackgroundOptions, sealedDisk } from './disk-guard.ts';
+import { type BackgroundOptions, sealedDisk } from './resting-disk.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
 /** What was read in one round: files that many folders have are read once. */

@@ -9,6 +9,7 @@ import { createGuestClient } from '../guest/guest-client.ts';
 import { type HostAgent, type HostAgentConfig, startHostAgent } from '../host-agent.ts';
 import { readCurrentImages } from '../sandbox/current-images.ts';
 import { DiskGuard } from '../sandbox/disk-guard.ts';
+import { DiskNotes } from '../sandbox/disk-notes.ts';
 import { resolveHostLimits } from '../sandbox/host-limits.ts';
 import { ImageGuard } from '../sandbox/image-guard.ts';
 import { type SandboxRecord, type Situation, sandboxRecord } from '../sandbox/record.ts';
@@ -115,6 +116,7 @@ export async function makeTestHost(
     },
     context() {
       const driver = makeDriver();
+      const diskNotes = new DiskNotes();
       return {
         driver,
         networks,
@@ -124,7 +126,8 @@ export async function makeTestHost(
         currentImages: () => readCurrentImages(layout),
         disks: rootDisksFor(driver, layout.layerWorkDir),
         imageGuard: new ImageGuard(),
-        diskGuard: new DiskGuard(),
+        diskGuard: new DiskGuard(diskNotes),
+        diskNotes,
         guestClient: createGuestClient,
         traffic: { drain: async () => {}, admit: () => {} },
         telemetry: new Telemetry(layout, TEST_LOGGER),
