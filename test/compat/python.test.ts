@@ -33,6 +33,6 @@ forEachAddressing('the e2b client for Python', OPTIONS, (suite) => {
       count++;
     }
     assert.equal(await exit, 0, said);
-    assert.equal(count, 11);
+    assert.equal(count, 12);
   });
 });

@@ -86,6 +86,9 @@ describe('a pause', () => {
     assert.equal(await codeOf(await pause(server, 'iunknown')), 'sandbox_not_found');
     for (const body of [{ memory: 'yes' }, { memory: null }, [], 'x', 7])
       assert.equal(await codeOf(await pause(server, id, body)), 'invalid_request', JSON.stringify(body));
+    const running = await createSandbox(server);
+    assert.equal(await codeOf(await pause(server, running, { requireHealthyGuest: true })), 'not_supported');
+    assert.equal((await readDetail(server, running)).state, 'running');
     assert.equal(host.snapshots.pauses.length, 1);
   });
 

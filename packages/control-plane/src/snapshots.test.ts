@@ -170,6 +170,7 @@ describe('a snapshot', () => {
       code: 'snapshot_limit',
       message: 'There are too many.',
     });
+    assert.equal((await readError(await take(server, id, { memory: false }))).code, 'not_supported');
     assert.deepEqual(await list(server), []);
     assert.equal((await readDetail(server, id)).state, 'running');
     await server.api(`/sandboxes/${id}/pause`, { method: 'POST' });

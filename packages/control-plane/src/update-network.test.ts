@@ -49,6 +49,7 @@ describe('where a sandbox may connect to', () => {
       [{ denyOut: [1] }, 'invalid_request'],
       [{ rules: { 'a.com': [{ transform: { headers: {} } }] } }, 'not_supported'],
       [{ egressProxy: { address: 'a.com:1080' } }, 'not_supported'],
+      [{ dnsServers: ['1.1.1.1'] }, 'not_supported'],
     ];
     for (const [body, code] of cases)
       assert.equal((await readError(await server.send('PUT', `/sandboxes/${id}/network`, body))).code, code);

@@ -20,6 +20,7 @@ from e2b import (
     FilesystemEventType,
     PtySize,
     Sandbox,
+    SandboxException,
     SandboxNotFoundException,
     SandboxQuery,
     SandboxState,
@@ -212,6 +213,18 @@ def a_fork_and_a_snapshot_have_what_was_in_memory(sandbox):
     finally:
         restored.kill()
     equal((Sandbox.delete_snapshot(name), Sandbox.delete_snapshot(name)), (True, False))
+
+
+@check
+def what_this_server_cannot_do_is_refused(sandbox):
+    for call in (
+        lambda: sandbox.create_snapshot(mode="filesystem"),
+        lambda: sandbox.pause(strict=True),
+        lambda: sandbox.update_network({"dns_servers": ["1.1.1.1"]}),
+    ):
+        with raises(SandboxException):
+            call()
+    equal(sandbox.get_info().state, SandboxState.RUNNING)
 
 
 @check

@@ -19,11 +19,12 @@ export const sandboxNetworkConfig = z.object({
   maskRequestHost: z.string().optional(),
   rules: z.record(z.string(), z.array(networkRule)).optional(),
   httpsPorts: z.array(z.int()).optional(),
+  dnsServers: z.array(z.string()).nullish(),
 });
 
 /** Body of `PUT /sandboxes/{sandboxID}/network`: all of where the sandbox may connect to. What is left out is cleared. */
 export const sandboxNetworkUpdate = sandboxNetworkConfig
-  .pick({ allowOut: true, denyOut: true, egressProxy: true, rules: true })
+  .pick({ allowOut: true, denyOut: true, egressProxy: true, rules: true, dnsServers: true })
   .extend({ allow_internet_access: z.boolean().optional() });
 
 export type SandboxNetworkUpdate = z.infer<typeof sandboxNetworkUpdate>;

@@ -2,7 +2,9 @@ import { z } from 'zod';
 import { pageLimit } from './common.ts';
 
 /** Body of `POST /sandboxes/{sandboxID}/snapshots`, which may be missing altogether. `name` may carry a tag: `name:tag`. */
-export const sandboxSnapshotBody = z.object({ name: z.string().optional() }).prefault({});
+export const sandboxSnapshotBody = z
+  .object({ name: z.string().optional(), memory: z.boolean().default(true) })
+  .prefault({});
 
 /** A snapshot: a template that was made of a sandbox. Both fields can be given to a create as its template. */
 export const snapshotInfoBody = z.object({

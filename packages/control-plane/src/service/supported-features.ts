@@ -1,5 +1,12 @@
 import { type EgressSettings, GUEST_AGENT_PORT, NestboxError, parseEgressRules } from '@nestbox/contract';
-import type { NewSandbox, SandboxNetworkConfig, SandboxNetworkUpdate } from '@nestbox/contract/http';
+import type {
+  NewSandbox,
+  SandboxNetworkConfig,
+  SandboxNetworkUpdate,
+  sandboxPauseBody,
+  sandboxSnapshotBody,
+} from '@nestbox/contract/http';
+import type { z } from 'zod';
 import { HOST_MASK_RULE, isHostMask } from './host-mask.ts';
 
 /**
@@ -37,10 +44,20 @@ export function egressOf({ allow_internet_access, network }: NewSandbox): Egress
 /** Refuses in an update what a create refuses. */
 export function checkNetworkUpdate(update: SandboxNetworkUpdate): EgressSettings {
   refuse(!isEmpty(update.rules), 'rules');
-  refuse(update.egressProxy !== undefined && update.egressProxy !== null, 'egressProxy');
+  refuse(isGiven(update.egressProxy), 'egressProxy');
+  refuse(isGiven(update.dnsServers), 'dnsServers');
   const egress = toEgress(update.allow_internet_access, update);
   parseEgressRules(egress);
   return egress;
+}
+
+/** Refuses what a pause or a snapshot asks for and this server cannot do. */
+export function checkPause({ requireHealthyGuest }: z.infer<typeof sandboxPauseBody>): void {
+  refuse(requireHealthyGuest, 'requireHealthyGuest: true');
+}
+
+export function checkSnapshot({ memory }: z.infer<typeof sandboxSnapshotBody>): void {
+  refuse(!memory, 'memory: false');
 }
 
 function toEgress(
@@ -56,7 +73,8 @@ function toEgress(
 
 function checkNetwork(network: SandboxNetworkConfig, secure: boolean): void {
   refuse(!isEmpty(network.rules), 'network.rules');
-  refuse(network.egressProxy !== undefined && network.egressProxy !== null, 'network.egressProxy');
+  refuse(isGiven(network.egressProxy), 'network.egressProxy');
+  refuse(isGiven(network.dnsServers), 'network.dnsServers');
   checkIngress(network);
   if (network.allowPublicTraffic === false && !secure)
     throw new NestboxError('invalid_request', 'The field "network.allowPublicTraffic: false" needs "secure: true".');
@@ -79,6 +97,10 @@ function refuse(asked: boolean, field: string, hint?: string): void {
     'not_supported',
     `The field "${field}" is not supported by this version of Nestbox${hint === undefined ? '' : `: ${hint}`}.`,
   );
+}
+
+function isGiven(value: object | null | undefined): boolean {
+  return value !== undefined && value !== null;
 }
 
 function isEmpty(value: object | undefined): boolean {

@@ -1,6 +1,7 @@
 import { sandboxIdParams, sandboxPauseBody } from '@nestbox/contract/http';
 import { pauseSandbox } from '../../service/pause-sandbox.ts';
 import type { ServiceContext } from '../../service/service-context.ts';
+import { checkPause } from '../../service/supported-features.ts';
 import { Timings } from '../../service/timings.ts';
 import type { ApiServer } from '../api-server.ts';
 import { teamContext } from '../caller.ts';
@@ -11,6 +12,7 @@ export function pauseSandboxRoute(app: ApiServer, context: ServiceContext): void
     '/sandboxes/:sandboxID/pause',
     { schema: { params: sandboxIdParams, body: sandboxPauseBody } },
     async (request, reply) => {
+      checkPause(request.body);
       const timings = new Timings();
       await pauseSandbox(teamContext(context, request), request.params.sandboxID, request.body.memory, timings);
       sendTimings(reply, timings);
