@@ -5,18 +5,17 @@ import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createRouterTransport, type Transport } from '@connectrpc/connect';
 import { z } from 'zod';
-import { startTestServer, type TestServer } from '../../packages/control-plane/src/testing/start-test-server.ts';
+import {
+  startTestServer,
+  TEST_API_KEY,
+  type TestServer,
+} from '../../packages/control-plane/src/testing/start-test-server.ts';
 import type { HostAgent } from '../../packages/host-agent/src/host-agent.ts';
 import { makeTestHost, type TestHost } from '../../packages/host-agent/src/testing/test-host.ts';
 import { readProcessState } from '../../packages/host-agent/src/vmm/processes.ts';
+import { type Answer, answerOf } from './answer-of.ts';
 
-/** What the API says, in short: the status, and the stable code of an error. */
-export interface Answer {
-  readonly status: number;
-  readonly code: string | undefined;
-  readonly message: string;
-  readonly body: unknown;
-}
+export type { Answer };
 
 export type Rest = 'running' | 'paused' | 'gone';
 
@@ -46,7 +45,6 @@ export interface FakeStackOptions {
 }
 
 const AGREE_MS = 15_000;
-const errorBody = z.object({ error_code: z.string(), message: z.string() });
 const made = z.object({ sandboxID: z.string() });
 
 export async function startFakeStack(t: TestContext, options: FakeStackOptions = {}): Promise<FakeStack> {
@@ -66,13 +64,8 @@ export async function startFakeStack(t: TestContext, options: FakeStackOptions =
     ],
     { databasePath: join(paths.stateDir, 'nestbox.db') },
   );
-  const call = async (method: string, path: string, body?: unknown): Promise<Answer> => {
-    const response = body === undefined ? await server.api(path, { method }) : await server.send(method, path, body);
-    const text = await response.text();
-    const parsed: unknown = text === '' ? undefined : JSON.parse(text);
-    const error = errorBody.safeParse(parsed).data;
-    return { status: response.status, code: error?.error_code, message: error?.message ?? '', body: parsed };
-  };
+  const call = (method: string, path: string, body?: unknown) =>
+    answerOf(server.apiUrl, TEST_API_KEY, method, path, body);
 
   const shown = async (sandboxId: string): Promise<string> => {
     const { status, body } = await call('GET', `/sandboxes/${sandboxId}`);
