@@ -96,6 +96,28 @@ forEachAddressing('commands of the e2b client', { sandbox: SANDBOX }, (suite) =>
     assert.equal((await handle.wait()).stdout, `${digest}  -\n`);
   });
 
+  test('the handle of a command takes input too, and tells what it has heard', async () => {
+    const { commands } = suite.sandbox;
+    assert.equal(commands.supportsStdinClose, true);
+    const handle = await commands.run('cat; echo end >&2; exit 4', { background: true, stdin: true });
+    assert.equal(handle.exitCode, undefined);
+    await handle.sendStdin('ä line\n');
+    await handle.sendStdin(Uint8Array.of(111, 107, 10));
+    await handle.closeStdin();
+    await assert.rejects(handle.wait(), CommandExitError);
+    assert.deepEqual([handle.stdout, handle.stderr, handle.exitCode], ['ä line\nok\n', 'end\n', 4]);
+  });
+
+  test('a call can be given up, by a signal or a time-out, without harm to the next', async () => {
+    const { commands } = suite.sandbox;
+    const given = new AbortController();
+    const running = assert.rejects(commands.run('sleep 600', { signal: given.signal }));
+    setTimeout(() => given.abort(), 500);
+    await running;
+    await assert.rejects(commands.list({ requestTimeoutMs: 1 }), TimeoutError);
+    assert.equal((await commands.run('echo next')).stdout, 'next\n');
+  });
+
   test('without stdin a command reads nothing and ends', async () => {
     assert.equal((await suite.sandbox.commands.run('cat; echo over')).stdout, 'over\n');
   });

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { EventEmitter, on } from 'node:events';
 import { test } from 'node:test';
-import { FileNotFoundError, type FilesystemEvent, FilesystemEventType, FileType, InvalidArgumentError } from 'e2b';
+import {
+  FileNotFoundError,
+  type FilesystemEvent,
+  FilesystemEventType,
+  FileType,
+  InvalidArgumentError,
+  TimeoutError,
+} from 'e2b';
 import { forEachAddressing } from '../support/each-addressing.ts';
 
 /** Waits until `wanted` has been seen among a watcher's events. */
@@ -97,6 +104,29 @@ forEachAddressing('files of the e2b client', { sandbox: {} }, (suite) => {
     assert.equal(await files.read('/tmp/many/b/c.txt'), 'c');
   });
 
+  test('several files come from texts, bytes, blobs and streams at once', async () => {
+    const { files } = suite.sandbox;
+    const bytes = Uint8Array.from({ length: 1000 }, (_, index) => index & 0xff);
+    const written = await files.writeFiles(
+      [
+        { path: '/tmp/mixed/text', data: 'text' },
+        { path: '/tmp/mixed/bytes', data: bytes.slice().buffer },
+        { path: '/tmp/mixed/blob', data: new Blob([bytes]) },
+        { path: '/tmp/mixed/stream', data: new Blob([bytes]).stream() },
+      ],
+      { user: 'root' },
+    );
+    assert.deepEqual(
+      written.map(({ name }) => name),
+      ['text', 'bytes', 'blob', 'stream'],
+    );
+    for (const name of ['bytes', 'blob', 'stream'])
+      assert.deepEqual(await files.read(`/tmp/mixed/${name}`, { format: 'bytes' }), bytes);
+    const info = await files.getInfo('/tmp/mixed/text');
+    assert.deepEqual([info.owner, info.group, info.mode, info.type], ['root', 'root', 0o644, FileType.FILE]);
+    assert.ok(Math.abs((info.modifiedTime?.getTime() ?? 0) - Date.now()) < 60_000);
+  });
+
   test('a folder is listed to the depth asked for, with kinds and links', async () => {
     const { files, commands } = suite.sandbox;
     await commands.run('mkdir -p /tmp/tree/sub/deeper && echo 12345 > /tmp/tree/file && ln -s file /tmp/tree/link');
@@ -174,6 +204,9 @@ forEachAddressing('files of the e2b client', { sandbox: {} }, (suite) => {
     );
     assert.equal(written.entry?.type, FileType.FILE);
     await watcher.stop();
+    const { promise: ended, resolve } = Promise.withResolvers<Error | undefined>();
+    await files.watchDir('/tmp/watched-deep', events.push, { timeoutMs: 500, onExit: resolve });
+    assert.ok((await ended) instanceof TimeoutError);
     await assert.rejects(files.watchDir('/tmp/no-such-folder', events.push), FileNotFoundError);
   });
 

@@ -117,6 +117,30 @@ forEachAddressing('forks and snapshots, by the e2b client', {}, (suite) => {
     }
   });
 
+  test('snapshots are listed by sandbox and by name, page by page', async () => {
+    const { connection } = suite;
+    const source = await suite.createSandbox();
+    const other = await suite.createSandbox();
+    const named = await Sandbox.createSnapshot(source.sandboxId, { ...connection, name: 'listed:first' });
+    assert.deepEqual([named.snapshotId, named.names], ['listed:first', ['listed:first']]);
+    const unnamed = await source.createSnapshot();
+    const foreign = await other.createSnapshot();
+    const ids = async (paginator: ReturnType<typeof Sandbox.listSnapshots>) => {
+      const pages: string[][] = [];
+      while (paginator.hasNext) pages.push((await paginator.nextItems()).map(({ snapshotId }) => snapshotId));
+      return pages;
+    };
+    assert.deepEqual(await ids(source.listSnapshots()), [[unnamed.snapshotId, named.snapshotId]]);
+    assert.deepEqual(await ids(source.listSnapshots({ limit: 1 })), [[unnamed.snapshotId], [named.snapshotId]]);
+    assert.deepEqual(await ids(source.listSnapshots({ name: 'listed' })), [[named.snapshotId]]);
+    assert.deepEqual(await ids(Sandbox.listSnapshots({ ...connection, sandboxId: other.sandboxId })), [
+      [foreign.snapshotId],
+    ]);
+    for (const { snapshotId } of [named, unnamed, foreign])
+      assert.equal(await Sandbox.deleteSnapshot(snapshotId, connection), true);
+    for (const sandbox of [source, other]) await sandbox.kill();
+  });
+
   test('where the time went is told', async () => {
     const { apiUrl } = suite;
     const { apiKey } = suite.server;

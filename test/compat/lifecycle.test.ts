@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AuthenticationError, NotFoundError, Sandbox, SandboxNotFoundError } from 'e2b';
+import { AuthenticationError, E2B, NotFoundError, Sandbox, SandboxNotFoundError, type SandboxOpts } from 'e2b';
 import { z } from 'zod';
 import { forEachAddressing } from '../support/each-addressing.ts';
 
@@ -101,6 +101,61 @@ forEachAddressing('the life of sandboxes, by the e2b client', {}, (suite) => {
     );
     assert.deepEqual(pages.flat(), ids);
     await Promise.all(made.map((sandbox) => sandbox.kill()));
+  });
+
+  test('all of it can be asked for by id alone, by a client that was told once where the server is', async () => {
+    const e2b = new E2B(suite.connection);
+    const { sandboxId } = await e2b.Sandbox.create('base', {
+      timeoutMs: 300_000,
+      lifecycle: { onTimeout: { action: 'pause', keepMemory: false } },
+    });
+    const started = new Date();
+    const info = await e2b.Sandbox.getFullInfo(sandboxId);
+    assert.deepEqual(info.lifecycle, { onTimeout: 'pause', autoResume: false });
+    assert.deepEqual(info.volumeMounts, []);
+    await e2b.Sandbox.updateNetwork(sandboxId, { denyOut: ['192.0.2.0/24'] });
+    assert.partialDeepStrictEqual((await e2b.Sandbox.getInfo(sandboxId)).network, { denyOut: ['192.0.2.0/24'] });
+    await e2b.Sandbox.setTimeout(sandboxId, 100_000);
+    assert.ok((await e2b.Sandbox.getInfo(sandboxId)).endAt < info.endAt);
+    const samples = await e2b.Sandbox.getMetrics(sandboxId, { start: info.startedAt, end: new Date() });
+    assert.ok(samples.every(({ timestamp }) => timestamp >= new Date(info.startedAt.getTime() - 1000)));
+    assert.deepEqual(await e2b.Sandbox.getMetrics(sandboxId, { end: new Date(info.startedAt.getTime() - 60_000) }), []);
+    const since = (startedAfter: Date) => e2b.Sandbox.list({ query: { startedAfter } }).nextItems();
+    assert.ok((await since(info.startedAt)).some((each) => each.sandboxId === sandboxId));
+    assert.deepEqual(await since(new Date(started.getTime() + 60_000)), []);
+
+    assert.equal(await e2b.Sandbox.pause(sandboxId), true);
+    assert.equal(await e2b.Sandbox.betaPause(sandboxId), false);
+    const joined = await e2b.Sandbox.connect(sandboxId);
+    assert.equal((await joined.commands.run('echo on')).stdout, 'on\n');
+    const [copy] = await e2b.Sandbox.fork(sandboxId, { timeoutMs: 60_000 });
+    assert.ok(copy instanceof Sandbox);
+    assert.equal((await copy.commands.run('hostname')).stdout, `${copy.sandboxId}\n`);
+    assert.equal(await e2b.Sandbox.kill(copy.sandboxId), true);
+    assert.equal(await e2b.Sandbox.kill(sandboxId), true);
+  });
+
+  test('none is open to whoever knows its id, whatever was asked for', async () => {
+    const sandbox = await suite.createSandbox({ secure: false });
+    await sandbox.files.write('/home/user/closed.txt', 'not for all');
+    const response = await fetch(`${suite.edgeUrl}/files?path=/home/user/closed.txt&username=user`, {
+      headers: { 'E2b-Sandbox-Id': sandbox.sandboxId, 'E2b-Sandbox-Port': '49983' },
+    });
+    assert.equal(response.status, 401);
+    await sandbox.kill();
+  });
+
+  test('what this server cannot do is refused, and nothing is made', async () => {
+    const { connection } = suite;
+    const refused: SandboxOpts[] = [
+      { network: { rules: { 'x.example': [{ transform: { headers: { a: 'b' } } }] } } },
+      { network: { egressProxy: { address: '192.0.2.1:1080' } } },
+      { volumeMounts: { '/data': 'a-volume' } },
+      { iam: { tokens: { a: { audience: 'x', tokenType: 'JWT-SVID' } } } },
+    ];
+    for (const options of refused)
+      await assert.rejects(Sandbox.create({ ...connection, metadata: { refused: 'yes' }, ...options }), /501/);
+    assert.deepEqual(await Sandbox.list({ ...connection, query: { metadata: { refused: 'yes' } } }).nextItems(), []);
   });
 
   test('unknown ids, templates and keys are told apart', async () => {

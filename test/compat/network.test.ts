@@ -200,6 +200,27 @@ forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} },
     await sandbox.kill();
   });
 
+  test('signed URLs are for the user they name, and uploads may choose their path', async () => {
+    const { sandbox, edgeUrl } = suite;
+    const hostOf = (url: URL) => (suite.addressing === 'urls' ? sandbox.getHost(49_983) : url.host);
+    const upload = new URL(await sandbox.uploadUrl(undefined, { user: 'root' }));
+    const form = new FormData();
+    form.append('file', new Blob(['chosen']), '/root/chosen.txt');
+    const encoded = new Response(form);
+    const posted = await requestByHost(edgeUrl, hostOf(upload), `${upload.pathname}${upload.search}`, {
+      method: 'POST',
+      headers: { 'Content-Type': encoded.headers.get('content-type') ?? '' },
+      body: new Uint8Array(await encoded.arrayBuffer()),
+    });
+    assert.equal(posted.status, 200, posted.body);
+    const download = new URL(await sandbox.downloadUrl('chosen.txt', { user: 'root' }));
+    const path = `${download.pathname}${download.search}`;
+    assert.equal((await requestByHost(edgeUrl, hostOf(download), path)).body, 'chosen');
+    const other = path.replace('username=root', 'username=user');
+    assert.notEqual(other, path);
+    assert.equal((await requestByHost(edgeUrl, hostOf(download), other)).status, 401);
+  });
+
   // What a sandbox may reach does not depend on how clients reach it.
   if (suite.addressing === 'domain') return;
 

@@ -128,6 +128,19 @@ forEachAddressing('pausing and resuming, by the e2b client', {}, (suite) => {
     assert.equal(await sandbox.files.read('/dev/shm/new.txt'), 'in memory again');
   });
 
+  test('the end of its time may keep the disk alone', async () => {
+    const sandbox = await suite.createSandbox({
+      timeoutMs: 2000,
+      lifecycle: { onTimeout: { action: 'pause', keepMemory: false } },
+    });
+    await sandbox.files.write('/home/user/kept.txt', 'on the disk');
+    await sandbox.files.write('/dev/shm/lost.txt', 'in memory');
+    await untilState(sandbox, 'paused');
+    await sandbox.connect({ timeoutMs: 600_000 });
+    assert.equal(await sandbox.files.read('/home/user/kept.txt'), 'on the disk');
+    assert.equal(await sandbox.files.exists('/dev/shm/lost.txt'), false);
+  });
+
   test('a memory can be given up for a boot from the disk', async () => {
     const sandbox = await suite.createSandbox();
     await sandbox.commands.run('echo kept > /home/user/kept.txt; sync; echo lost > /dev/shm/lost.txt');

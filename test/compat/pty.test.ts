@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { TimeoutError } from 'e2b';
 import { forEachAddressing } from '../support/each-addressing.ts';
 
 /** What a terminal has shown so far, and a way to wait for more of it. */
@@ -56,6 +57,13 @@ forEachAddressing('terminals of the e2b client', { sandbox: {} }, (suite) => {
     assert.equal(await pty.kill(terminal.pid), true);
     await assert.rejects(terminal.wait());
     assert.equal(await pty.kill(terminal.pid), false);
+  });
+
+  test('a terminal is listed with the commands, and ends when its time is over', async () => {
+    const { pty, commands } = suite.sandbox;
+    const terminal = await pty.create({ cols: 80, rows: 24, onData: () => {}, timeoutMs: 2000 });
+    assert.ok((await commands.list()).some(({ pid }) => pid === terminal.pid));
+    await assert.rejects(terminal.wait(), TimeoutError);
   });
 
   test('a terminal that was left can be joined again', async () => {
