@@ -14,9 +14,12 @@ const PORT = ['$', '{PORT}'].join('');
 /** Answers what it was asked, and echoes WebSocket messages by the part of RFC 6455 that the test needs. */
 const SERVER_IN_SANDBOX = `
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import { createHash } from 'node:crypto';
-const [, , port, address] = process.argv;
-const server = createServer((request, response) => {
+import { readFileSync } from 'node:fs';
+const [, , port, address, pem] = process.argv;
+const certificate = pem && readFileSync(pem);
+const server = (pem ? createTlsServer : createServer)(pem ? { key: certificate, cert: certificate } : {}, (request, response) => {
   const hash = createHash('sha256');
   let bytes = 0;
   request.on('data', (piece) => { hash.update(piece); bytes += piece.length; });
@@ -50,11 +53,11 @@ server.listen(Number(port), address, () => console.log('listening'));
 
 forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} }, (suite) => {
   /** Resolves when the server in the sandbox listens. */
-  async function serve(port: number, address: string, sandbox = suite.sandbox): Promise<CommandHandle> {
+  async function serve(port: number, address: string, sandbox = suite.sandbox, pem = ''): Promise<CommandHandle> {
     const { files, commands } = sandbox;
     await files.write('/tmp/server.mjs', SERVER_IN_SANDBOX);
     const { promise: listening, resolve, reject } = Promise.withResolvers<void>();
-    const handle = await commands.run(`node /tmp/server.mjs ${port} ${address}`, {
+    const handle = await commands.run(`node /tmp/server.mjs ${port} ${address} ${pem}`, {
       background: true,
       timeoutMs: 0,
       onStdout: () => resolve(),
@@ -197,6 +200,22 @@ forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} },
     assert.equal(await sandbox.isRunning(), true);
     const joined = await Sandbox.connect(sandbox.sandboxId, suite.connection);
     assert.equal(joined.trafficAccessToken, token);
+    await sandbox.kill();
+  });
+
+  test('a port that speaks TLS in the sandbox is reached as any other, whatever its certificate', async () => {
+    const sandbox = await suite.createSandbox({ network: { httpsPorts: [8443] } });
+    const { stdout: pem } = await runCommand('openssl', [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=own'],
+      // Both to standard output.
+      ...['-keyout', '-'],
+    ]);
+    await sandbox.files.write('/tmp/own.pem', pem);
+    await serve(8443, '0.0.0.0', sandbox, '/tmp/own.pem');
+    const answer = await requestByHost(suite.edgeUrl, sandbox.getHost(8443), '/by-tls');
+    assert.equal(answer.status, 200, answer.body);
+    assert.partialDeepStrictEqual(JSON.parse(answer.body) as unknown, { url: '/by-tls' });
+    assert.partialDeepStrictEqual((await sandbox.getInfo()).network, { httpsPorts: [8443] });
     await sandbox.kill();
   });
 
