@@ -5,7 +5,7 @@ import { RandomWalk } from '../support/walk/random-walk.ts';
 import { readWalkSettings } from '../support/walk/seeded-random.ts';
 
 /** In all. `NESTBOX_WALK_SEED` and `NESTBOX_WALK_STEPS` change what is walked. */
-const STEPS = 200;
+const STEPS = 150;
 const WALKERS = ['anna', 'bruno', 'clara'];
 
 describe('a random walk through everything that can be done with sandboxes', () => {

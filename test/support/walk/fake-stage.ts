@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,6 +11,7 @@ import { TEST_API_KEY } from '../../../packages/control-plane/src/testing/start-
 import { makeTestHost } from '../../../packages/host-agent/src/testing/test-host.ts';
 import { fakeRunFiles } from '../../../packages/host-agent/src/vmm/fake/fake-state.ts';
 import { answerOf } from '../answer-of.ts';
+import { recordedStates } from './recorded-states.ts';
 import { DISK_PLACES, type WalkStage } from './walk-stage.ts';
 
 const FAKE_SERVER = join(import.meta.dirname, 'fake-server.ts');
@@ -79,14 +80,7 @@ export async function startFakeStage(t: TestContext): Promise<FakeStage> {
       assert.equal(bytes.length, DISK_PLACES, stdout);
       return { memory: await memoryOf(sandboxId).read(), disk: bytes };
     },
-    async recordedStates() {
-      const ids = await readdir(layout.sandboxesDir);
-      const states = ids.map(async (id) => {
-        const state = await testHost.record(id).then(({ situation }) => situation.state, String);
-        return [id, state] as const;
-      });
-      return new Map(await Promise.all(states));
-    },
+    recordedStates: () => recordedStates(paths.stateDir),
     leftovers: () => testHost.leftovers(),
   };
 }

@@ -4,17 +4,18 @@ import { z } from 'zod';
 import type { Answer } from '../answer-of.ts';
 import { SeededRandom } from './seeded-random.ts';
 import { WalkModel } from './walk-model.ts';
-import { type Move, type MoveContext, pickMove, TIMEOUT_SEC } from './walk-moves.ts';
+import { type Move, type MoveContext, pickMove, TIMEOUT_SEC, type WalkLimits } from './walk-moves.ts';
 import { type Contents, DISK_PLACES, type WalkStage } from './walk-stage.ts';
 
 const AGREE_MS = 15_000;
 const SHOWN_STEPS = 40;
-/** Of all steps; a restart takes as long as many others. */
-const RESTART_STEPS = 0.006;
-const INTERRUPTED_STEPS = 0.014;
+/** Ends of the server, of all steps: each takes as long as many others. */
+const END_SHARE = 0.02;
+const ENDS_BETWEEN_CALLS = 0.3;
 const INTERRUPTED_AFTER_MS = 150;
-const WRITE_STEPS = 0.25;
-const READ_STEPS = 0.15;
+const DEFAULT_LIMITS: WalkLimits = { sandboxes: 5, copies: 3 };
+const WRITE_SHARE = 0.25;
+const READ_SHARE = 0.15;
 
 const listed = z.array(z.object({ sandboxID: z.string(), state: z.string() }));
 const made = z.object({ sandboxID: z.string() });
@@ -27,22 +28,28 @@ export interface WalkOptions {
   readonly walker?: string;
   /** It has the server for itself, and may end it. Default true. */
   readonly isAlone?: boolean;
+  /** How many of its steps end the server. */
+  readonly endShare?: number;
+  /** How long at most a call goes on before the server is ended. */
+  readonly interruptedAfterMs?: number;
+  readonly limits?: WalkLimits;
 }
 
 /** Does things at random, and compares all that is answered and all that is there with what it knows. */
 export class RandomWalk {
   readonly #stage: WalkStage;
+  readonly #options: WalkOptions;
   readonly #random: SeededRandom;
   readonly #model = new WalkModel();
   readonly #walker: string;
   readonly #isAlone: boolean;
-  readonly #seed: number;
   readonly #history: string[] = [];
   #words = 0;
 
-  constructor({ stage, seed, walker = 'walker', isAlone = true }: WalkOptions) {
+  constructor(options: WalkOptions) {
+    const { stage, seed, walker = 'walker', isAlone = true } = options;
+    this.#options = options;
     this.#stage = stage;
-    this.#seed = seed;
     this.#random = new SeededRandom(seed);
     this.#walker = walker;
     this.#isAlone = isAlone;
@@ -86,7 +93,8 @@ export class RandomWalk {
   }
 
   get #context(): MoveContext {
-    return { stage: this.#stage, model: this.#model, random: this.#random, walker: this.#walker };
+    const limits = this.#options.limits ?? DEFAULT_LIMITS;
+    return { stage: this.#stage, model: this.#model, random: this.#random, walker: this.#walker, limits };
   }
 
   #note(what: string): void {
@@ -101,7 +109,7 @@ export class RandomWalk {
       const before = this.#history.length - shown.length;
       const steps = [...(before === 0 ? [] : [`  … ${before} before`]), ...shown].join('\n');
       const reason = cause instanceof Error ? cause.message : String(cause);
-      throw new Error(`${this.#walker} with NESTBOX_WALK_SEED=${this.#seed}: ${reason}\nIts steps:\n${steps}`, {
+      throw new Error(`${this.#walker} with NESTBOX_WALK_SEED=${this.#options.seed}: ${reason}\nIts steps:\n${steps}`, {
         cause,
       });
     }
@@ -115,10 +123,12 @@ export class RandomWalk {
       from += share;
       return chance < from;
     };
-    if (isNext(RESTART_STEPS) && this.#isAlone) return await this.#restart(this.#signal());
-    if (isNext(INTERRUPTED_STEPS) && this.#isAlone) return await this.#interrupt(pickMove(this.#context));
-    if (isNext(WRITE_STEPS) && running.length > 0) return await this.#write(this.#random.pick(running));
-    if (isNext(READ_STEPS) && running.length > 0) return await this.#requireContents(this.#random.pick(running));
+    if (this.#isAlone && isNext(this.#options.endShare ?? END_SHARE))
+      return this.#random.isTrue(ENDS_BETWEEN_CALLS)
+        ? await this.#restart(this.#signal())
+        : await this.#interrupt(pickMove(this.#context));
+    if (isNext(WRITE_SHARE) && running.length > 0) return await this.#write(this.#random.pick(running));
+    if (isNext(READ_SHARE) && running.length > 0) return await this.#requireContents(this.#random.pick(running));
     const move = pickMove(this.#context);
     this.#note(move.what);
     await this.#take(move, await move.ask());
@@ -167,7 +177,7 @@ export class RandomWalk {
   /** The server is ended while it works on something. */
   async #interrupt(move: Move): Promise<void> {
     const signal = this.#signal();
-    const afterMs = this.#random.below(INTERRUPTED_AFTER_MS);
+    const afterMs = this.#random.below(this.#options.interruptedAfterMs ?? INTERRUPTED_AFTER_MS);
     this.#note(`${move.what}, and ${signal} ${afterMs} ms after that was asked for`);
     const asking = move.ask().catch(() => undefined);
     await sleep(afterMs);

@@ -20,8 +20,6 @@ export interface Move {
   readonly isLater?: boolean;
 }
 
-const MOST_SANDBOXES = 5;
-const MOST_COPIES = 3;
 /** So few that names are used again. */
 const NAMES = 3;
 export const TIMEOUT_SEC = 3600;
@@ -44,7 +42,15 @@ const WEIGHTS = {
 
 const GONE_INSTEAD = 0.06;
 
+export interface WalkLimits {
+  /** With so many there are no new ones, until some have ended. */
+  readonly sandboxes: number;
+  /** Of one fork. */
+  readonly copies: number;
+}
+
 export interface MoveContext {
+  readonly limits: WalkLimits;
   readonly stage: WalkStage;
   readonly model: WalkModel;
   readonly random: SeededRandom;
@@ -54,8 +60,8 @@ export interface MoveContext {
 
 /** What is called next. */
 export function pickMove(context: MoveContext): Move {
-  const { model, random } = context;
-  const isFull = model.sandboxes.size >= MOST_SANDBOXES;
+  const { model, random, limits } = context;
+  const isFull = model.sandboxes.size >= limits.sandboxes;
   const kind = model.sandboxes.size === 0 ? 'create' : random.pickWeighted(WEIGHTS);
   switch (kind) {
     case 'create':
@@ -127,7 +133,7 @@ const PAUSED: Result = { status: 409, code: 'sandbox_paused' };
 const NOT_PAUSED: Result = { status: 409, code: 'sandbox_not_paused' };
 const NOT_RUNNING: Result = { status: 404, code: 'sandbox_not_found' };
 
-function describeCall({ random, walker }: MoveContext, sandboxId: string, kind: SandboxCall): Call {
+function describeCall({ random, walker, limits }: MoveContext, sandboxId: string, kind: SandboxCall): Call {
   const becomes = (status: number, after: KnownSandbox | 'gone'): Result => ({ status, target: { sandboxId, after } });
   const timeout = TIMEOUT_SEC;
   switch (kind) {
@@ -167,7 +173,7 @@ function describeCall({ random, walker }: MoveContext, sandboxId: string, kind: 
       };
     }
     case 'fork': {
-      const count = 1 + random.below(MOST_COPIES);
+      const count = 1 + random.below(limits.copies);
       return {
         what: `fork into ${count}:`,
         path: '/fork',
