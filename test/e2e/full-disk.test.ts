@@ -108,7 +108,7 @@ test('a full disk loses nothing: what needs room says so, and all goes on when t
     assert.equal(await say(DIGEST), digest);
     await until('the log says so', async () => {
       const { logs = [] } = (await ask(server, 'GET', `/v2${path}/logs?limit=1000`)).body;
-      return logs.some(({ message }) => message.startsWith('Sandbox goes on, there is room again.'));
+      return logs.some(({ message }) => message.startsWith('Sandbox goes on. It stood still: '));
     });
     await sandbox.kill();
   }

@@ -13,6 +13,7 @@ import { confirmLayers } from './present-layers.ts';
 import { settleNextFiles } from './resume-sandbox.ts';
 import type { DiskCopy } from './root-disks.ts';
 import { saveInto } from './save-state.ts';
+import { lookBeforeSave } from './stall-watch.ts';
 import type { Trace } from './trace.ts';
 import { recordRunning } from './write-record.ts';
 
@@ -32,6 +33,7 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   const { layout } = context;
   const sandbox = table.require(sandboxId);
   await tidier.stop(sandboxId);
+  await lookBeforeSave(context, sandbox);
   const vm = await confirmLayers(context, sandbox);
   await settleNextFiles(context, sandboxId);
   const { machine } = vm;

@@ -112,7 +112,7 @@ class HostSandboxes implements SandboxManager {
     this.#table.events.onChange(({ state }) => {
       if (state === 'gone' || state === 'paused') this.#host.warm.fill();
     });
-    this.#stopStallWatch = watchForStalls(context, () => this.#table.values());
+    this.#stopStallWatch = watchForStalls(this.#host, () => this.#table.values());
   }
 
   /** Takes over a sandbox of a host agent before this one. */

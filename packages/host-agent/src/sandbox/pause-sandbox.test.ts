@@ -131,6 +131,17 @@ describe('a pause', () => {
     assert.ok((await testHost.files(sandboxId)).every((name) => !name.startsWith('pause')));
   });
 
+  test('without memory of a guest that could not write all of it fails, and the guest goes on', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const { sandboxId } = (await manager.create(testSpec())).result;
+    testHost.failures.stall = 'its writes wait';
+    await assert.rejects(manager.pause(sandboxId, { memory: false }), withCode('host_disk_full', /its writes wait/));
+    delete testHost.failures.stall;
+    assert.equal(manager.get(sandboxId).state, 'running');
+    assert.equal((await manager.pause(sandboxId, { memory: false })).result.state, 'paused');
+  });
+
   test('with a driver that cannot do it is not_supported; keeping the disk alone takes less', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start();

@@ -9,11 +9,13 @@ import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { confirmLayers } from './present-layers.ts';
-import { requireRunningVm } from './require-state.ts';
+import { requireRunningVm, standsStill } from './require-state.ts';
 import { settleNextFiles } from './resume-sandbox.ts';
 import type { PauseOptions, SandboxInfo } from './sandbox.ts';
+import type { SandboxContext } from './sandbox-context.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { saveInto, sealState } from './save-state.ts';
+import { lookBeforeSave } from './stall-watch.ts';
 import type { Trace } from './trace.ts';
 import { recordPaused, recordRunning } from './write-record.ts';
 
@@ -36,6 +38,7 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   // Whether or not the pause succeeds.
   using after = new DisposableStack();
   after.defer(() => tidier.begin(sandbox));
+  await lookBeforeSave(context, sandbox);
   using _room = await room.reserve(sandboxId);
   // Not before the tidier has stopped: it gives a VM another list of layers.
   const [vm] = await allSettled([confirmLayers(context, sandbox), settleNextFiles(context, sandboxId)]);
@@ -46,6 +49,7 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   try {
     await trace.measure('drain', () => context.traffic.drain(sandboxId));
     await trace.measure('prepare', () => prepareGuest(context, sandbox, vm, { syncDisk: !pause.memory }));
+    if (!pause.memory) await requireWritten(context, vm, sandboxId);
     paused = await writeToDisk(host, sandbox, vm, pause.memory, trace);
   } catch (error) {
     await goOn(host, sandbox, vm, error, { syncDisk: !pause.memory });
@@ -55,6 +59,12 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   context.logger.info({ sandboxId, memory: pause.memory }, 'a sandbox is paused');
   pause.onPaused(sandbox.info);
   await giveBack(host, sandboxId, vm);
+}
+
+/** What a guest that stands still could not write would be lost with its memory. */
+async function requireWritten({ driver }: SandboxContext, { handle }: RunningVm, sandboxId: string): Promise<void> {
+  const status = await driver.status(handle);
+  if (status.state === 'stalled') throw standsStill(sandboxId, status.reason);
 }
 
 async function writeToDisk(

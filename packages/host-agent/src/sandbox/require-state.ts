@@ -11,10 +11,7 @@ export function requireRunningVm(sandbox: LiveSandbox): RunningVm {
   switch (lifecycle.state) {
     case 'running':
       if (lifecycle.stall === undefined) return lifecycle.vm;
-      throw new NestboxError(
-        'host_disk_full',
-        `Sandbox ${sandbox.id} stands still until the host's disk has room again: ${lifecycle.stall}`,
-      );
+      throw standsStill(sandbox.id, lifecycle.stall);
     case 'paused':
       throw new NestboxError(
         'sandbox_paused',
@@ -28,4 +25,8 @@ export function requireRunningVm(sandbox: LiveSandbox): RunningVm {
     case 'resuming':
       throw new NestboxError('sandbox_unreachable', `Sandbox ${sandbox.id} is ${lifecycle.state}.`);
   }
+}
+
+export function standsStill(sandboxId: string, reason: string): NestboxError {
+  return new NestboxError('host_disk_full', `Sandbox ${sandboxId} stands still: ${reason}`);
 }

@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
-import { resolvePaths } from '@nestbox/kit';
+import { KeyedMutex, resolvePaths } from '@nestbox/kit';
 import { createGuestClient } from '../guest/guest-client.ts';
 import { hostLayout } from '../storage/layout.ts';
 import { Telemetry } from '../telemetry/telemetry.ts';
+import { until } from '../testing/sandbox-checks.ts';
 import { TEST_LOGGER, testSpec } from '../testing/test-host.ts';
 import type { VmDriver, VmStatus } from '../vmm/driver.ts';
 import { createFakeDriver } from '../vmm/fake/fake-driver.ts';
+import { requireRunningVm } from './require-state.ts';
 import { SandboxTable } from './sandbox-table.ts';
-import { lookForStalls } from './stall-watch.ts';
+import { lookBeforeSave, lookForStall, watchForStalls } from './stall-watch.ts';
 
 const PLENTY = 2 ** 40;
 const LITTLE = 2 ** 20;
@@ -37,16 +40,20 @@ function stallingDriver() {
   };
 }
 
-/** Keeps what is told into the sandboxes' logs. */
-function toldLog() {
+/** What a look needs, and what it tells into the sandboxes' logs. */
+function makeContext(driver: VmDriver) {
   const told: string[] = [];
-  const telemetry = new Telemetry(hostLayout(resolvePaths({ NESTBOX_DIR: '/nonexistent' })), TEST_LOGGER);
+  const layout = hostLayout(resolvePaths({ NESTBOX_DIR: '/nonexistent' }));
+  const telemetry = new Telemetry(layout, TEST_LOGGER);
   telemetry.note = async (_sandboxId, level, message) => void told.push(`${level}: ${message}`);
-  return { telemetry, told };
+  return { context: { driver, logger: TEST_LOGGER, telemetry, layout }, told };
 }
 
 function tableWithOne() {
-  const table = new SandboxTable();
+  return addOne(new SandboxTable());
+}
+
+function addOne(table: SandboxTable) {
   const spec = testSpec();
   const { sandboxId } = spec;
   const sandbox = table.add(
@@ -86,15 +93,25 @@ function tableWithOne() {
   return { table, sandbox };
 }
 
+const withFree = (bytes: number) => async () => bytes;
+
+/** Looks every few milliseconds until the test ends. */
+function keepWatch(
+  t: TestContext,
+  context: ReturnType<typeof makeContext>['context'],
+  table: SandboxTable,
+  { serial = new KeyedMutex(), free = PLENTY } = {},
+) {
+  const stop = watchForStalls({ context, serial }, () => table.values(), { intervalMs: 5, free: withFree(free) });
+  t.after(stop);
+}
+
 test('a guest that stands still on a full disk is told, refuses requests, and goes on when there is room', async () => {
   const { table, sandbox } = tableWithOne();
   const { driver, calls, stall } = stallingDriver();
-  const { telemetry, told } = toldLog();
-  const context = { driver, logger: TEST_LOGGER, telemetry };
-  const look = (free: number) => lookForStalls(context, table.values(), free);
+  const { context, told } = makeContext(driver);
+  const look = (free: number) => lookForStall(context, sandbox, withFree(free));
 
-  await look(PLENTY);
-  assert.equal(calls.length, 0, 'nobody is asked while there is room');
   await look(LITTLE);
   assert.equal(sandbox.info.reason, undefined);
 
@@ -106,6 +123,7 @@ test('a guest that stands still on a full disk is told, refuses requests, and go
     () => table.requireRunning(sandbox.id),
     (error: unknown) => error instanceof NestboxError && error.code === 'host_disk_full',
   );
+  await look(LITTLE);
   assert.ok(!calls.includes('resume'), 'not before there is room');
 
   await look(PLENTY);
@@ -114,43 +132,91 @@ test('a guest that stands still on a full disk is told, refuses requests, and go
   assert.equal(table.requireRunning(sandbox.id).sandbox, sandbox);
   assert.deepEqual(told, [
     'warn: Sandbox stands still: no space left',
-    'warn: Sandbox goes on, there is room again. It stood still: no space left',
+    'warn: Sandbox goes on. It stood still: no space left',
   ]);
 });
 
-test('a pause that fails while the VMM is asked does not keep the stall from being noted', async () => {
-  const { table, sandbox } = tableWithOne();
-  const { driver, stall } = stallingDriver();
+test('whoever is about to save a sandbox asks its VMM when there is little room, and not otherwise', async () => {
+  const { sandbox } = tableWithOne();
+  const { driver, calls, stall } = stallingDriver();
+  const { context } = makeContext(driver);
   stall();
-  const busy = Object.assign(driver, {
-    async status(): Promise<VmStatus> {
-      const { lifecycle } = sandbox;
-      assert.ok(lifecycle.state === 'running');
-      sandbox.transition({ state: 'pausing', vm: lifecycle.vm });
-      sandbox.transition({ state: 'running', vm: lifecycle.vm, stall: undefined });
-      return { state: 'stalled', reason: 'full' };
-    },
-  });
-  await lookForStalls({ driver: busy, logger: TEST_LOGGER, telemetry: toldLog().telemetry }, table.values(), LITTLE);
-  assert.equal(sandbox.info.reason, 'full');
+  await lookBeforeSave(context, sandbox, withFree(PLENTY));
+  assert.deepEqual(calls, []);
+  await lookBeforeSave(context, sandbox, withFree(LITTLE));
+  assert.equal(sandbox.info.reason, 'no space left');
 });
 
-test('a VMM that does not answer leaves the others to be looked at', async () => {
+test('a client that pauses a sandbox again and again does not keep a stall from being noted', async (t) => {
+  const { table, sandbox } = tableWithOne();
+  const { driver, stall } = stallingDriver();
+  const { context, told } = makeContext(driver);
+  const serial = new KeyedMutex();
+  stall();
+  keepWatch(t, context, table, { serial, free: LITTLE });
+  // Each has its turn before the one before it has ended, so the sandbox is never just running outside of one.
+  const pause = () =>
+    serial.run(sandbox.id, async () => {
+      const vm = requireRunningVm(sandbox);
+      sandbox.transition({ state: 'pausing', vm });
+      await sleep(20);
+      sandbox.transition({ state: 'running', vm, stall: undefined });
+    });
+  let last = pause();
+  const refused = await (async () => {
+    for (let tries = 0; tries < 100; tries++) {
+      const next = pause();
+      try {
+        await last;
+      } catch (error) {
+        await next.catch(() => {});
+        return error;
+      }
+      last = next;
+    }
+    return undefined;
+  })();
+  assert.ok(refused instanceof NestboxError && refused.code === 'host_disk_full');
+  assert.deepEqual(told, ['warn: Sandbox stands still: no space left']);
+});
+
+test('a guest that stands still is found also when there is room again before anybody has looked', async (t) => {
+  const { table, sandbox } = tableWithOne();
+  const { driver, calls, stall } = stallingDriver();
+  const { context, told } = makeContext(driver);
+  stall();
+  keepWatch(t, context, table);
+  await until('it goes on', () => told.length === 2);
+  assert.ok(calls.includes('resume'));
+  assert.equal(sandbox.info.reason, undefined);
+});
+
+test('no guest is let go on while somebody else has the turn of its sandbox', async (t) => {
+  const { table, sandbox } = tableWithOne();
+  const { driver, calls, stall } = stallingDriver();
+  const { context } = makeContext(driver);
+  const serial = new KeyedMutex();
+  stall();
+  await serial.run(sandbox.id, async () => {
+    keepWatch(t, context, table, { serial });
+    await sleep(100);
+    assert.deepEqual(calls, []);
+  });
+  await until('it goes on', () => calls.includes('resume'));
+});
+
+test('a VMM that does not answer leaves the others to be looked at', async (t) => {
   const { table } = tableWithOne();
   const { driver } = stallingDriver();
   let asked = 0;
   const deaf = Object.assign(driver, {
     async status(): Promise<VmStatus> {
       asked += 1;
-      if (asked === 1) throw new NestboxError('sandbox_unreachable', 'no answer');
+      if (asked % 2 === 1) throw new NestboxError('sandbox_unreachable', 'no answer');
       return { state: 'stalled', reason: 'full' };
     },
   });
-  const second = tableWithOne();
-  await lookForStalls(
-    { driver: deaf, logger: TEST_LOGGER, telemetry: toldLog().telemetry },
-    [...table.values(), ...second.table.values()],
-    LITTLE,
-  );
-  assert.equal(second.sandbox.info.reason, 'full');
+  const { sandbox: second } = addOne(table);
+  keepWatch(t, makeContext(deaf).context, table, { free: LITTLE });
+  await until('the second one', () => second.info.reason === 'full');
 });

@@ -236,6 +236,8 @@ class FakeDriver implements LayeringVmDriver {
 
   async status(handle: VmHandle): Promise<VmStatus> {
     if (!(await this.#isOurs(handle))) return { state: 'gone', reason: this.#explainEnd(handle) };
+    const stall = this.#options.failures?.stall;
+    if (stall !== undefined) return { state: 'stalled', reason: stall };
     return { state: readProcessState(handle.process.pid) === 'T' ? 'paused' : 'running' };
   }
 

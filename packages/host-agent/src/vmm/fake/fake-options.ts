@@ -46,6 +46,8 @@ export interface FakeFailures {
   resumeError?: NestboxError;
   /** `resume` waits for this first. */
   resumeGate?: Promise<void>;
+  /** `status` says that the guest stands still, and why. */
+  stall?: string;
   /** `restore` fails before anything is begun. */
   restoreError?: NestboxError;
   /** `save` fails; the VM stays as it is. */

@@ -102,8 +102,8 @@ export class QemuVm implements ProcessVm {
       case 'io-error': {
         const full = queryBlock.parse(await ask('query-block')).some((disk) => disk['io-status'] === 'nospace');
         const reason = full
-          ? "The host's disk is full, so the guest's writes wait. Free some space, then resume the sandbox."
-          : "A write to the VM's disk failed on the host. Mend the disk, then resume the sandbox.";
+          ? "The host's disk is full, so the guest's writes wait. Free some space, and it goes on by itself."
+          : "A write to its disk failed on the host, and waits. Mend the host's disk, and it goes on by itself.";
         return { state: 'stalled', reason };
       }
       case 'internal-error':
