@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Code, ConnectError } from '@connectrpc/connect';
 import { newSandboxId } from '@nestbox/contract';
+import { SandboxState } from '@nestbox/contract/host';
 import { errorBody } from '@nestbox/contract/http';
 import { z } from 'zod';
 import { HostDouble } from '../testing/host-double.ts';
@@ -24,6 +25,8 @@ async function listIds(server: TestServer): Promise<string[]> {
   return listed.map(({ sandboxID }) => sandboxID);
 }
 
+const stateOf = (body: unknown) => z.object({ state: z.string() }).parse(body).state;
+
 /** For what happens after an event of the host and has no event of its own. */
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await new Promise((resolve) => setImmediate(resolve));
@@ -38,6 +41,25 @@ async function withDatabase(use: (databasePath: string) => Promise<void>): Promi
     await rm(folder, { recursive: true, force: true });
   }
 }
+
+describe('news of a host', () => {
+  test('that come while it is asked about older ones are not lost over the answer', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host]);
+    const id = await createSandbox(server);
+    const gate = Promise.withResolvers<void>();
+    host.lookUpGate = gate.promise;
+    host.setState(id, SandboxState.PAUSED, true);
+    await host.until(() => host.lookedFor.length === 1);
+    host.setState(id, SandboxState.RUNNING);
+    host.addUnasked(newSandboxId(), true);
+    // News are taken in turn: when those after it have been, the gate may open.
+    await host.until(() => host.lookedFor.length === 2);
+    gate.resolve();
+    await host.until(() => host.lookedFor.filter((asked) => asked === id).length === 2);
+    await until(async () => stateOf(await (await server.api(`/sandboxes/${id}`)).json()) === 'running');
+  });
+});
 
 describe('the end of sandboxes', () => {
   test('comes at their time-out and not before', async () => {

@@ -49,7 +49,7 @@ export class Reconciler {
         this.#context.tasks.start(`ending the sandbox ${row.id}`, () =>
           endSandbox(forEveryTeam(this.#context), row.id, 'left behind', write),
         );
-      else if (differs(row, present.get(row.id))) this.#settle(row.id, write);
+      else if (differs(row, present.get(row.id))) this.#settle(row.id, present.get(row.id), write);
     }
     return true;
   }
@@ -61,19 +61,29 @@ export class Reconciler {
     const isOfHost = row?.hostId === host.id;
     if (isPresent(sandbox)) {
       if (row === undefined) this.#adopt(host, sandbox.sandboxId, write);
-      else if (isOfHost && isResting(sandbox) && differs(row, sandbox)) this.#settle(row.id, write);
+      // Also where it tells nothing new: work that is in flight may be about to write down what was so before.
+      else if (isOfHost && isResting(sandbox) && (differs(row, sandbox) || this.#context.transitions.has(row.id)))
+        this.#settle(row.id, sandbox, write);
     } else if (sandbox.state === SandboxState.GONE && isOfHost && row.state !== 'starting') {
       // While starting, the call that creates it gets the error and cleans up.
       await forgetSandbox(this.#context, row.id, sandbox.reason, write);
     }
   }
 
-  /** Rows that a pause or resume of this server works on are left to it. */
-  #settle(sandboxId: string, write: Write): void {
-    if (this.#context.transitions.has(sandboxId)) return;
-    this.#context.tasks.start(`finding out what became of the sandbox ${sandboxId}`, () =>
-      settleSandbox(this.#context, sandboxId, write),
-    );
+  /**
+   * A row that this server works on is left to that work, and looked at again when it has ended: what asked the host before this news came may have
+   * written down an older state after it.
+   */
+  #settle(sandboxId: string, told: Sandbox | undefined, write: Write): void {
+    const { db, tasks, transitions } = this.#context;
+    tasks.start(`finding out what became of the sandbox ${sandboxId}`, async () => {
+      do {
+        await transitions.ended(sandboxId);
+        const row = await findSandbox(db, EVERY_TEAM, sandboxId);
+        if (row === undefined || !differs(row, told)) return;
+      } while (transitions.has(sandboxId));
+      await settleSandbox(this.#context, sandboxId, write);
+    });
   }
 
   /** One at a time for each sandbox: several of its changes may come before its row is there. */

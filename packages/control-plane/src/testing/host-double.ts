@@ -77,6 +77,8 @@ export class HostDouble {
   readonly snapshots = new HostDoubleSnapshots(this);
   /** Thrown when one sandbox is asked for, when set. */
   lookUpError: Error | undefined;
+  /** What a look-up finds is told only when this has resolved. */
+  lookUpGate: Promise<void> | undefined;
   /** Left out of the list that a watch begins with, as if the list had been made before they were. */
   readonly missingInList = new Set<string>();
   /** While true every call fails as if nobody listened. */
@@ -213,12 +215,14 @@ export class HostDouble {
         this.egressOf.set(request.sandboxId, request);
         return {};
       },
-      getSandbox: ({ sandboxId }) => {
+      getSandbox: async ({ sandboxId }) => {
         this.requireOnline();
         this.lookedFor.push(sandboxId);
         this.changed();
         if (this.lookUpError !== undefined) throw this.lookUpError;
-        return { sandbox: this.require(sandboxId), origin: this.origins.get(sandboxId) };
+        const answer = { sandbox: this.require(sandboxId), origin: this.origins.get(sandboxId) };
+        await this.lookUpGate;
+        return answer;
       },
       listSandboxes: () => ({ sandboxes: [...this.sandboxes.values()] }),
       destroySandbox: ({ sandboxId }) => {
