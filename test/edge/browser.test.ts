@@ -42,7 +42,8 @@ async function inPage(page: Page, script: string): Promise<unknown> {
   return await page.evaluate(`(() => {${text}\nreturn globalThis.inPage();})()`);
 }
 
-describe('a browser at a port of a sandbox', { skip: browserIsMissing() }, () => {
+// A page that waits for something that does not come would hold everything up.
+describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout: 180_000 }, () => {
   let stack: ProxyStack;
   let browser: Browser;
   let context: BrowserContext;

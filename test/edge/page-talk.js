@@ -4,11 +4,13 @@ globalThis.inPage = async () => {
     const socket = new WebSocket(location.href.replace(/^http/, 'ws'));
     socket.onopen = () => socket.send('hello');
     socket.onmessage = (event) => resolve(event.data);
-    socket.onerror = reject;
+    // Only the first that happens counts; a connection that ends without an answer must not be waited for.
+    socket.onclose = ({ code, reason }) => reject(new Error(`the WebSocket was closed: ${code} ${reason}`));
   });
-  const events = await new Promise((resolve) => {
+  const events = await new Promise((resolve, reject) => {
     const seen = [];
     const source = new EventSource('/events');
+    source.onerror = () => reject(new Error(`the events broke off after ${seen.length}`));
     source.onmessage = (event) => {
       seen.push(event.data);
       if (seen.length < 3) return;

@@ -3,6 +3,7 @@ import { rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
+import { isProcessAlive } from '@nestbox/kit';
 import { z } from 'zod';
 import { gate, until } from '../../packages/host-agent/src/testing/sandbox-checks.ts';
 import { type Answer, type FakeStack, type Rest, startFakeStack } from '../support/fake-stack.ts';
@@ -53,9 +54,11 @@ describe('a VM that dies while it is frozen for', () => {
     test(`${path} takes its sandbox along, and the answer says so`, async (t) => {
       await using stack = await startFakeStack(t);
       const id = await stack.create();
-      const { pid } = (await stack.testHost.running(id)).vm.process;
+      const vmm = (await stack.testHost.running(id)).vm.process;
       const held = await hold(stack, 'saveGate', () => stack.call('POST', `/sandboxes/${id}/${path}`, body));
-      process.kill(pid, 'SIGKILL');
+      process.kill(vmm.pid, 'SIGKILL');
+      // A state that was saved before its VM is gone is a good one.
+      await until('the end of the VM', () => !isProcessAlive(vmm));
       held.letGo();
       const { status, code, message } = await held.answer;
       assert.deepEqual([status, code], [502, 'vm_died'], message);
