@@ -51,6 +51,18 @@ server.on('upgrade', (request, socket) => {
 server.listen(Number(port), address, () => console.log('listening'));
 `;
 
+/** As a form, the way browsers and the client send a file. */
+async function postFile(edgeUrl: string, host: string, url: URL, content: string, name: string) {
+  const form = new FormData();
+  form.append('file', new Blob([content]), name);
+  const encoded = new Response(form);
+  return await requestByHost(edgeUrl, host, `${url.pathname}${url.search}`, {
+    method: 'POST',
+    headers: { 'Content-Type': encoded.headers.get('content-type') ?? '' },
+    body: new Uint8Array(await encoded.arrayBuffer()),
+  });
+}
+
 forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} }, (suite) => {
   /** Resolves when the server in the sandbox listens. */
   async function serve(port: number, address: string, sandbox = suite.sandbox, pem = ''): Promise<CommandHandle> {
@@ -155,14 +167,7 @@ forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} },
     // With E2B_SANDBOX_URL the client leaves the sandbox out of the URL; the host name puts it back.
     const hostOf = (url: URL) => (suite.addressing === 'urls' ? suite.sandbox.getHost(49_983) : url.host);
     const upload = new URL(await suite.sandbox.uploadUrl('/home/user/signed.txt', { useSignatureExpiration: 60 }));
-    const form = new FormData();
-    form.append('file', new Blob(['by a signed URL']), 'signed.txt');
-    const encoded = new Response(form);
-    const posted = await requestByHost(edgeUrl, hostOf(upload), `${upload.pathname}${upload.search}`, {
-      method: 'POST',
-      headers: { 'Content-Type': encoded.headers.get('content-type') ?? '' },
-      body: new Uint8Array(await encoded.arrayBuffer()),
-    });
+    const posted = await postFile(edgeUrl, hostOf(upload), upload, 'by a signed URL', 'signed.txt');
     assert.equal(posted.status, 200, posted.body);
     assert.equal(await suite.sandbox.files.read('/home/user/signed.txt'), 'by a signed URL');
 
@@ -223,14 +228,7 @@ forEachAddressing('servers in a sandbox, reached from outside', { sandbox: {} },
     const { sandbox, edgeUrl } = suite;
     const hostOf = (url: URL) => (suite.addressing === 'urls' ? sandbox.getHost(49_983) : url.host);
     const upload = new URL(await sandbox.uploadUrl(undefined, { user: 'root' }));
-    const form = new FormData();
-    form.append('file', new Blob(['chosen']), '/root/chosen.txt');
-    const encoded = new Response(form);
-    const posted = await requestByHost(edgeUrl, hostOf(upload), `${upload.pathname}${upload.search}`, {
-      method: 'POST',
-      headers: { 'Content-Type': encoded.headers.get('content-type') ?? '' },
-      body: new Uint8Array(await encoded.arrayBuffer()),
-    });
+    const posted = await postFile(edgeUrl, hostOf(upload), upload, 'chosen', '/root/chosen.txt');
     assert.equal(posted.status, 200, posted.body);
     const download = new URL(await sandbox.downloadUrl('chosen.txt', { user: 'root' }));
     const path = `${download.pathname}${download.search}`;

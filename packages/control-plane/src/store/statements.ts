@@ -30,6 +30,7 @@ export class Statements<Input> {
   async run<Row>(shape: string, input: Input, build: (place: Place<Input>) => Compilable<Row>): Promise<Row[]> {
     let built = this.#built.get(shape);
     if (built === undefined) {
+      // It has the type of the value that it stands for: what builds a condition need not know which of the two it gets.
       built = build((pick) => new Given(pick) as unknown as ReturnType<typeof pick>).compile();
       this.#built.set(shape, built);
     }

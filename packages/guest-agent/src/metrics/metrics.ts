@@ -42,9 +42,11 @@ export function cpuPercent(before: CpuTimes, now: CpuTimes): number {
 
 /** The bytes that /proc/meminfo (proc_meminfo(5)) tells for a name; undefined when it does not. */
 export function memoryBytes(text: string, name: string): number | undefined {
-  const start = text.startsWith(`${name}:`) ? 0 : text.indexOf(`\n${name}:`) + 1;
-  if (start === 0 && !text.startsWith(`${name}:`)) return undefined;
-  const kib = Number.parseInt(text.slice(start + name.length + 1), 10);
+  // Each line begins behind another; the first one does so too this way.
+  const lines = `\n${text}`;
+  const at = lines.indexOf(`\n${name}:`);
+  if (at < 0) return undefined;
+  const kib = Number.parseInt(lines.slice(at + name.length + 2), 10);
   return Number.isFinite(kib) ? kib * 1024 : undefined;
 }
 

@@ -94,9 +94,7 @@ export async function moveClock(guest: GuestConnection, byMs: number, signal?: A
 
 /** Tells a guest whose processor's counter runs at another rate on this host to read the time by another one. Throws GuestError. */
 export async function leaveProcessorCounter(guest: GuestConnection, signal?: AbortSignal): Promise<void> {
-  const body = JSON.stringify({ leave_tsc: true });
-  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-  await callJson(guest, { method: 'POST', path: '/clock', headers, body }, clockAnswer, signal);
+  await postClock(guest, { leave_tsc: true }, signal);
 }
 
 function isClose({ offsetMs, roundTripMs }: ClockOffset): boolean {
@@ -113,10 +111,9 @@ async function ask(
   correctionMs: number | undefined,
   signal: AbortSignal | undefined,
 ): Promise<ClockOffset> {
-  const body = JSON.stringify(correctionMs === undefined ? {} : { offset_ns: toNanoseconds(correctionMs) });
-  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+  const asked = correctionMs === undefined ? {} : { offset_ns: toNanoseconds(correctionMs) };
   const askedUs = hostTimeUs();
-  const answer = await callJson(guest, { method: 'POST', path: '/clock', headers, body }, clockAnswer, signal);
+  const answer = await postClock(guest, asked, signal);
   const answeredUs = hostTimeUs();
   const receivedUs = toMicroseconds(answer.received_ns);
   const sentUs = toMicroseconds(answer.sent_ns);
@@ -127,6 +124,16 @@ async function ask(
     // Below zero only with a guest that lies, or a host whose clock was set meanwhile.
     roundTripMs: Math.max(0, roundTripUs) / 1000,
   };
+}
+
+function postClock(
+  guest: GuestConnection,
+  asked: { readonly offset_ns?: number; readonly leave_tsc?: boolean },
+  signal: AbortSignal | undefined,
+) {
+  const body = JSON.stringify(asked);
+  const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+  return callJson(guest, { method: 'POST', path: '/clock', headers, body }, clockAnswer, signal);
 }
 
 /** Microseconds of this millennium are whole numbers that JavaScript can hold, nanoseconds are not. */
