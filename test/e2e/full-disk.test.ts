@@ -26,6 +26,7 @@ interface Answer {
   readonly body: {
     readonly error_code?: string;
     readonly state?: string;
+    readonly stall?: string;
     readonly logs?: { readonly message: string }[];
   };
 }
@@ -101,6 +102,8 @@ test('a full disk loses nothing: what needs room says so, and all goes on when t
       const { error_code } = (await answer.json()) as Answer['body'];
       return error_code === 'host_disk_full';
     });
+    await until('the sandbox shows why', async () => (await ask(server, 'GET', path)).body.stall !== undefined);
+    assert.equal(await stateNow(), 'running');
     const paused = await ask(server, 'POST', `${path}/pause`);
     assert.deepEqual([paused.status, paused.body.error_code], [507, 'host_disk_full']);
     await makeRoom();
@@ -110,6 +113,7 @@ test('a full disk loses nothing: what needs room says so, and all goes on when t
       const { logs = [] } = (await ask(server, 'GET', `/v2${path}/logs?limit=1000`)).body;
       return logs.some(({ message }) => message.startsWith('Sandbox goes on. It stood still: '));
     });
+    assert.equal((await ask(server, 'GET', path)).body.stall, undefined);
     await sandbox.kill();
   }
   // But the test's own.

@@ -46,5 +46,9 @@ export const sandboxDetailBody = listedSandboxBody.extend({
   domain: z.string().nullish(),
   network: sandboxNetworkConfig.optional(),
   lifecycle: z.object({ autoResume: z.boolean(), onTimeout: z.enum(['kill', 'pause']) }).optional(),
+  /** Of a paused one: what is known to be damaged of it, in plain words. Not of the E2B wire. */
+  damage: z.string().optional(),
+  /** Of a running one: why its guest stands still, in plain words. Not of the E2B wire. */
+  stall: z.string().optional(),
 });
 export type SandboxDetail = z.infer<typeof sandboxDetailBody>;

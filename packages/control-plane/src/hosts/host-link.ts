@@ -26,6 +26,7 @@ import {
 import { fromRpcError } from '@nestbox/kit';
 import type { Clock } from '../clock.ts';
 import type { HostConnection, ProxyAddress } from '../config.ts';
+import { SandboxTroubles } from './sandbox-troubles.ts';
 
 /** How the control plane stands with a host. Only `connected` hosts get new sandboxes, and of them those that scheduler/takes-new.ts lets through. */
 export type HostLinkState =
@@ -63,6 +64,8 @@ export interface HostSandbox {
 export class HostLink {
   readonly id: string;
   readonly proxyAddress: ProxyAddress;
+  /** For the watcher of this host to fill. */
+  readonly troubles = new SandboxTroubles();
   readonly #client: Client<typeof HostService>;
   readonly #mayChange: () => void;
   readonly #clock: Pick<Clock, 'now'>;

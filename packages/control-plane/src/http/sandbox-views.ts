@@ -8,6 +8,7 @@ import { shownState } from '../store/sandbox-state.ts';
 const CLIENT_ID = 'nestbox';
 
 type TokenSource = Pick<ServiceContext, 'tokens' | 'domain'>;
+type DetailSource = TokenSource & Pick<ServiceContext, 'hosts'>;
 
 export function viewSandbox({ tokens, domain }: TokenSource, record: SandboxRecord): Sandbox {
   return {
@@ -46,7 +47,7 @@ function viewWithoutMetadata(record: Omit<ListedRecord, 'metadataJson'>): Listed
   };
 }
 
-export function viewSandboxDetail(source: TokenSource, record: SandboxRecord): SandboxDetail {
+export function viewSandboxDetail(source: DetailSource, record: SandboxRecord): SandboxDetail {
   return {
     ...viewWithoutMetadata(record),
     ...(record.metadata === undefined ? {} : { metadata: { ...record.metadata } }),
@@ -54,6 +55,7 @@ export function viewSandboxDetail(source: TokenSource, record: SandboxRecord): S
     allowInternetAccess: record.allowInternetAccess ?? null,
     domain: source.domain ?? null,
     ...(record.network === undefined ? {} : { network: record.network }),
+    ...source.hosts.find(record.hostId)?.troubles.of(record.id),
     lifecycle: { autoResume: record.autoResume, onTimeout: record.autoPause ? 'pause' : 'kill' },
   };
 }

@@ -45,8 +45,11 @@ export async function watchHost(watch: HostWatch, signal: AbortSignal, onFirstRe
 
 async function takeIn({ link, reconciler, logger }: HostWatch, message: WatchSandboxesResponse, signal: AbortSignal) {
   const { event } = message;
-  if (event.case === 'changed') await reconciler.applyChange(link, event.value);
-  else if (event.case === 'snapshot') {
+  if (event.case === 'changed') {
+    link.troubles.note(event.value);
+    await reconciler.applyChange(link, event.value);
+  } else if (event.case === 'snapshot') {
+    link.troubles.reset(event.value.sandboxes);
     const host = await link.describe(signal);
     const isTakenIn = await reconciler.applySnapshot(link, event.value.sandboxes);
     link.setState({ kind: 'connected', host });

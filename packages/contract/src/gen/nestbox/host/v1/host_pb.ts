@@ -387,7 +387,7 @@ export type Sandbox = Message<"nestbox.host.v1.Sandbox"> & {
   envdVersion: string;
 
   /**
-   * Set when state is GONE: why, in plain words.
+   * Set when state is GONE, and when it is RUNNING but the guest stands still: why, in plain words.
    *
    * @generated from field: string reason = 9;
    */
