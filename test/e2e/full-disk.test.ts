@@ -19,7 +19,9 @@ const STALL_MS = 60_000;
 const SECRETS = 'head -c 3000000 /dev/urandom > /home/user/kept; head -c 3000000 /dev/urandom > /dev/shm/secret; sync';
 const DIGEST = 'cat /home/user/kept /dev/shm/secret | sha256sum';
 const MUCH_BYTES = 110 * MIB;
-const WRITE_MUCH = `yes | head -c ${MUCH_BYTES} > /home/user/big && sync && yes | head -c ${MUCH_BYTES} | cmp - /home/user/big && echo whole`;
+const MUCH = `yes | head -c ${MUCH_BYTES}`;
+const compare = (name: string) => `sync && ${MUCH} | cmp - /home/user/${name} && echo whole`;
+const WRITE_MUCH = `${MUCH} > /home/user/big && ${compare('big')}`;
 
 interface Answer {
   readonly status: number;
@@ -62,6 +64,11 @@ test('a full disk loses nothing: what needs room says so, and all goes on when t
     const path = `/sandboxes/${sandbox.sandboxId}`;
     const say = async (line: string) => (await sandbox.commands.run(line, { user: 'root' })).stdout.trim();
     const stateNow = async () => (await ask(server, 'GET', path)).body.state;
+    const guest = { 'E2b-Sandbox-Id': sandbox.sandboxId, 'E2b-Sandbox-Port': '49983' };
+    const timesWentOn = async () => {
+      const { logs = [] } = (await ask(server, 'GET', `/v2${path}/logs?limit=1000`)).body;
+      return logs.filter(({ message }) => message.startsWith('Sandbox goes on. It stood still: ')).length;
+    };
     await say(SECRETS);
     const digest = await say(DIGEST);
 
@@ -92,7 +99,6 @@ test('a full disk loses nothing: what needs room says so, and all goes on when t
     await leave(SOME_MIB);
     const writing = sandbox.commands.run(WRITE_MUCH, { user: 'root', timeoutMs: 2 * STALL_MS });
     writing.catch(() => undefined);
-    const guest = { 'E2b-Sandbox-Id': sandbox.sandboxId, 'E2b-Sandbox-Port': '49983' };
     await until('the guest stands still', async () => {
       const limit = AbortSignal.timeout(1000);
       const answer = await fetch(`${server.sandboxUrl}/health`, { headers: guest, signal: limit }).catch(
@@ -109,11 +115,18 @@ test('a full disk loses nothing: what needs room says so, and all goes on when t
     await makeRoom();
     assert.equal((await writing).stdout.trim(), 'whole');
     assert.equal(await say(DIGEST), digest);
-    await until('the log says so', async () => {
-      const { logs = [] } = (await ask(server, 'GET', `/v2${path}/logs?limit=1000`)).body;
-      return logs.some(({ message }) => message.startsWith('Sandbox goes on. It stood still: '));
-    });
+    await until('the log says so', async () => (await timesWentOn()) === 1);
     assert.equal((await ask(server, 'GET', path)).body.stall, undefined);
+
+    // A pause that forgets the memory fails when the guest cannot write out all of it.
+    await leave(SOME_MIB);
+    await say(`${MUCH} > /home/user/more`);
+    const forgetful = await ask(server, 'POST', `${path}/pause`, { memory: false });
+    assert.deepEqual([forgetful.status, forgetful.body.error_code], [507, 'host_disk_full']);
+    await makeRoom();
+    // A request that came before the host saw it stand still may be answered before the host says that it goes on.
+    await until('the guest goes on', async () => (await timesWentOn()) === 2);
+    assert.equal(await say(compare('more')), 'whole');
     await sandbox.kill();
   }
   // But the test's own.
