@@ -9,9 +9,9 @@ export class BackgroundTasks {
     this.#logger = logger;
   }
 
-  /** Begins work that nobody waits for: a failure is logged. `description` says in the log what failed. */
-  start(description: string, task: () => Promise<unknown>): void {
-    this.track(task()).catch((error: unknown) => this.#logger.warn({ err: error }, `Failed: ${description}`));
+  /** Begins work that nobody waits for: a failure is logged. `description` says in the log what failed, `facts` what it was about. */
+  start(description: string, task: () => Promise<unknown>, facts: { readonly sandboxId?: string } = {}): void {
+    this.track(task()).catch((error: unknown) => this.#logger.warn({ ...facts, err: error }, `Failed: ${description}`));
   }
 
   /** Returns the same outcome, and lets drain() wait for it, whether or not somebody still waits for the answer. */

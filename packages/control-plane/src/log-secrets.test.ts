@@ -55,4 +55,6 @@ test('no line of the log holds a secret, at whatever level, and those of a sandb
     );
   }
   assert.equal(said('A request failed').length, 1);
+  const refused = said('A request was refused').filter(({ path }) => path.startsWith(`/sandboxes/${sandboxID}/`));
+  assert.ok(refused.length > 0 && refused.every((line) => line.sandboxId === sandboxID));
 });

@@ -1,6 +1,6 @@
 import { type HttpExchange, type HttpUpgrade, type Logger, RequestsUnderWay } from '@nestbox/kit';
 import { answerError, edgeErrorOnWire, edgeFailure } from './edge-error.ts';
-import { type EdgeDirectory, type EdgeRequest, type Resolution, resolveTarget } from './resolve-target.ts';
+import { type EdgeDirectory, type EdgeRequest, type Resolution, readAddress, resolveTarget } from './resolve-target.ts';
 
 /** The way into sandboxes, whatever listener a request came by. Never throws: what goes wrong is answered. */
 export class EdgeHandler {
@@ -39,7 +39,7 @@ export class EdgeHandler {
     try {
       proceed(await resolveTarget(this.#directory, request));
     } catch (error) {
-      this.#logger.error({ err: error }, 'The edge failed to serve a request');
+      this.#logger.error({ err: error, ...readAddress(request.headers) }, 'The edge failed to serve a request');
       proceed({ error: edgeFailure() });
     }
   }

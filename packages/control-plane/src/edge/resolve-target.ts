@@ -101,7 +101,7 @@ async function awaitAwake(
 }
 
 /** The routing headers win; half of them is nothing to guess from. */
-function readAddress(headers: IncomingHttpHeaders): SandboxAddress | undefined {
+export function readAddress(headers: IncomingHttpHeaders): SandboxAddress | undefined {
   const rawId = headers[SANDBOX_ID_HEADER];
   const rawPort = headers[SANDBOX_PORT_HEADER];
   if (rawId === undefined && rawPort === undefined) return parseSandboxHost(headers.host ?? '');

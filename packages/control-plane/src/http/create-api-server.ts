@@ -47,6 +47,7 @@ import { teamsRoute } from './routes/teams.ts';
 import { templateAliasRoute } from './routes/template-alias.ts';
 import { unsupportedRoutes } from './routes/unsupported.ts';
 import { updateNetworkRoute } from './routes/update-network.ts';
+import { sandboxOf } from './sandbox-of-request.ts';
 
 const BODY_LIMIT_BYTES = 1024 * 1024;
 /** Ids of any length reach the services, which answer 404 for what can be none. Headers are limited by node to 16 KiB. */
@@ -112,7 +113,8 @@ export function createApiServer(
   });
   app.setErrorHandler((error, request, reply) => {
     const response = toErrorResponse(error);
-    const facts = { err: error, requestId: request.id, method: request.method, path: shortPath(request.url) };
+    const { id: requestId, method, url } = request;
+    const facts = { err: error, requestId, method, path: shortPath(url), sandboxId: sandboxOf(request) };
     if (response.status === 500) context.logger.error(facts, 'A request failed');
     else context.logger.debug(facts, 'A request was refused');
     return sendResponse(reply, response);

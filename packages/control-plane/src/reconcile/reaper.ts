@@ -62,8 +62,8 @@ export class Reaper {
     try {
       for (const due of await this.#actions.takeDue(this.#clock.now())) {
         const { sandboxId, isPaused } = due;
-        if (isPaused) this.#tasks.start(`pausing the sandbox ${sandboxId} at its time`, () => this.#actions.pause(due));
-        else this.#tasks.start(`ending the sandbox ${sandboxId} at its time`, () => this.#actions.end(due));
+        if (isPaused) this.#tasks.start('pausing a sandbox at its time', () => this.#actions.pause(due), { sandboxId });
+        else this.#tasks.start('ending a sandbox at its time', () => this.#actions.end(due), { sandboxId });
       }
       const dueAtMs = await this.#actions.nextDueAtMs();
       return dueAtMs === undefined ? MAX_SLEEP_MS : clamp(dueAtMs - this.#clock.now(), 0, MAX_SLEEP_MS);

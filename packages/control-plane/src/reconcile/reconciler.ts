@@ -46,8 +46,10 @@ export class Reconciler {
     for (const sandboxId of present.keys()) if (!known.has(sandboxId)) this.#adopt(host, sandboxId, write);
     for (const row of rows) {
       if (row.state === 'stopping')
-        this.#context.tasks.start(`ending the sandbox ${row.id}`, () =>
-          endSandbox(forEveryTeam(this.#context), row.id, 'left behind', write),
+        this.#context.tasks.start(
+          'ending a sandbox that was left behind',
+          () => endSandbox(forEveryTeam(this.#context), row.id, 'left behind', write),
+          { sandboxId: row.id },
         );
       else if (differs(row, present.get(row.id))) this.#settle(row.id, present.get(row.id), write);
     }
@@ -76,21 +78,21 @@ export class Reconciler {
    */
   #settle(sandboxId: string, told: Sandbox | undefined, write: Write): void {
     const { db, tasks, transitions } = this.#context;
-    tasks.start(`finding out what became of the sandbox ${sandboxId}`, async () => {
+    const settle = async () => {
       do {
         await transitions.ended(sandboxId);
         const row = await findSandbox(db, EVERY_TEAM, sandboxId);
         if (row === undefined || !differs(row, told)) return;
       } while (transitions.has(sandboxId));
       await settleSandbox(this.#context, sandboxId, write);
-    });
+    };
+    tasks.start('finding out what became of a sandbox', settle, { sandboxId });
   }
 
   /** One at a time for each sandbox: several of its changes may come before its row is there. */
   #adopt(host: HostLink, sandboxId: string, write: Write): void {
-    this.#context.tasks.start(`taking in the sandbox ${sandboxId}`, () =>
-      this.#adoptions.run(sandboxId, () => adoptSandbox(this.#context, host, sandboxId, write)),
-    );
+    const adopt = () => this.#adoptions.run(sandboxId, () => adoptSandbox(this.#context, host, sandboxId, write));
+    this.#context.tasks.start('taking in a sandbox', adopt, { sandboxId });
   }
 }
 

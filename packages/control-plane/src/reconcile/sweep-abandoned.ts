@@ -55,9 +55,8 @@ export class AbandonedSweep {
     const { hosts, leases, tasks, transitions } = this.#context;
     // Of one that cannot be asked now the list comes when it can.
     if (hosts.find(hostId)?.state.kind !== 'connected' || transitions.has(id)) return;
-    tasks.start(`finding out what became of the sandbox ${id}`, () =>
-      settleSandbox(this.#context, id, leases.writer(hostId)),
-    );
+    const settle = () => settleSandbox(this.#context, id, leases.writer(hostId));
+    tasks.start('finding out what became of a sandbox', settle, { sandboxId: id });
   }
 }
 

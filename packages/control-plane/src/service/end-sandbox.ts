@@ -84,10 +84,11 @@ export async function endFailedCreation(
   } catch (error) {
     context.logger.warn({ err: error, sandboxId }, `Cleaning up failed; trying again in ${STOP_RETRY_MS} ms`);
     // Then its row does not even say that it is to be ended, and the reaper does not find it.
-    if (error instanceof NestboxError && error.code === 'database_unavailable')
-      context.tasks.start(`cleaning up the sandbox ${sandboxId}`, async () => {
-        await context.clock.sleep(STOP_RETRY_MS, context.stopping);
-        if (!context.stopping.aborted) await endFailedCreation(context, { id: sandboxId, hostId });
-      });
+    if (!(error instanceof NestboxError) || error.code !== 'database_unavailable') return;
+    const again = async () => {
+      await context.clock.sleep(STOP_RETRY_MS, context.stopping);
+      if (!context.stopping.aborted) await endFailedCreation(context, { id: sandboxId, hostId });
+    };
+    context.tasks.start('cleaning up a sandbox', again, { sandboxId });
   }
 }

@@ -109,7 +109,7 @@ async function takeIn(
     const sandbox = requireSuccess(outcome);
     return { record: await becomeRunning(context, { ...sandbox, sandboxId: copy.id }, copy.timeoutSec) };
   } catch (error) {
-    context.tasks.start(`cleaning up the copy ${copy.id}`, () => endFailedCreation(context, copy));
+    context.tasks.start('cleaning up a copy', () => endFailedCreation(context, copy), { sandboxId: copy.id });
     return { error: NestboxError.from(error) };
   }
 }

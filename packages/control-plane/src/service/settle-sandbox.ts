@@ -105,14 +105,14 @@ async function writeFound(
 
 /** Until the host has said it, or is not connected any more: its next list settles everything then. */
 function settleLater(context: ServiceContext, { id, hostId }: SandboxRecord, write: Write): void {
-  context.tasks.start(`finding out what became of the sandbox ${id}`, () =>
+  const settle = () =>
     context.transitions.watch(id, async () => {
       while (context.hosts.find(hostId)?.state.kind === 'connected') {
         await context.clock.sleep(SETTLE_RETRY_MS, context.stopping);
         if (context.stopping.aborted || (await isSettled(context, id, write))) return;
       }
-    }),
-  );
+    });
+  context.tasks.start('finding out what became of a sandbox', settle, { sandboxId: id });
 }
 
 async function isSettled(context: ServiceContext, sandboxId: string, write: Write): Promise<boolean> {

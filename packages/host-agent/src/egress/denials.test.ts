@@ -29,6 +29,21 @@ test('a sandbox that tries without end is told as often as somebody can read, an
   assert.equal(told.length, 23);
 });
 
+test('the log has sandbox, name and port of each', () => {
+  const lines: string[] = [];
+  const logger = createLogger({ level: 'info', name: 'nestbox', write: (line) => lines.push(line) });
+  new DenialFeed(logger).tell('loud', { ...denial, name: 'evil.example' });
+  const [line = ''] = lines;
+  assert.partialDeepStrictEqual(JSON.parse(line), {
+    name: 'nestbox',
+    sandboxId: 'loud',
+    host: 'evil.example',
+    address: denial.address,
+    port: denial.port,
+  });
+  assert.equal(line.match(/"name":/g)?.length, 1, line);
+});
+
 /** A message as the kernel sends it: other attributes before and after the packet. */
 function message(packet: Buffer): Buffer {
   const attribute = (type: number, value: Buffer) => {

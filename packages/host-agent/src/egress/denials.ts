@@ -59,7 +59,9 @@ export class DenialFeed {
     bucket.tokens -= 1;
     const denial = { sandboxId, atMs: nowMs, protocol, name, address, port, reason, untold: bucket.untold };
     bucket.untold = 0;
-    this.#logger.info(denial, 'a sandbox tried to connect to what its rules do not allow');
+    // The logger has a name of its own.
+    const { name: host, ...facts } = denial;
+    this.#logger.info({ ...facts, host }, 'a sandbox tried to connect to what its rules do not allow');
     for (const listener of this.#listeners) listener(denial);
   }
 

@@ -87,7 +87,7 @@ export class GuardedNetworks implements SandboxNetworks {
       networks: this.#networks,
       lookup: this.#lookup,
       denials: this.#denials,
-      logger: this.#logger,
+      logger: this.#logger.child({ sandboxId }),
     });
     this.#gates.set(slot.index, gate);
     return gate;

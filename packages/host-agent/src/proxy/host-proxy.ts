@@ -1,3 +1,4 @@
+import type { SandboxAddress } from '@nestbox/contract';
 import { type ExchangeHandler, hasSeveralHosts, type Logger, type ProxyOrder } from '@nestbox/kit';
 import { forwardRequest, forwardUpgrade } from './forward-request.ts';
 import {
@@ -102,8 +103,9 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
       try {
         forwardRequest(exchange, way.upstream);
       } catch (error) {
-        options.logger.error({ err: error }, 'a request could not be forwarded');
-        sendProxyError(exchange, upstreamFailed(error, way.upstream.target));
+        const { target } = way.upstream;
+        options.logger.error({ err: error, ...addressOf(target) }, 'a request could not be forwarded');
+        sendProxyError(exchange, upstreamFailed(error, target));
       }
     },
 
@@ -119,8 +121,9 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
         forwardUpgrade(upgrade, way.upstream);
         way.room.track(socket);
       } catch (error) {
-        options.logger.error({ err: error }, 'an upgrade could not be forwarded');
-        sendProxyErrorOnSocket(socket, upstreamFailed(error, way.upstream.target));
+        const { target } = way.upstream;
+        options.logger.error({ err: error, ...addressOf(target) }, 'an upgrade could not be forwarded');
+        sendProxyErrorOnSocket(socket, upstreamFailed(error, target));
       }
     },
 
@@ -144,4 +147,9 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
       rooms.clear();
     },
   };
+}
+
+/** Without the path, which may hold a signature. */
+function addressOf({ sandboxId, port }: RequestTarget): SandboxAddress {
+  return { sandboxId, port };
 }

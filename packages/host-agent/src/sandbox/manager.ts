@@ -378,13 +378,15 @@ class HostSandboxes implements SandboxManager {
   /** Paused ones hold nothing of the host but disk, and are there for later. */
   async #destroyRunning(): Promise<void> {
     const running = this.#table.list().filter(({ state }) => state !== 'paused');
-    const results = await Promise.allSettled(running.map(({ sandboxId }) => this.destroy(sandboxId)));
-    for (const result of results)
-      if (result.status === 'rejected')
+    const ends = running.map(({ sandboxId }) =>
+      this.destroy(sandboxId).catch((error: unknown) =>
         this.#context.logger.error(
-          { err: result.reason },
+          { err: error, sandboxId },
           'a sandbox could not be destroyed; the next start tries again',
-        );
+        ),
+      ),
+    );
+    await Promise.all(ends);
   }
 
   /** An operation that answers before its last step, which nobody needs to wait for but the next operation. */
