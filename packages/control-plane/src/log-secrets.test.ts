@@ -28,7 +28,7 @@ test('no line of the log holds a secret, at whatever level, and those of a sandb
   const { sandboxID, envdAccessToken, trafficAccessToken } = tokens.parse(await created.json());
   secrets.push(envdAccessToken, trafficAccessToken);
   // What goes well, what is refused, what fails on the host, and what the edge does not let through.
-  for (const verb of ['pause', 'resume', 'connect', 'fork', 'snapshots', 'nonsense'])
+  for (const verb of ['pause', 'resume', 'resume', 'connect', 'fork', 'snapshots', 'nonsense'])
     await server.send('POST', `/sandboxes/${sandboxID}/${verb}`, { timeout: 60 });
   await server.send('POST', '/sandboxes', { ...body, timeout: -1 });
   host.createError = hostError('internal', 'It broke.');
