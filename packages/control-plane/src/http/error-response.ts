@@ -1,6 +1,8 @@
 import { ERROR_CODES, type ErrorCode, NestboxError } from '@nestbox/contract';
 import type { ErrorBody } from '@nestbox/contract/http';
+import type { FastifySchemaValidationError } from 'fastify';
 import { hasZodFastifySchemaValidationErrors } from 'fastify-type-provider-zod';
+import { z } from 'zod';
 
 export interface ErrorResponse {
   readonly status: number;
@@ -39,11 +41,7 @@ function toNestboxError(error: unknown): NestboxError {
   if (error instanceof NestboxError) return error;
   if (hasZodFastifySchemaValidationErrors(error)) {
     const [first] = error.validation;
-    return new NestboxError(
-      'invalid_request',
-      describeViolation(error.validationContext, first?.instancePath ?? '', first?.message ?? 'is not valid'),
-      { cause: error },
-    );
+    return new NestboxError('invalid_request', describeViolation(error.validationContext, first), { cause: error });
   }
   if (error instanceof Error) {
     const [code, message] = FRAMEWORK_ERRORS['code' in error ? String(error.code) : ''] ?? [];
@@ -61,9 +59,31 @@ const PARTS: Readonly<Record<string, string>> = {
 };
 
 /** `/network/denyOut` and `Invalid input: expected array` make: The field "network.denyOut" is wrong: expected array. */
-function describeViolation(part: string | undefined, pointer: string, message: string): string {
-  const name = pointer.split('/').filter(Boolean).join('.');
-  const reason = message.replace(/^Invalid input: /, '');
-  if (name === '') return `The ${part === 'body' ? 'body' : 'request'} is wrong: ${reason}.`;
-  return `The ${PARTS[part ?? ''] ?? 'field'} "${name.slice(0, 200)}" is wrong: ${reason}.`;
+function describeViolation(part: string | undefined, violation: Violation | undefined): string {
+  const name = (violation?.instancePath ?? '').split('/').filter(Boolean).join('.').slice(0, SHOWN_NAME_LENGTH);
+  const what =
+    name === '' ? `The ${part === 'body' ? 'body' : 'request'}` : `The ${PARTS[part ?? ''] ?? 'field'} "${name}"`;
+  const reason = reasonOf(violation).replace(/^Invalid input: /, '');
+  const missing = MISSING.exec(reason)?.[1];
+  return missing === undefined ? `${what} is wrong: ${reason}.` : `${what} is missing: ${missing}.`;
+}
+
+/** As Zod says of what is not there at all. */
+const MISSING = /^(expected .*), received undefined$/;
+const SHOWN_NAME_LENGTH = 200;
+
+type Violation = Pick<FastifySchemaValidationError, 'instancePath' | 'keyword' | 'message' | 'params'>;
+
+/** What is wrong with one of several alternatives, or with the name of an entry, stands within. */
+const withinAlternatives = z.object({
+  errors: z.tuple([z.tuple([z.object({ message: z.string() })]).rest(z.unknown())]).rest(z.unknown()),
+});
+const withinName = z.object({ issues: z.tuple([z.object({ message: z.string() })]).rest(z.unknown()) });
+
+function reasonOf(violation: Violation | undefined): string {
+  const { keyword, message = 'not valid', params } = violation ?? {};
+  if (keyword === 'invalid_union') return withinAlternatives.safeParse(params).data?.errors[0][0].message ?? message;
+  if (keyword !== 'invalid_key') return message;
+  const ofName = withinName.safeParse(params).data?.issues[0].message;
+  return ofName === undefined ? message : `its name: ${ofName}`;
 }
