@@ -69,7 +69,7 @@ describe('the audit trail', () => {
       ],
     );
     for (const { actor, address, teamID, count, requestID } of trail) {
-      assert.ok(actor.kind === 'key' && actor.name === 'configured' && actor.keyID.startsWith('configured-'));
+      assert.ok(actor.kind === 'key' && actor.name === 'configured' && UUID.test(actor.keyID));
       assert.deepEqual([address, teamID, count], ['127.0.0.1', team.teamID, 1]);
       assert.match(requestID ?? '', UUID);
     }

@@ -12,7 +12,7 @@ const keyMask = z.object({
 });
 
 export const apiKeyBody = z.object({
-  id: z.string(),
+  id: z.uuid(),
   name: z.string(),
   mask: keyMask,
   createdAt: timestamp,

@@ -13,8 +13,6 @@ import type { Database } from '../store/schema.ts';
 
 const KEY_PREFIX = 'e2b_';
 const KEY_BYTES = 20;
-/** How the ids of keys of the configuration begin; of names users can choose any. */
-const CONFIGURED_ID_PREFIX = 'configured-';
 /** How much of a key is shown, in front and at the end, to tell it from others: 24 of its 160 bits. */
 const SHOWN_PREFIX_LENGTH = 2;
 const SHOWN_SUFFIX_LENGTH = 4;
@@ -131,9 +129,9 @@ export async function putConfiguredKey(
   createdAtMs: number,
 ): Promise<boolean> {
   const made = describeKey(key, { teamId, name: 'configured', createdAtMs, expiresAtMs: undefined });
-  const record = { ...made, id: CONFIGURED_ID_PREFIX + made.id };
+  const record = { ...made, isConfigured: true };
   return await db.transaction().execute(async (trx) => {
-    await dropReplacedKeys(trx, CONFIGURED_ID_PREFIX, record.keyHash);
+    await dropReplacedKeys(trx, record.keyHash);
     if (await insertApiKey(trx, record)) return true;
     return (await findApiKeyByHash(trx, record.keyHash))?.revokedAtMs === undefined;
   });
@@ -153,6 +151,7 @@ function describeKey(
     shownSuffix: value.slice(-SHOWN_SUFFIX_LENGTH),
     lastUsedAtMs: undefined,
     revokedAtMs: undefined,
+    isConfigured: false,
   };
 }
 

@@ -18,6 +18,8 @@ export interface ApiKeyRecord {
   readonly lastUsedAtMs: number | undefined;
   readonly expiresAtMs: number | undefined;
   readonly revokedAtMs: number | undefined;
+  /** It comes from a configuration: another one there takes its place. */
+  readonly isConfigured: boolean;
 }
 
 /** Returns false, and changes nothing, when the same key is there already, be it revoked. */
@@ -36,6 +38,7 @@ export async function insertApiKey(db: Db, key: ApiKeyRecord): Promise<boolean> 
       last_used_at_ms: key.lastUsedAtMs ?? null,
       expires_at_ms: key.expiresAtMs ?? null,
       revoked_at_ms: key.revokedAtMs ?? null,
+      is_configured: key.isConfigured ? 1 : 0,
     })
     .onConflict((conflict) => conflict.column('key_hash').doNothing())
     .executeTakeFirst();
@@ -85,11 +88,11 @@ export async function revokeApiKey(db: Db, { teamId }: OneTeam, id: string, atMs
   return numUpdatedRows > 0n;
 }
 
-/** Deletes the keys with such ids but the one with this hash. Revoked ones stay, since they must stay revoked. */
-export async function dropReplacedKeys(db: Db, idPrefix: string, keptHash: string): Promise<void> {
+/** Deletes the keys of configurations but the one with this hash. Revoked ones stay, since they must stay revoked. */
+export async function dropReplacedKeys(db: Db, keptHash: string): Promise<void> {
   await db
     .deleteFrom('api_keys')
-    .where('id', 'like', `${idPrefix}%`)
+    .where('is_configured', '=', 1)
     .where('key_hash', '!=', keptHash)
     .where('revoked_at_ms', 'is', null)
     .execute();
@@ -118,5 +121,6 @@ function fromKeyRow(row: Selectable<ApiKeyTable>): ApiKeyRecord {
     lastUsedAtMs: row.last_used_at_ms ?? undefined,
     expiresAtMs: row.expires_at_ms ?? undefined,
     revokedAtMs: row.revoked_at_ms ?? undefined,
+    isConfigured: row.is_configured === 1,
   };
 }

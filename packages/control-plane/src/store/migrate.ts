@@ -15,6 +15,7 @@ import * as sharedSecrets from './migrations/0017-shared-secrets.ts';
 import * as hostStatuses from './migrations/0018-host-statuses.ts';
 import * as listVersions from './migrations/0019-list-versions.ts';
 import * as auditReasons from './migrations/0020-audit-reasons.ts';
+import * as keyIds from './migrations/0021-key-ids.ts';
 
 /** In the order of their names. One that has been released never changes; a new one is added instead. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
@@ -31,6 +32,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '0018-host-statuses': hostStatuses,
   '0019-list-versions': listVersions,
   '0020-audit-reasons': auditReasons,
+  '0021-key-ids': keyIds,
 };
 
 /**

@@ -132,6 +132,8 @@ export interface ApiKeyTable {
   expires_at_ms: number | null;
   /** Null: it is valid. A revoked key keeps its row, so that no configuration brings it back. */
   revoked_at_ms: number | null;
+  /** 1: it comes from a configuration, not from the API. */
+  is_configured: number;
 }
 
 /** Whose a snapshot is. One that has no row, from before there were teams, is the default team's. */

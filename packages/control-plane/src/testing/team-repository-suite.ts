@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import {
   type ApiKeyRecord,
+  dropReplacedKeys,
   findApiKeyByHash,
   insertApiKey,
   listApiKeys,
@@ -10,6 +11,8 @@ import {
   renameApiKey,
   revokeApiKey,
 } from '../store/api-key-repository.ts';
+import { pageAuditEntries } from '../store/audit-repository.ts';
+import { MIGRATIONS, migrate } from '../store/migrate.ts';
 import { insertSandboxes } from '../store/sandbox-repository.ts';
 import type { Database } from '../store/schema.ts';
 import { forgetSnapshotOwner, listSnapshotOwners, putSnapshotOwner } from '../store/snapshot-owner-repository.ts';
@@ -22,6 +25,7 @@ import {
   listTeams,
   updateTeam,
 } from '../store/team-repository.ts';
+import { EVERY_TEAM } from '../store/team-scope.ts';
 import {
   dropTeamUsageBefore,
   listTeamUsage,
@@ -86,6 +90,41 @@ export function describeTeamRepositories(backend: RepositoryBackend): void {
         assert.equal((await findApiKeyByHash(db, 'hash of k'))?.revokedAtMs, T0 + 10);
       }));
 
+    test('a configured key of an older version keeps its life under an id that is a UUID, in the audit trail too', async () => {
+      const db = await backend.open();
+      try {
+        const { '0021-key-ids': _newest, ...before } = MIGRATIONS;
+        await migrate(db, before);
+        const { id: teamId } = await getDefaultTeam(db);
+        const id = '8d5bb4a6-2c5e-4a0e-9d51-0a2f4c1f7b11';
+        for (const [old, name] of [
+          [`configured-${id}`, 'configured'],
+          ['another', 'configured-by-hand'],
+        ] as const)
+          await sql`insert into api_keys (id, team_id, name, key_hash, value_length, shown_prefix, shown_suffix, created_at_ms)
+            values (${old}, ${teamId}, ${name}, ${`hash of ${name}`}, 40, 'ab', 'cdef', ${T0})`.execute(db);
+        await sql`insert into audit_entries (id, at_ms, operation, targets, actor, key_id, status, count)
+            values ('e', ${T0}, 'key.rename', ${JSON.stringify([`configured-${id}`])}, 'key', ${`configured-${id}`}, 200, 1)`.execute(
+          db,
+        );
+        await migrate(db);
+        const keys = (await listApiKeys(db, { teamId })).map((key) => [key.id, key.name, key.isConfigured]);
+        assert.deepEqual(keys, [
+          [id, 'configured', true],
+          ['another', 'configured-by-hand', false],
+        ]);
+        const [entry] = await pageAuditEntries(db, { scope: EVERY_TEAM, target: id, keyId: id }, { limit: 9 });
+        assert.deepEqual(entry?.targets, [id]);
+        await dropReplacedKeys(db, 'hash of the next');
+        assert.deepEqual(
+          (await listApiKeys(db, { teamId })).map((key) => key.id),
+          ['another'],
+        );
+      } finally {
+        await db.destroy();
+      }
+    });
+
     test('a snapshot has one owner, and keeps it', () =>
       withDb(async (db) => {
         await putSnapshotOwner(db, TEAM, 'tpl', T0);
@@ -149,6 +188,7 @@ function keyRecord(id: string, overrides: Partial<ApiKeyRecord> = {}): ApiKeyRec
     lastUsedAtMs: undefined,
     expiresAtMs: undefined,
     revokedAtMs: undefined,
+    isConfigured: false,
     ...overrides,
   };
 }
