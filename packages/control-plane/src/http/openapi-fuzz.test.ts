@@ -4,10 +4,11 @@ import { errorBody } from '@nestbox/contract/http';
 import { z } from 'zod';
 import { createSandbox } from '../testing/api-answers.ts';
 import { HostDouble } from '../testing/host-double.ts';
-import { startTestServer } from '../testing/start-test-server.ts';
+import { startTestServer, type TestServer } from '../testing/start-test-server.ts';
 
 const REQUESTS = 3500;
 const ADMIN = 'a'.repeat(64);
+const SECRET = 'of-another-team';
 const REQUEST_TIMEOUT_MS = 10_000;
 /** Set FUZZ_SEED to look at a failure again, or to look elsewhere. */
 const SEED = Number(process.env.FUZZ_SEED ?? 20_260_101);
@@ -155,7 +156,38 @@ const CONTENT_TYPES: [string, ...string[]] = [
   '/',
 ];
 
-test('whatever is sent along the lines of its own description, the API answers, never with a 500', async () => {
+/** A sandbox and a snapshot of a team that does not send the requests. */
+async function otherTeam(server: TestServer) {
+  const ask = async (headers: Record<string, string>, path: string, body: object) => {
+    const init = { method: 'POST', headers: { ...headers, 'Content-Type': 'application/json' } };
+    const answer = await fetch(server.apiUrl + path, { ...init, body: JSON.stringify(body) });
+    assert.equal(answer.status, 201, path);
+    return z.record(z.string(), z.unknown()).parse(await answer.json());
+  };
+  const admin = { 'X-Admin-Token': ADMIN };
+  const { teamID } = await ask(admin, '/admin/teams', { name: 'others' });
+  const { key } = await ask(admin, `/admin/teams/${teamID}/api-keys`, { name: 'one' });
+  const headers = { 'X-API-Key': String(key) };
+  const fields = { templateID: 'base', timeout: 86_400, secure: true, metadata: { whose: SECRET } };
+  const created = await ask(headers, '/sandboxes', fields);
+  const sandboxId = String(created.sandboxID);
+  await ask(headers, `/sandboxes/${sandboxId}/snapshots`, { name: SECRET });
+  // Its id is asked for below, and answers may repeat what was asked for.
+  const { snapshotID } = await ask(headers, `/sandboxes/${sandboxId}/snapshots`, {});
+  const look = async () => {
+    const paths = [`/sandboxes/${sandboxId}`, '/v2/sandboxes', '/snapshots', '/api-keys'];
+    const answers = await Promise.all(paths.map((path) => fetch(server.apiUrl + path, { headers })));
+    const texts = await Promise.all(answers.map((answer) => answer.text()));
+    return texts.map((text) => text.replace(/"lastUsed":"[^"]*"/g, ''));
+  };
+  return {
+    ids: [sandboxId, String(snapshotID).replace(/:.*/, '')] as const,
+    token: String(created.envdAccessToken),
+    look,
+  };
+}
+
+test('whatever is sent along the lines of its own description, the API answers, never with a 500 or with what is another team’s', async () => {
   await using host = await new HostDouble().open();
   await using server = await startTestServer([host], { adminToken: ADMIN });
   const { paths } = description.parse(await (await fetch(`${server.apiUrl}/openapi.json`)).json());
@@ -166,6 +198,9 @@ test('whatever is sent along the lines of its own description, the API answers, 
   assert.ok(operation !== undefined && operations.length > 60);
   const choices: [Operation, ...Operation[]] = [operation, ...otherOperations];
   const dice = new Dice(SEED);
+  const others = await otherTeam(server);
+  const before = await others.look();
+  const secrets = [SECRET, others.token];
   const statuses = new Map<number, number>();
   let sandboxId = await createSandbox(server);
   for (let count = 0; count < REQUESTS; count++) {
@@ -174,6 +209,7 @@ test('whatever is sent along the lines of its own description, the API answers, 
     const method = dice.chance(5) ? dice.pick(METHODS) : right;
     const filled = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
       if (name === 'sandboxID' && dice.chance(70)) return sandboxId;
+      if (dice.chance(20)) return dice.pick([...others.ids]);
       const value = dice.chance(50) ? dice.pick(TEXTS) : String(dice.pick(ODD_VALUES) ?? '');
       return encodeURIComponent(value.toWellFormed().slice(0, 2000));
     });
@@ -210,12 +246,14 @@ test('whatever is sent along the lines of its own description, the API answers, 
       answer.status < 500 || answer.status === 501 || answer.status === 507,
       `${told}: ${answer.status} ${text}`,
     );
+    if (!asAdmin) assert.ok(!secrets.some((secret) => text.includes(secret)), `${told}: ${text}`);
     if (answer.status >= 400) {
       const error = errorBody.parse(JSON.parse(text));
       assert.equal(error.code, answer.status, told);
       assert.ok(error.message.length < 2000, told);
     }
   }
+  assert.deepEqual(await others.look(), before);
   // Else it would have tried nothing but what is refused at the door.
   for (const status of [200, 201, 204, 400, 404])
     assert.ok((statuses.get(status) ?? 0) > 20, `${status} in ${[...statuses]}`);
