@@ -13,4 +13,5 @@ export * from './process-identity.ts';
 export * from './requests-under-way.ts';
 export * from './rpc-error.ts';
 export * from './run-command.ts';
+export * from './socket-tap.ts';
 export * from './stream-tuning.ts';

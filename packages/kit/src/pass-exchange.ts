@@ -1,5 +1,7 @@
 import { type ClientRequest, type IncomingMessage, request as openRequest, type RequestOptions } from 'node:http';
-import type { HttpExchange } from './http-exchange.ts';
+import type { HttpAnswer, HttpExchange } from './http-exchange.ts';
+import { passBody } from './pass-body.ts';
+import { tapOf } from './socket-tap.ts';
 
 /** May be sent again when an idle connection turns out to be closed. Source: RFC 9110, section 9.2.2, the safe ones alone. */
 const REPEATABLE_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS']);
@@ -47,7 +49,8 @@ export function passExchange(exchange: HttpExchange, passage: Passage): void {
   const send = () => {
     const attempt = openRequest(options);
     outgoing = attempt;
-    attempt.once('response', (incoming) => relayAnswer(exchange, incoming, passage));
+    attempt.once('socket', (socket) => tapOf(socket)?.expectHead());
+    attempt.once('response', (incoming) => relayAnswer(exchange, attempt, incoming, passage));
     if (exchange.headers.expect !== undefined) attempt.on('continue', () => answer.continue());
     // Nobody asked to change the protocol: without this listener Node would close the socket and say nothing.
     attempt.once('upgrade', (_incoming, socket) => {
@@ -56,7 +59,7 @@ export function passExchange(exchange: HttpExchange, passage: Passage): void {
     });
     attempt.on('error', (error) => {
       // Once the answer has begun, its own end tells the client.
-      if (answer.begun || answer.closed) answer.abort();
+      if (answer.begun || answer.closed) breakOff(answer);
       // Most likely the other side closed a connection that had waited, just as we took it.
       else if (mayRepeat && attempt.reusedSocket && isReset(error)) send();
       else refuse(exchange, passage, error);
@@ -101,14 +104,19 @@ function stopBody({ body }: HttpExchange, outgoing: ClientRequest): void {
   body.resume();
 }
 
-function relayAnswer(exchange: HttpExchange, incoming: IncomingMessage, passage: Passage): void {
+function relayAnswer(
+  exchange: HttpExchange,
+  outgoing: ClientRequest,
+  incoming: IncomingMessage,
+  passage: Passage,
+): void {
   const { answer } = exchange;
   // The client may have gone, and then `close` has come and gone too.
   if (answer.closed) {
     incoming.destroy();
     return;
   }
-  incoming.on('error', () => answer.abort());
+  incoming.on('error', () => breakOff(answer));
   closeUnlessBodyArrives(exchange);
   try {
     answer.begin(incoming.statusCode ?? 0, incoming.statusMessage ?? '', passage.answerHeaders(incoming));
@@ -118,12 +126,17 @@ function relayAnswer(exchange: HttpExchange, incoming: IncomingMessage, passage:
     refuse(exchange, passage, new BrokenAnswerError('its answer is not valid HTTP', { cause }));
     return;
   }
-  incoming.pipe(answer.stream);
+  if (!passBody(incoming, outgoing, answer.stream)) incoming.pipe(answer.stream);
   // A body that came along with the head has been written by then, in the same packet; an event stream that says
   // nothing yet must still get its head through.
   setImmediate(() => {
     if (!answer.closed) answer.flush();
   });
+}
+
+/** An answer that has come to its end is whole, whatever becomes of the connection by which it came. */
+function breakOff(answer: HttpAnswer): void {
+  if (!answer.stream.writableEnded) answer.abort();
 }
 
 function refuse(exchange: HttpExchange, passage: Passage, error: Error): void {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { ClientHttp2Stream } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
-import { text } from 'node:stream/consumers';
+import { buffer, text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket, WebSocketServer } from 'ws';
 import { echo, edgeError } from '../testing/edge-stage.ts';
 import { TEST_API_KEY } from '../testing/start-test-server.ts';
@@ -112,6 +114,47 @@ describe('one port with TLS, by HTTP/2,', () => {
     await assert.rejects(text(broken));
     // The connection itself goes on.
     assert.equal((await ask(session, { ':authority': `80-inone.${TEST_DOMAIN}`, ':path': '/' })).status, 502);
+  });
+
+  test('passes large answers on unchanged, to slow readers too, and breaks them off with either side', async () => {
+    const contents = Array.from({ length: 4 }, () => randomBytes(3 * 1024 * 1024));
+    const left = new Set<IncomingMessage>();
+    await using tls = await TlsStage.open((incoming, response) => {
+      const [, number = '', what] = /(\d)-(\w+)$/.exec(incoming.url ?? '') ?? [];
+      const content = contents[Number(number)] ?? Buffer.alloc(0);
+      if (what === 'length') response.writeHead(200, { 'content-length': content.length }).end(content);
+      else if (what === 'chunks') {
+        for (let at = 0; at < content.length; at += 100_000) response.write(content.subarray(at, at + 100_000));
+        response.end();
+      } else {
+        left.add(incoming);
+        response.once('close', () => left.delete(incoming));
+        response.writeHead(200, Number(number) > 1 ? { 'content-length': content.length } : {});
+        response.write(content.subarray(0, -1), () => {
+          if (what === 'break') incoming.socket.destroy();
+        });
+      }
+    });
+    await using session = await tls.session();
+    const open = (path: string) => session.request({ ':authority': tls.sandboxHost, ':path': path });
+    await Promise.all(
+      Array.from({ length: 16 }, async (_, i) => {
+        const stream = open(`/${i % 4}-${i % 8 < 4 ? 'length' : 'chunks'}`);
+        const pieces: Buffer[] = [];
+        for await (const piece of stream) {
+          pieces.push(piece);
+          if (i % 3 === 0) await sleep(1);
+        }
+        assert.ok(Buffer.concat(pieces).equals(contents[i % 4] ?? Buffer.alloc(0)), `answer ${i}`);
+      }),
+    );
+    for (const number of [1, 2]) {
+      const leaving = open(`/${number}-leave`);
+      await once(leaving, 'data');
+      leaving.close();
+      while (left.size > 0) await sleep(5);
+      await assert.rejects(buffer(open(`/${number}-break`)));
+    }
   });
 
   test('answers before the body is read, and takes no harm from clients that go on sending', async () => {

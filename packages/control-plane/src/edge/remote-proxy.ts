@@ -1,7 +1,8 @@
 import { Agent, type ClientRequestArgs, type RequestOptions } from 'node:http';
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
 import {
   BrokenAnswerError,
+  connectTapped,
   type ExchangeHandler,
   endToEndHeaders,
   HOST_TOKEN_HEADER,
@@ -22,6 +23,8 @@ const IDLE_MS = 60_000;
 const MAX_IDLE_CONNECTIONS = 64;
 /** For a proxy on another machine; a unix socket answers at once or not at all. */
 const CONNECT_TIMEOUT_MS = 10_000;
+/** Probes find a machine that vanished without a word, behind an answer that may be silent for hours. */
+const TCP_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 1000 };
 
 type ListeningProxy = Exclude<ProxyAddress, { handler: unknown }>;
 
@@ -83,12 +86,11 @@ class DialingAgent extends Agent {
     super({ keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS, timeout: IDLE_MS });
   }
 
-  override createConnection(
-    options: ClientRequestArgs,
-    callback?: (error: Error | null, stream: Duplex) => void,
-  ): Duplex | null | undefined {
-    const socket = super.createConnection(options, callback);
-    if (socket === null || socket === undefined) return socket;
+  override createConnection({ socketPath, host, port }: ClientRequestArgs): Socket {
+    const socket =
+      typeof socketPath === 'string'
+        ? connectTapped({ path: socketPath })
+        : connectTapped({ host: host ?? 'localhost', port: Number(port), ...TCP_OPTIONS });
     const timer = setTimeout(() => socket.destroy(new Error('The connection took too long.')), CONNECT_TIMEOUT_MS);
     const settled = () => clearTimeout(timer);
     socket.once('connect', settled).once('close', settled);

@@ -1,7 +1,8 @@
 import { Agent, type ClientRequestArgs } from 'node:http';
-import { connect, type Socket, type TcpNetConnectOpts } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
+import { connectTapped } from '@nestbox/kit';
 
 /** Attempts to reach a port, since the guest's port forwarder can be a second behind the application. */
 export const DIAL_ATTEMPTS = 3;
@@ -115,14 +116,7 @@ async function dial(host: string, port: number, backoffMs: number, signal: Abort
 
 function dialOnce(host: string, port: number, signal: AbortSignal): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    // Passed on to the stream below the socket; the types of Node do not list it.
-    const options: TcpNetConnectOpts & { highWaterMark: number } = {
-      host,
-      port,
-      noDelay: true,
-      highWaterMark: BODY_BUFFER_BYTES,
-    };
-    const socket = connect(options);
+    const socket = connectTapped({ host, port, noDelay: true, highWaterMark: BODY_BUFFER_BYTES });
     const fail = (error: Error) => {
       settle();
       socket.destroy();
