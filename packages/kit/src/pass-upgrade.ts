@@ -44,18 +44,23 @@ export function passUpgrade({ method, headers, socket: client, head }: HttpUpgra
   outgoing.end();
 }
 
-/** Both ways until the application ends its side or either breaks; a client that ends its side can still read. */
+/**
+ * Both ways until the application has ended its side and all of it is with the client, or either breaks; a client that ends
+ * its side can still read. A pipeline for the client's side too would end the client with the application, before it has
+ * read everything.
+ */
 function join(client: Duplex, upstream: Duplex): void {
-  // Two pipelines, the listener and the pool each watch the end of the connection: more than Node's default, and no leak.
+  // Pipes, the listener and the pool each watch the end of the connection: more than Node's default, and no leak.
   client.setMaxListeners(20);
   upstream.setMaxListeners(20);
   pipeline(upstream, client, () => {
     client.destroy();
     upstream.destroy();
   });
-  pipeline(client, upstream, (error) => {
-    if (error) upstream.destroy();
-  });
+  client.pipe(upstream);
+  upstream.on('error', () => upstream.destroy());
+  // What the client still says is for nobody; unread, it would make the system take back what the client has not read.
+  upstream.once('close', () => client.resume());
 }
 
 /** The body's length is told by closing: Node has taken the body's own coding off. */

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket, WebSocketServer } from 'ws';
 import { pathOf, raw, startApp, startProxy } from './testing/proxy-under-test.ts';
 
@@ -99,5 +101,29 @@ describe('an upgrade through the host proxy', () => {
     await once(client, 'data');
     client.destroy();
     await closed;
+  });
+
+  test('brings all that an application says before it ends to a client that is slower and still speaks', async (t) => {
+    const { open, activities } = await startProxy(t);
+    const content = randomBytes(20 * 1024 * 1024);
+    const app = await startApp(t, () => {});
+    app.on('upgrade', (_incoming, socket: Duplex) => {
+      socket.on('error', () => {});
+      socket.resume();
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: own\r\n\r\n');
+      socket.end(content);
+    });
+    const outgoing = open(pathOf(app.port, '/'), { headers: { connection: 'Upgrade', upgrade: 'own' } });
+    outgoing.end();
+    const [, socket, head] = await once(outgoing, 'upgrade');
+    socket.write('more');
+    const pieces = [head];
+    for await (const piece of socket) {
+      pieces.push(piece);
+      if (pieces.length % 10 === 0) await sleep(1);
+      if (pieces.length === 10) socket.write('and more');
+    }
+    assert.ok(Buffer.concat(pieces).equals(content));
+    while (activities.open > 0) await sleep(5);
   });
 });
