@@ -3,7 +3,7 @@ import type { Socket } from 'node:net';
 import { Http1Exchange, http1Upgrade } from '@nestbox/kit';
 import { badAddress, type EdgeError, edgeErrorOnWire } from './edge-error.ts';
 import type { EdgeHandler } from './edge-handler.ts';
-import { HTTP1_OPTIONS, isUpgradeToForward, KEEP_ALIVE_PROBE_MS } from './listener-limits.ts';
+import { BROKEN_LINGER_MS, HTTP1_OPTIONS, isUpgradeToForward, KEEP_ALIVE_PROBE_MS } from './listener-limits.ts';
 
 /** The public way into sandboxes in clear text, not listening yet. `tunnels` holds the sockets that have left HTTP behind. */
 export function createEdgeServer(handler: EdgeHandler, tunnels: Set<Socket>): Server {
@@ -37,8 +37,6 @@ export function answerBrokenRequest(error: Error & { code?: string }, socket: So
   // Who keeps on sending, or never reads the answer, is not waited for.
   socket.setTimeout(BROKEN_LINGER_MS, () => socket.destroy());
 }
-
-const BROKEN_LINGER_MS = 5000;
 
 function describeBrokenRequest(code: string | undefined): EdgeError {
   if (code === 'HPE_HEADER_OVERFLOW')

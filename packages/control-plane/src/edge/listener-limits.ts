@@ -5,6 +5,8 @@ import { MAX_HEADER_BYTES } from '@nestbox/kit';
 export const HEADERS_TIMEOUT_MS = 10_000;
 export const IDLE_TIMEOUT_MS = 620_000;
 export const KEEP_ALIVE_PROBE_MS = 60_000;
+/** How long the answer to what is no HTTP may be read. */
+export const BROKEN_LINGER_MS = 5000;
 const STREAM_BUFFER_BYTES = 256 * 1024;
 
 /** What every listener that speaks HTTP/1.1 to clients holds them to. */

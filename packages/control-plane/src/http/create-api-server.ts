@@ -6,6 +6,7 @@ import type { Registry } from '@nestbox/kit/metrics';
 import fastify, { type FastifyReply } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
+import { BROKEN_LINGER_MS, HEADERS_TIMEOUT_MS, IDLE_TIMEOUT_MS } from '../edge/listener-limits.ts';
 import type { ServiceContext } from '../service/service-context.ts';
 import type { ApiServer } from './api-server.ts';
 import { auditRequest, noteAddress, prepareAudit } from './audit-requests.ts';
@@ -13,6 +14,7 @@ import type { Authenticator } from './authenticate.ts';
 import { noteCaller, prepareCallers } from './caller.ts';
 import { type ErrorResponse, errorResponse, toErrorResponse } from './error-response.ts';
 import { KnownPaths } from './known-paths.ts';
+import { BODY_TIMEOUT_MS, limitBody } from './limit-body.ts';
 import { noteCall } from './note-calls.ts';
 import { observeRequests } from './observe-requests.ts';
 import { OpenApi } from './openapi.ts';
@@ -52,9 +54,8 @@ import { sandboxOf } from './sandbox-of-request.ts';
 const BODY_LIMIT_BYTES = 1024 * 1024;
 /** Ids of any length reach the services, which answer 404 for what can be none. Headers are limited by node to 16 KiB. */
 const MAX_PARAM_LENGTH = 16 * 1024;
-/** For receiving a whole request: 1 MiB over a poor line. */
-const REQUEST_TIMEOUT_MS = 60_000;
-const KEEP_ALIVE_MS = 620_000;
+/** For receiving a whole request, when nothing else ends it before. */
+const REQUEST_TIMEOUT_MS = 2 * BODY_TIMEOUT_MS;
 
 /** The control API, not listening yet. It counts its requests in `requests`. */
 export function createApiServer(
@@ -66,13 +67,17 @@ export function createApiServer(
   const app = fastify({
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: KEEP_ALIVE_MS,
+    keepAliveTimeout: IDLE_TIMEOUT_MS,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: HEADERS_TIMEOUT_MS / 2 },
     forceCloseConnections: true,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
     genReqId: () => randomUUID(),
     clientErrorHandler: answerBrokenRequest,
-    frameworkErrors: (error, _request, reply) => sendError(reply, error),
+    frameworkErrors: (error, request, reply) => {
+      limitBody(request, reply);
+      sendError(reply, error);
+    },
   }).withTypeProvider<ZodTypeProvider>();
   app.setValidatorCompiler<z.core.$ZodType>((route) => {
     const validate = validatorCompiler(route);
@@ -82,8 +87,9 @@ export function createApiServer(
   app.setSerializerCompiler(serializerCompiler);
   parseJsonBodies(app);
   if (metrics !== undefined) observeRequests(app, metrics);
-  app.addHook('onRequest', (_request, reply, done) => {
+  app.addHook('onRequest', (request, reply, done) => {
     requests.track(reply.raw);
+    limitBody(request, reply);
     done();
   });
   app.addHook('onSend', (request, reply, _payload, done) => {
@@ -211,4 +217,6 @@ function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): 
   socket.end(
     `HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
   );
+  // Who keeps its side open is not waited for.
+  socket.setTimeout(BROKEN_LINGER_MS, () => socket.destroy());
 }
