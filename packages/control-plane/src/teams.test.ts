@@ -75,6 +75,30 @@ describe('teams', () => {
     }
   });
 
+  test('learn nothing of a pause or a resume of another one, neither by waiting for it nor by how it fails', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const { as } = await newTeam(server, 'two');
+    const created = await server.send('POST', '/sandboxes', { templateID: 'base', timeout: 60 });
+    const { sandboxID } = (await created.json()) as { sandboxID: string };
+    const { pauseGate, resumeGate, pauses, resumes } = host.snapshots;
+    for (const [verb, gate, asked] of [
+      ['pause', pauseGate, pauses],
+      ['resume', resumeGate, resumes],
+    ] as const) {
+      const open = gate.close();
+      const before = asked.length;
+      const underWay = server.send('POST', `/sandboxes/${sandboxID}/${verb}`, {});
+      await host.until(() => asked.length > before);
+      for (const other of ['connect', 'pause', 'resume', 'fork', 'snapshots']) {
+        const answer = await as('POST', `/sandboxes/${sandboxID}/${other}`, { timeout: 60 });
+        assert.deepEqual([answer.status, answer.body.error_code], [404, 'sandbox_not_found'], `${other} in a ${verb}`);
+      }
+      open();
+      assert.ok((await underWay).ok, verb);
+    }
+  });
+
   test('a key ends at its time, and one that is to end in the past is not made', async () => {
     await using host = await new HostDouble().open();
     const clock = new ManualClock();

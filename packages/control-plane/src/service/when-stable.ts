@@ -26,6 +26,9 @@ export async function whenStable<T>(
 ): Promise<T> {
   const id = readSandboxId(rawId);
   for (;;) {
+    // To whom it is not there, nothing of what is in flight for it is told, nor that anything is.
+    if (context.transitions.has(id) && (await findSandbox(context.db, context.scope, id)) === undefined)
+      throw sandboxNotFound(rawId);
     const resume = context.transitions.resumeOf(id);
     if (resume !== undefined && join !== undefined) {
       try {
