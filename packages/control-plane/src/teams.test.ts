@@ -280,4 +280,20 @@ describe('teams', () => {
     assert.equal((await slow('POST', '/sandboxes', { templateID: 'base', timeout: 60 })).status, 201);
     assert.equal((await slow('POST', '/sandboxes', { templateID: 'base' })).body.error_code, 'rate_limited');
   });
+
+  test('what can never have a place is told so, and not to try again', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host], { adminToken: ADMIN });
+    const { as: small } = await newTeam(server, 'small', { maxMemoryMB: 100 });
+    const { as: slow } = await newTeam(server, 'slow', { maxCreatesPerMinute: 2 });
+    const { sandboxID } = (await slow('POST', '/sandboxes', { templateID: 'base', timeout: 60 })).body;
+    for (const [answer, code] of [
+      [await small('POST', '/sandboxes', { templateID: 'base' }), 'team_limit'],
+      [await slow('POST', `/sandboxes/${sandboxID}/fork`, { count: 3 }), 'rate_limited'],
+    ] as const) {
+      assert.deepEqual([answer.status, answer.body.error_code], [429, code]);
+      assert.match(answer.body.message, /never/);
+      assert.equal(answer.headers.get('retry-after'), null);
+    }
+  });
 });

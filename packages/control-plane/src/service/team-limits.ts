@@ -95,13 +95,16 @@ function limitReached(
   { nextEndAtMs }: TeamUse,
   nowMs: number,
 ): NestboxError {
+  const may = `The team may have ${limit} ${what}`;
+  if (wanted > limit)
+    return new NestboxError('team_limit', `${may}, so never the ${wanted} that this takes. Ask for a higher limit.`);
   const retryAfterMs = Math.min(
     Math.max((nextEndAtMs ?? Number.POSITIVE_INFINITY) - nowMs, MIN_WAIT_MS),
     MAX_PLACE_WAIT_MS,
   );
   return new NestboxError(
     'team_limit',
-    `The team may have ${limit} ${what}; it has ${used}, and this takes ${wanted} more. End or pause sandboxes, or ask for a higher limit.`,
+    `${may}; it has ${used}, and this takes ${wanted} more. End or pause sandboxes, or ask for a higher limit.`,
     { retryAfterMs },
   );
 }
