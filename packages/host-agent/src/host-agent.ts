@@ -30,6 +30,7 @@ import { requireOwnVms, vmmsInUse } from './sandbox/vmms-in-use.ts';
 import type { WarmOrder } from './sandbox/warm-order.ts';
 import { readOrMakeHostId } from './storage/host-id.ts';
 import { hostLayout } from './storage/layout.ts';
+import { makePrivateFolder } from './storage/private-folder.ts';
 import { SandboxRecordStore } from './storage/sandbox-records.ts';
 import { acquireStateLock } from './storage/state-lock.ts';
 import { TemplateStore } from './storage/template-store.ts';
@@ -93,8 +94,9 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
   const { paths, logger } = config;
   const layout = hostLayout(paths);
   await using undo = new AsyncDisposableStack();
-  for (const folder of [paths.stateDir, paths.runDir, layout.sandboxesDir])
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+  for (const folder of [paths.stateDir, paths.runDir]) await mkdir(folder, { recursive: true, mode: 0o700 });
+  // Memory and disks, of which a VMM's user may read the files of its own sandbox.
+  for (const folder of [layout.sandboxesDir, layout.templatesDir]) await makePrivateFolder(folder);
   undo.defer(() => removeIfEmpty(paths.runDir));
   undo.use(await acquireStateLock(layout.hostAgentLockDir));
   const hostId = await readOrMakeHostId(layout);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -54,6 +54,25 @@ describe('openStore', () => {
       await use('one');
       assert.equal((await store.selectFrom('template_usage').selectAll().execute()).length, 1);
       await store.destroy();
+    }));
+
+  test('is readable by nobody else, also when an older version made it', () =>
+    withFolder(async (folder) => {
+      const path = join(folder, 'nestbox.db');
+      const modes = async () => {
+        const files = await Promise.all([path, `${path}-wal`].map((file) => stat(file)));
+        return files.map(({ mode }) => mode & 0o777);
+      };
+      const db = await openStore({ databasePath: path });
+      assert.deepEqual(await modes(), [0o600, 0o600]);
+      await cp(path, join(folder, 'older.db'));
+      await cp(`${path}-wal`, join(folder, 'older.db-wal'));
+      await db.destroy();
+      const older = join(folder, 'older.db');
+      for (const file of [older, `${older}-wal`]) await chmod(file, 0o644);
+      const again = await openStore({ databasePath: older });
+      for (const file of [older, `${older}-wal`]) assert.equal((await stat(file)).mode & 0o777, 0o600, file);
+      await again.destroy();
     }));
 
   test('refuses a second server on the same file, and lets it in when the first has gone', () =>

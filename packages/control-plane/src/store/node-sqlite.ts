@@ -1,3 +1,4 @@
+import { chmodSync, closeSync, existsSync, openSync } from 'node:fs';
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
 import { NestboxError } from '@nestbox/contract';
 import { Kysely, type SqliteDatabase, SqliteDialect, type SqliteStatement } from 'kysely';
@@ -15,6 +16,7 @@ const SQLITE_FULL = 13;
 export function openSqlite(path: string): Kysely<Database> {
   let database: DatabaseSync;
   try {
+    if (path !== ':memory:') keepPrivate(path);
     database = new DatabaseSync(path);
   } catch (cause) {
     throw new NestboxError('not_set_up', `The database ${path} cannot be opened: check that its folder is writable.`, {
@@ -32,6 +34,15 @@ export function openSqlite(path: string): Kysely<Database> {
     throw new NestboxError('not_set_up', `The file ${path} is not a usable database.`, { cause });
   }
   return new Kysely<Database>({ dialect: new SqliteDialect({ database: adaptDatabase(database) }) });
+}
+
+/**
+ * Whatever the folder lets others do, who ran what is for this user alone. SQLite gives the log of a database the mode of the
+ * database, but leaves one that is there.
+ */
+function keepPrivate(path: string): void {
+  closeSync(openSync(path, 'a', 0o600));
+  for (const file of [path, `${path}-wal`]) if (existsSync(file)) chmodSync(file, 0o600);
 }
 
 function hasResultCode(error: unknown, code: number): boolean {

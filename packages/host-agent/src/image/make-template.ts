@@ -5,6 +5,7 @@ import { writeFileAtomic } from '@nestbox/kit';
 import { z } from 'zod';
 import { type TemplateFile, templateFile } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
+import { makePrivateFolder } from '../storage/private-folder.ts';
 import { syncFile } from './durable.ts';
 import { makeExt4 } from './ext4.ts';
 import { pathExists } from './path-exists.ts';
@@ -59,7 +60,7 @@ export async function makeTemplate(options: MakeTemplateOptions): Promise<Templa
     `${JSON.stringify(template, undefined, 2)}\n`,
     0o644,
   );
-  await mkdir(layout.templatesDir, { recursive: true });
+  await makePrivateFolder(layout.templatesDir);
   if (replace && (await pathExists(target))) {
     const replaced = `${folder}.replaced`;
     await rename(target, replaced);
