@@ -30,7 +30,7 @@ const PROMISED = {
 } as const;
 const SYNCHRONOUS = { mkdirSync: 0, writeFileSync: 0, openSync: 0, renameSync: 1, linkSync: 1 } as const;
 const BY_HANDLE = ['write', 'writev', 'writeFile', 'appendFile', 'sync', 'datasync', 'truncate'] as const;
-const BY_DESCRIPTOR = ['writeSync', 'writevSync', 'fsyncSync', 'ftruncateSync'] as const;
+const BY_DESCRIPTOR = ['writeSync', 'writevSync', 'fsyncSync', 'fsync', 'ftruncateSync'] as const;
 
 export async function makeDiskFaults(t: TestContext, folder: string): Promise<DiskFaults> {
   let next: { write: number; readonly errno: string; readonly stays: boolean } | undefined;
@@ -38,7 +38,7 @@ export async function makeDiskFaults(t: TestContext, folder: string): Promise<Di
   const fault = (call: string, path: unknown): Error | undefined => {
     if (next === undefined || typeof path !== 'string' || !path.startsWith(folder)) return undefined;
     // A name that takes the place of another needs no room.
-    if (next.errno === 'ENOSPC' && call === 'rename' && fs.existsSync(path)) return undefined;
+    if (next.errno === 'ENOSPC' && call.startsWith('rename') && fs.existsSync(path)) return undefined;
     next.write -= 1;
     if (next.write > 0 || (next.write < 0 && !next.stays)) return undefined;
     failed.push(`${call} ${path.slice(folder.length)}`);
@@ -59,7 +59,10 @@ export async function makeDiskFaults(t: TestContext, folder: string): Promise<Di
       const error = fault(name, pathOf(this, args));
       if (error === undefined) return original.apply(this, args);
       if (isPromised) return Promise.reject(error);
-      throw error;
+      const done: unknown = args.at(-1);
+      if (typeof done !== 'function') throw error;
+      process.nextTick(done, error);
+      return undefined;
     };
     Object.assign(object, { [name]: replacement });
     undo.push(() => Object.assign(object, { [name]: original }));
@@ -91,6 +94,7 @@ export async function makeDiskFaults(t: TestContext, folder: string): Promise<Di
 /** Undefined for a file that is opened to be read. */
 function writtenPath(name: string, at: number) {
   return (_self: unknown, args: unknown[]): unknown => {
+    if (typeof args[at] === 'number') return pathOfDescriptor(args[at]);
     if (!name.startsWith('open')) return args[at];
     const flags = args[1] ?? 'r';
     const isWritten = typeof flags === 'number' ? (flags & fs.constants.O_CREAT) !== 0 : /[wa]/.test(String(flags));

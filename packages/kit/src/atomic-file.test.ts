@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { type FileHandle, mkdtemp, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import fs, { fstatSync, readdirSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { isTemporaryFile, writeFileAtomic } from './atomic-file.ts';
 
 test('a file is replaced whole, with the mode that was asked for, and nothing is left beside it', async (t) => {
@@ -31,12 +33,8 @@ test('a write whose folder cannot be synced leaves the old content, or no file w
   t.after(() => rm(folder, { recursive: true }));
   const path = join(folder, 'record.json');
   await writeFileAtomic(path, 'one');
-  await using file = await open(path);
-  const handles: FileHandle = Object.getPrototypeOf(file);
-  const sync = handles.sync;
-  t.mock.method(handles, 'sync', async function (this: FileHandle) {
-    if ((await this.stat()).isDirectory()) throw new Error('the disk is full');
-    await sync.call(this);
+  onSync(t, (file) => {
+    if (fstatSync(file).isDirectory()) throw new Error('the disk is full');
   });
   await assert.rejects(writeFileAtomic(path, 'two'), /the disk is full/);
   assert.equal(await readFile(path, 'utf8'), 'one');
@@ -50,12 +48,8 @@ test('what a writer was killed over can be told from other files', async (t) => 
   const path = join(folder, 'record.json');
   await writeFileAtomic(path, 'one');
   const seen = new Set<string>();
-  await using file = await open(path);
-  const handles: FileHandle = Object.getPrototypeOf(file);
-  const sync = handles.sync;
-  t.mock.method(handles, 'sync', async function (this: FileHandle) {
-    for (const name of await readdir(folder)) seen.add(name);
-    await sync.call(this);
+  onSync(t, () => {
+    for (const name of readdirSync(folder)) seen.add(name);
   });
   await writeFileAtomic(path, 'two');
   assert.equal(seen.size, 3);
@@ -74,3 +68,23 @@ test('a write that fails leaves the old content and nothing beside it', async (t
   await assert.rejects(writeFileAtomic(missing, 'x'), { code: 'ENOENT' });
   assert.deepEqual(await readdir(folder), []);
 });
+
+/** Calls back before each fsync(2), which fails as that throws. */
+function onSync(t: TestContext, look: (file: number) => void): void {
+  const { fsync } = fs;
+  const looking = (file: number, done: fs.NoParamCallback) => {
+    try {
+      look(file);
+    } catch (error) {
+      done(error as Error);
+      return;
+    }
+    fsync(file, done);
+  };
+  Object.assign(fs, { fsync: looking });
+  syncBuiltinESMExports();
+  t.after(() => {
+    Object.assign(fs, { fsync });
+    syncBuiltinESMExports();
+  });
+}

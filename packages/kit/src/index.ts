@@ -15,3 +15,4 @@ export * from './rpc-error.ts';
 export * from './run-command.ts';
 export * from './socket-tap.ts';
 export * from './stream-tuning.ts';
+export * from './sync-file.ts';

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { chmod, mkdir, rename, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { syncFile } from '@nestbox/kit';
 import type { HostLayout } from '../storage/layout.ts';
 import { type DiskEntry, diskTree, fileEntry, folderEntries, hashDiskTree } from './disk-tree.ts';
-import { syncFile } from './durable.ts';
 import { pathExists } from './path-exists.ts';
 import { makeReadOnlyExt4 } from './read-only-ext4.ts';
 import type { AgentBundle } from './setup-types.ts';

@@ -1,9 +1,9 @@
 import { chmod, cp, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
+import { syncFile } from '@nestbox/kit';
 import type { HostLayout } from '../storage/layout.ts';
 import { type AptOptions, aptEnvironment, aptFetch, withFreshIndexes } from './apt.ts';
-import { syncFile } from './durable.ts';
 import { extractPvhKernel } from './elf-kernel.ts';
 import { pathExists } from './path-exists.ts';
 import { runTool } from './run-tool.ts';

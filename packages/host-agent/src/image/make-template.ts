@@ -1,12 +1,11 @@
 import { chmod, mkdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
-import { writeFileAtomic } from '@nestbox/kit';
+import { syncFile, writeFileAtomic } from '@nestbox/kit';
 import { z } from 'zod';
 import { type TemplateFile, templateFile } from '../storage/images-file.ts';
 import type { HostLayout } from '../storage/layout.ts';
 import { makePrivateFolder } from '../storage/private-folder.ts';
-import { syncFile } from './durable.ts';
 import { makeExt4 } from './ext4.ts';
 import { pathExists } from './path-exists.ts';
 

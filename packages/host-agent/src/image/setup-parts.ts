@@ -1,10 +1,10 @@
 import { chmod, mkdir, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { syncFile } from '@nestbox/kit';
 import type { HostLayout } from '../storage/layout.ts';
 import { type AgentDisk, agentDiskFingerprint, makeAgentDisk } from './agent-disk.ts';
 import { allocatedMib } from './allocated-size.ts';
 import { BASE_TEMPLATE_ID, makeBaseTemplate } from './base-template.ts';
-import { syncFile } from './durable.ts';
 import { currentKernelPackage, fetchKernel, findKernel, type GuestKernel, kernelVersion } from './guest-kernel.ts';
 import { hasTemplate } from './has-template.ts';
 import { missingPackages } from './host-packages.ts';

@@ -1,9 +1,9 @@
 import { NestboxError } from '@nestbox/contract';
+import { syncFile } from '@nestbox/kit';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
 import { createRawDisk, isRawDiskName, newRawDiskName } from '../storage/raw-disks.ts';
 import { sealDisk } from '../storage/snapshot-manifest.ts';
 import type { DiskSource, RootDisks } from './root-disks.ts';
-import { syncFile } from './save-state.ts';
 
 /**
  * Root disks as raw ones, for VM managers that read no others. Each VM has a copy: a reflink where the file system has it, else all of it

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeFileAtomic } from '@nestbox/kit';
+import { syncFile, writeFileAtomic } from '@nestbox/kit';
 import { allSettled } from '../all-settled.ts';
 import type { TemplateFile } from '../storage/images-file.ts';
 import { linkFile, linkMachine, machineFiles } from '../storage/machine-folder.ts';
@@ -11,7 +11,6 @@ import type { Template } from '../storage/template-store.ts';
 import type { SavedMachine } from './create-plan.ts';
 import { foldPagesIntoImage } from './fold-pages.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import { syncFile } from './save-state.ts';
 
 /** What the manifest of a template's snapshot says besides what is found out here. */
 export type SnapshotFacts = Pick<
@@ -91,6 +90,5 @@ async function buildSnapshot(
   await allSettled([files.memory, files.memoryMap, files.devices, files.layer(saved.layers[0] ?? '')].map(syncFile));
   const disk = await sealDisk(draft, saved.layers);
   await writeManifest(draft, { ...facts, createdAtMs: Date.now(), hasPages: false, disk });
-  await using folder = await open(draft, 'r');
-  await folder.sync();
+  await syncFile(draft);
 }

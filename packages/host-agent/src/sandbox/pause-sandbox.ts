@@ -1,4 +1,6 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { allSettled } from '../all-settled.ts';
 import type { DiskSeal } from '../storage/snapshot-manifest.ts';
@@ -8,7 +10,7 @@ import type { HostState } from './host-state.ts';
 import type { PausedVm, RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
-import { confirmLayers } from './present-layers.ts';
+import { withPresentLayers } from './present-layers.ts';
 import { requireRunningVm, standsStill } from './require-state.ts';
 import { settleNextFiles } from './resume-sandbox.ts';
 import type { PauseOptions, SandboxInfo } from './sandbox.ts';
@@ -34,14 +36,18 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   requireRunningVm(sandbox);
   if (!context.driver.features.pause || (pause.memory && !context.driver.features.snapshot))
     throw new NestboxError('not_supported', `The VM manager ${context.driver.name} cannot pause sandboxes.`);
+  // It gives a VM another list of layers.
   await tidier.stop(sandboxId);
   // Whether or not the pause succeeds.
   using after = new DisposableStack();
   after.defer(() => tidier.begin(sandbox));
-  await lookBeforeSave(context, sandbox);
-  using _room = await room.reserve(sandboxId);
-  // Not before the tidier has stopped: it gives a VM another list of layers.
-  const [vm] = await allSettled([confirmLayers(context, sandbox), settleNextFiles(context, sandboxId)]);
+  using held = new DisposableStack();
+  await allSettled([
+    lookBeforeSave(context, sandbox),
+    room.reserve(sandboxId).then((reserved) => held.use(reserved)),
+    settleNextFiles(context, sandboxId),
+  ]);
+  const vm = requireRunningVm(sandbox);
   sandbox.transition({ state: 'pausing', vm });
   sandbox.note(pause.notes);
   vms.unwatch(sandboxId);
@@ -58,6 +64,8 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   sandbox.transition({ state: 'paused', paused });
   context.logger.info({ sandboxId, memory: pause.memory }, 'a sandbox is paused');
   pause.onPaused(sandbox.info);
+  // Whoever waits for the answer gets it before the host has the work of taking a VM down.
+  await nextTurn();
   await giveBack(host, sandboxId, vm);
 }
 
@@ -70,25 +78,29 @@ async function requireWritten({ driver }: SandboxContext, { handle }: RunningVm,
 async function writeToDisk(
   { context }: HostState,
   sandbox: LiveSandbox,
-  vm: RunningVm,
+  recorded: RunningVm,
   memory: boolean,
   trace: Trace,
 ): Promise<PausedVm> {
   const { driver, layout } = context;
-  const { machine } = vm;
   const folder = layout.sandboxDir(sandbox.id);
   const draft = layout.sandboxPauseDraft(sandbox.id);
   const pausedAtMs = Date.now();
-  await trace.measure('freeze', () => driver.pause(vm.handle));
+  const [, vm] = await trace.measure('freeze', () =>
+    allSettled([
+      driver.pause(recorded.handle),
+      withPresentLayers(context, sandbox.id, recorded),
+      memory ? makeDraft(draft) : Promise.resolve(),
+    ]),
+  );
+  const { machine } = vm;
   let disk: DiskSeal;
   if (memory) {
-    await rm(draft, { recursive: true, force: true });
-    await mkdir(draft, { mode: 0o700 });
     await saveInto(context, sandbox, vm, draft, trace);
     disk = await context.disks.seal(folder, machine.layers);
     await trace.measure('sync', async () => {
       await sealState(context, sandbox, vm, draft, disk);
-      await rename(draft, layout.sandboxPauseDir(sandbox.id));
+      renameSync(draft, layout.sandboxPauseDir(sandbox.id));
     });
   } else {
     disk = await context.disks.seal(folder, machine.layers);
@@ -96,6 +108,12 @@ async function writeToDisk(
   const paused: PausedVm = { machine, memory, disk, pausedAtMs, damage: undefined };
   await trace.measure('record', () => recordPaused(context, sandbox.identity, paused));
   return paused;
+}
+
+/** Empty: a pause before this one may have ended half-way. */
+async function makeDraft(draft: string): Promise<void> {
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft, { mode: 0o700 });
 }
 
 /** A pause that failed leaves a sandbox that runs, or, when that is not possible any more, none. */

@@ -17,19 +17,26 @@ export function presentLayers(
   return disks.present(layout.sandboxDir(sandboxId), vm);
 }
 
+/** A VM with the layers that it really has, itself when they are as recorded. Throws what the driver throws. */
+export async function withPresentLayers(
+  context: Pick<SandboxContext, 'disks' | 'layout' | 'logger'>,
+  sandboxId: string,
+  vm: RunningVm,
+): Promise<RunningVm> {
+  const layers = await presentLayers(context, sandboxId, vm);
+  if (layers === vm.machine.layers) return vm;
+  context.logger.warn({ sandboxId, layers, recorded: vm.machine.layers }, 'a VM has another disk than was recorded');
+  return { ...vm, machine: { ...vm.machine, layers } };
+}
+
 /**
  * Answers a running sandbox's VM with the layers that it really has, for whoever is about to seal or link them. What was
  * recorded otherwise (its VMM said nothing when the sandbox was taken over) is put right first. Throws as requireRunningVm does. Alone with the sandbox's id.
  */
 export async function confirmLayers(context: SandboxContext, sandbox: LiveSandbox): Promise<RunningVm> {
   const vm = requireRunningVm(sandbox);
-  const layers = await presentLayers(context, sandbox.id, vm);
-  if (layers === vm.machine.layers) return requireRunningVm(sandbox);
-  context.logger.warn(
-    { sandboxId: sandbox.id, layers, recorded: vm.machine.layers },
-    'a VM has another disk than was recorded',
-  );
-  const confirmed = { ...vm, machine: { ...vm.machine, layers } };
+  const confirmed = await withPresentLayers(context, sandbox.id, vm);
+  if (confirmed === vm) return requireRunningVm(sandbox);
   const { lifecycle } = sandbox;
   if (lifecycle.state === 'running') sandbox.transition({ ...lifecycle, vm: confirmed });
   await recordRunning(context, sandbox.identity, confirmed);

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { syncFile } from '@nestbox/kit';
 import { allSettled } from '../all-settled.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
 import { type DiskSeal, type SnapshotManifest, writeManifest } from '../storage/snapshot-manifest.ts';
@@ -48,9 +48,4 @@ export async function sealState(
     syncFile(pages),
   ]);
   return manifest;
-}
-
-export async function syncFile(path: string): Promise<void> {
-  await using file = await open(path, 'r');
-  await file.sync();
 }

@@ -1,4 +1,4 @@
-import { createReadStream, type Stats } from 'node:fs';
+import { closeSync, openSync, readSync, type Stats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { NestboxError } from '@nestbox/contract';
@@ -42,6 +42,8 @@ export const snapshotManifest = z.object({
 
 export type SnapshotManifest = z.infer<typeof snapshotManifest>;
 
+const SEAL_PART_BYTES = 256 * 1024;
+
 const storedManifest = z.object({ checksum: z.int(), manifest: z.unknown() });
 
 /** Seals the devices' file, and writes the manifest durably. */
@@ -50,7 +52,7 @@ export async function writeManifest(
   manifest: Omit<SnapshotManifest, 'format' | 'devices'>,
 ): Promise<SnapshotManifest> {
   const files = machineFiles(folder);
-  const complete: SnapshotManifest = { format: 1, ...manifest, devices: await sealFile(files.devices) };
+  const complete: SnapshotManifest = { format: 1, ...manifest, devices: sealFile(files.devices) };
   const stored = { checksum: checksumOf(complete), manifest: complete };
   await writeFileAtomic(files.manifest, `${JSON.stringify(stored, undefined, 2)}\n`);
   return complete;
@@ -63,12 +65,18 @@ export async function writeManifest(
 export async function readManifest(folder: string): Promise<SnapshotManifest> {
   const files = machineFiles(folder);
   const manifest = await readManifestFile(files.manifest);
-  const devices = await sealFile(files.devices).catch((cause: unknown) => {
-    throw damagedFile(files.devices, errnoOf(cause) ?? 'it cannot be read', cause);
-  });
+  const devices = sealDevices(files.devices);
   if (devices.bytes !== manifest.devices.bytes || devices.crc32 !== manifest.devices.crc32)
     throw damagedFile(files.devices, 'its checksum is wrong');
   return manifest;
+}
+
+function sealDevices(path: string): z.infer<typeof fileSeal> {
+  try {
+    return sealFile(path);
+  } catch (cause) {
+    throw damagedFile(path, errnoOf(cause) ?? 'it cannot be read', cause);
+  }
 }
 
 /** The manifest alone, checked by its own checksum. Throws `snapshot_damaged`. */
@@ -115,14 +123,22 @@ export async function checkLayers(folder: string, layers: readonly string[]): Pr
   return top;
 }
 
-async function sealFile(path: string): Promise<z.infer<typeof fileSeal>> {
-  let bytes = 0;
-  let sum = 0;
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) {
-    bytes += chunk.length;
-    sum = crc32(chunk, sum);
+/** Some 160 KiB: read at once, in microseconds. */
+function sealFile(path: string): z.infer<typeof fileSeal> {
+  const file = openSync(path, 'r');
+  try {
+    const part = Buffer.allocUnsafe(SEAL_PART_BYTES);
+    let bytes = 0;
+    let sum = 0;
+    for (;;) {
+      const read = readSync(file, part);
+      if (read === 0) return { bytes, crc32: sum };
+      bytes += read;
+      sum = crc32(part.subarray(0, read), sum);
+    }
+  } finally {
+    closeSync(file);
   }
-  return { bytes, crc32: sum };
 }
 
 /** Of the fields in the schema's order, whichever order they were given in. */

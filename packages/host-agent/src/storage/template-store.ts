@@ -1,4 +1,4 @@
-import { access, constants, readFile } from 'node:fs/promises';
+import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { NestboxError } from '@nestbox/contract';
 import { errnoOf } from './errno.ts';
 import { type TemplateFile, templateFile } from './images-file.ts';
@@ -27,9 +27,18 @@ export interface TemplateList {
   readonly damaged: readonly DamagedTemplate[];
 }
 
-/** The templates of this host. Reads the folder each time: set-up is another process. */
+/** What a template.json says, and which file said so: one that was replaced or written to has another mark. */
+interface KnownFile {
+  readonly mark: string;
+  readonly content: FileContent;
+}
+
+type FileContent = { readonly file: TemplateFile } | DamagedTemplate;
+
+/** The templates of this host. Looks at the folder each time, since set-up is another process, and reads files that are new. */
 export class TemplateStore {
   readonly #layout: HostLayout;
+  #known: ReadonlyMap<string, KnownFile> = new Map();
 
   constructor(layout: HostLayout) {
     this.#layout = layout;
@@ -37,7 +46,9 @@ export class TemplateStore {
 
   async list(): Promise<TemplateList> {
     const ids = await subfolders(this.#layout.templatesDir);
-    const found = (await Promise.all(ids.map((id) => this.#read(id)))).filter((entry) => entry !== undefined);
+    const known = ids.flatMap((id) => this.#look(id) ?? []);
+    this.#known = new Map(known.map((entry) => [entry.templateId, entry]));
+    const found = known.map(({ templateId, content }) => this.#withDisk(templateId, content));
     return {
       templates: found
         .filter((entry) => 'rootfsPath' in entry)
@@ -67,34 +78,45 @@ export class TemplateStore {
     throw new NestboxError('template_not_found', `There is no template "${idOrName}" on this host.`);
   }
 
-  async #read(templateId: string): Promise<Template | DamagedTemplate | undefined> {
-    let text: string;
+  /** Undefined: the folder has no template.json, so it is being made. */
+  #look(templateId: string): (KnownFile & { readonly templateId: string }) | undefined {
+    const path = this.#layout.templateFile(templateId);
     try {
-      text = await readFile(this.#layout.templateFile(templateId), 'utf8');
+      const { ino, size, mtimeMs, ctimeMs } = statSync(path);
+      const mark = `${ino} ${size} ${mtimeMs} ${ctimeMs}`;
+      const known = this.#known.get(templateId);
+      const content = known?.mark === mark ? known.content : parseTemplate(templateId, readFileSync(path, 'utf8'));
+      return { templateId, mark, content };
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
-      return {
-        templateId,
-        reason: `template.json cannot be read: ${errnoOf(error) ?? 'unknown error'}`,
-        file: undefined,
-      };
+      const reason = `template.json cannot be read: ${errnoOf(error) ?? 'unknown error'}`;
+      return { templateId, mark: '', content: { templateId, reason, file: undefined } };
     }
-    const parsed = parseJson(text, templateFile);
-    if (!parsed.ok) return { templateId, reason: `template.json: ${parsed.reason}`, file: undefined };
-    if (parsed.value.templateId !== templateId)
-      return {
-        templateId,
-        reason: `template.json belongs to another template, ${parsed.value.templateId}`,
-        file: undefined,
-      };
-    const broken = brokenSeal(text);
-    if (broken !== undefined) return { templateId, reason: `template.json: ${broken}`, file: parsed.value };
+  }
+
+  #withDisk(templateId: string, content: FileContent): Template | DamagedTemplate {
+    if ('reason' in content) return content;
+    const { file } = content;
     const rootfsPath = this.#layout.templateRootfs(templateId);
     try {
-      await access(rootfsPath, constants.R_OK);
+      accessSync(rootfsPath, constants.R_OK);
     } catch {
-      return { templateId, reason: 'rootfs.ext4 is missing or cannot be read', file: parsed.value };
+      return { templateId, reason: 'rootfs.ext4 is missing or cannot be read', file };
     }
-    return { ...parsed.value, rootfsPath };
+    return { ...file, rootfsPath };
   }
+}
+
+function parseTemplate(templateId: string, text: string): FileContent {
+  const parsed = parseJson(text, templateFile);
+  if (!parsed.ok) return { templateId, reason: `template.json: ${parsed.reason}`, file: undefined };
+  const file = parsed.value;
+  if (file.templateId !== templateId)
+    return {
+      templateId,
+      reason: `template.json belongs to another template, ${file.templateId}`,
+      file: undefined,
+    };
+  const broken = brokenSeal(text);
+  return broken === undefined ? { file } : { templateId, reason: `template.json: ${broken}`, file };
 }

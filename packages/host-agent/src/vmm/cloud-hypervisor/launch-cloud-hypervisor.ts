@@ -116,7 +116,7 @@ async function makeFiles({ machine, consoleNote, readFiles, prepare }: CloudHype
     await chown(folder, userId, userId);
   }
   const consoleStart = await beginConsole(consolePath, consoleNote);
-  await handOverFiles(filesOf(machine, readFiles), userId);
+  handOverFiles(filesOf(machine, readFiles), userId);
   await letThrough(dirname(snapshot));
   if (network.netnsName !== undefined) await openTunDevice();
   return consoleStart;

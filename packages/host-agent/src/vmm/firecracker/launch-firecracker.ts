@@ -103,7 +103,7 @@ async function makeFiles({ machine, consoleNote, readFiles, prepare }: Firecrack
   await mkdir(controlDir, { mode: 0o700 });
   await chown(controlDir, userId, userId);
   const consoleStart = await beginConsole(consolePath, consoleNote);
-  await handOverFiles(filesOf(machine, readFiles), userId);
+  handOverFiles(filesOf(machine, readFiles), userId);
   if (network.netnsName !== undefined) await openTunDevice();
   return consoleStart;
 }

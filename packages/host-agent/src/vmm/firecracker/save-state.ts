@@ -32,7 +32,7 @@ export async function saveState(
   await using undo = new AsyncDisposableStack();
   await copyFile(devices, devicesPath, constants.COPYFILE_EXCL);
   undo.defer(() => rm(devicesPath, { force: true }));
-  await keepFile(devicesPath);
+  keepFile(devicesPath);
   if (pagesPath === undefined) {
     undo.move();
     return { changedPages: 0 };

@@ -1,4 +1,4 @@
-import { basename } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
 import { giveFile, keepFile } from '../jail/hand-over.ts';
@@ -31,7 +31,16 @@ export async function rootDisk(vm: QemuVm, signal?: AbortSignal): Promise<RootDi
   const devices = queryBlock.parse(await vm.execute('query-block', {}, QUERY_DEADLINE_MS, signal));
   const found = devices.find(({ qdev }) => qdev?.split('/').includes(ROOT_DEVICE))?.inserted;
   if (found === undefined) throw new NestboxError('internal', 'QEMU does not name a root disk.');
-  return { path: plainPath(found.file), nodeName: found['node-name'] };
+  const path = plainPath(found.file);
+  rootFolders.set(vm, dirname(path));
+  return { path, nodeName: found['node-name'] };
+}
+
+const rootFolders = new WeakMap<QemuVm, string>();
+
+/** Where the root disk's layers are, which stays as it is while the VM runs: asked for once. */
+export async function rootFolder(vm: QemuVm, signal?: AbortSignal): Promise<string> {
+  return rootFolders.get(vm) ?? dirname((await rootDisk(vm, signal)).path);
 }
 
 const describedDisk = z.object({ file: z.object({ filename: z.string() }) });
@@ -45,7 +54,7 @@ function plainPath(file: string): string {
 /** Sees to it that the file that was written to so far is never written to again. */
 export async function switchDisk(vm: QemuVm, newPath: string, signal?: AbortSignal): Promise<void> {
   const { nodeName, path } = await rootDisk(vm, signal);
-  await giveFile(newPath, vm.userId);
+  giveFile(newPath, vm.userId);
   await vm.execute(
     'blockdev-snapshot-sync',
     {
@@ -59,7 +68,7 @@ export async function switchDisk(vm: QemuVm, newPath: string, signal?: AbortSign
     SWITCH_DEADLINE_MS,
     signal,
   );
-  await keepFile(path);
+  keepFile(path);
 }
 
 /** Copies what lies between into the top file, then writes the lowest one's name into its header. */

@@ -62,10 +62,8 @@ export async function launchQemu(
       limits: vmLimits(machine, needsOf(accelerator)),
       prepare: async () => {
         consoleStart = await linkConsole(machine.runDir, machine.consolePath, launch.consoleNote);
-        const [jail] = await Promise.all([
-          qemuJail({ machine, accelerator, programs: [qemuBinary, readOnlyOpen], moreFiles }),
-          handOverFiles(machine, moreFiles),
-        ]);
+        handOverFiles(machine, moreFiles);
+        const jail = await qemuJail({ machine, accelerator, programs: [qemuBinary, readOnlyOpen], moreFiles });
         return { jail, inheritedFile: launch.inheritedFile };
       },
       command: [qemuBinary, ...launch.arguments],

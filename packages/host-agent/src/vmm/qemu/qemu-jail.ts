@@ -1,5 +1,5 @@
-import { existsSync } from 'node:fs';
-import { chown, mkdir, stat } from 'node:fs/promises';
+import { chownSync, existsSync, mkdirSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { VmDisk, VmMachine } from '../driver.ts';
 import { giveFile, keepFile, letThrough, openTunDevice, TUN_DEVICE } from '../jail/hand-over.ts';
@@ -50,19 +50,17 @@ export async function qemuJail({ machine, accelerator, programs, moreFiles }: Qe
  * Gives the VMM's user what it writes to, and takes from everybody what is only read. Files are shared with other sandboxes, whose
  * VMMs have other users: those belong to root and can be read by all who get to see them.
  */
-export async function handOverFiles(machine: VmMachine, moreFiles: readonly string[]): Promise<void> {
+export function handOverFiles(machine: VmMachine, moreFiles: readonly string[]): void {
   const { disks, memoryPath, consolePath, runDir, userId, network } = machine;
   const { controlDir } = qemuRunFiles(runDir);
-  await mkdir(controlDir, { mode: 0o700 });
+  mkdirSync(controlDir, { mode: 0o700 });
   const written = disks.filter((disk) => !disk.readOnly).map((disk) => disk.path);
   const read = [memoryPath, ...disks.flatMap(diskFiles).filter((path) => !written.includes(path))];
-  await Promise.all([
-    chown(controlDir, userId, userId),
-    ...[...written, consolePath].map((path) => giveFile(path, userId)),
-    ...[...read, ...moreFiles].map(keepFile),
-    letThrough(machineFolder(machine)),
-    ...(network.netnsName === undefined ? [] : [openTunDevice()]),
-  ]);
+  chownSync(controlDir, userId, userId);
+  for (const path of [...written, consolePath]) giveFile(path, userId);
+  for (const path of [...read, ...moreFiles]) keepFile(path);
+  letThrough(machineFolder(machine));
+  if (network.netnsName !== undefined) openTunDevice();
 }
 
 function diskFiles({ path, below = [] }: VmDisk): string[] {

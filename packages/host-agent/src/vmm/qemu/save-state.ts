@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, statfsSync, statSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { closeSync, openSync, readFileSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
@@ -10,7 +9,7 @@ import type { SavedState, VmState } from '../driver.ts';
 import { giveFile, keepFile } from '../jail/hand-over.ts';
 import type { QemuAccelerator } from './accelerator.ts';
 import { TCG_PROCESSOR } from './command-line.ts';
-import { rootDisk } from './disks.ts';
+import { rootFolder } from './disks.ts';
 import type { QemuVm } from './qemu-vm.ts';
 import { QmpCommandError } from './qmp-client.ts';
 
@@ -33,11 +32,11 @@ export async function saveState(
   { devicesPath, pagesPath }: VmState,
   signal?: AbortSignal,
 ): Promise<SavedState> {
-  const draft = join(dirname((await rootDisk(vm, signal)).path), DEVICES_DRAFT);
-  await rm(draft, { force: true });
+  const draft = join(await rootFolder(vm, signal), DEVICES_DRAFT);
+  rmSync(draft, { force: true });
   try {
-    await (await open(draft, 'wx')).close();
-    await giveFile(draft, vm.userId);
+    closeSync(openSync(draft, 'wx'));
+    giveFile(draft, vm.userId);
     const ordered = vm.execute('xen-save-devices-state', { filename: draft, live: false }, SAVE_DEADLINE_MS, signal);
     // QEMU writes while we copy, and the order goes out first: copying leaves nobody else a turn.
     await nextTurn();
@@ -46,13 +45,13 @@ export async function saveState(
     const [devices, pages] = await Promise.allSettled([ordered, copied]);
     if (devices.status === 'rejected') throw explainFailure(devices.reason, draft);
     if (pages.status === 'rejected') throw pages.reason;
-    await keepFile(draft);
+    keepFile(draft);
     if (statSync(draft).size === 0)
       throw new NestboxError('internal', `QEMU says that it has written ${draft}, but nothing is in it.`);
-    await rename(draft, devicesPath);
+    renameSync(draft, devicesPath);
     return { changedPages: pages.value };
   } catch (error) {
-    await rm(draft, { force: true });
+    rmSync(draft, { force: true });
     throw error;
   }
 }
