@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { runCommand } from '@nestbox/kit';
 
-/** Of a documentation range (RFC 5737), so that nothing real is behind it. */
-const HOST = '198.51.100.241';
+/** A documentation range (RFC 5737), so that nothing real is behind it. */
+const NETWORK = '198.51.100';
 
 export interface OutsideServer extends AsyncDisposable {
   /** Both say "hello" on port 80 and echo what they get. */
@@ -17,10 +17,10 @@ createServer((socket) => { socket.on('error', () => {}); socket.write('hello\\n'
 process.stdin.resume().on('end', () => process.exit());
 `;
 
-/** A server that is outside of this machine as far as sandboxes can tell: in a network namespace of its own. */
-export async function startOutsideServer(): Promise<OutsideServer> {
-  const addresses = ['198.51.100.242', '198.51.100.243'] as const;
-  const name = `world${process.pid}`;
+/** A server that is outside of this machine as far as sandboxes can tell: in a network namespace of its own, at addresses that begin so. */
+export async function startOutsideServer(network = NETWORK): Promise<OutsideServer> {
+  const addresses = [`${network}.242`, `${network}.243`] as const;
+  const name = `world${process.pid}${network.slice(0, 3)}`;
   await using undo = new AsyncDisposableStack();
   await runCommand('ip', ['netns', 'add', name]);
   undo.defer(async () => {
@@ -28,7 +28,7 @@ export async function startOutsideServer(): Promise<OutsideServer> {
   });
   await runCommand('ip', ['-batch', '-'], {
     input: `link add ${name} type veth peer name eth0 netns ${name}
-addr add ${HOST}/28 dev ${name}
+addr add ${network}.241/28 dev ${name}
 link set ${name} up
 `,
   });

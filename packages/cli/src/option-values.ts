@@ -1,4 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
+import { parseOpenedRanges } from '@nestbox/host-agent/opened-ranges';
 import { collectWarmOrder, type WarmOrder } from '@nestbox/host-agent/warm-order';
 import { InvalidArgumentError } from 'commander';
 
@@ -58,8 +59,18 @@ const MAX_GIB = 1_048_576;
 
 /** Collects `--warm base=2 --warm other=1`, by the host agent's own rules. */
 export function collectWarm(word: string, previous?: readonly WarmOrder[]): readonly WarmOrder[] {
+  return byHostRules(() => collectWarmOrder(word, previous));
+}
+
+/** Collects `--allow-private 10.1.2.0/24 --allow-private 10.1.3.4`, likewise. */
+export function collectPrivate(word: string, previous: readonly string[] = []): readonly string[] {
+  byHostRules(() => parseOpenedRanges([word]));
+  return [...previous, word];
+}
+
+function byHostRules<T>(read: () => T): T {
   try {
-    return collectWarmOrder(word, previous);
+    return read();
   } catch (error) {
     throw error instanceof NestboxError ? new InvalidArgumentError(error.message) : error;
   }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { runNestbox } from '../../../../test/support/nestbox-command.ts';
 
-test('values of no sense for warm sandboxes and snapshots are refused with the reason', async () => {
+test('values of no sense for warm sandboxes, snapshots and private addresses are refused with the reason', async () => {
   const cases = [
     [['--warm', 'base'], /TEMPLATE=N/],
     [['--warm', '=1'], /names no template/],
@@ -11,6 +11,8 @@ test('values of no sense for warm sandboxes and snapshots are refused with the r
     [['--max-snapshots', '-1'], /whole number from 0/],
     [['--max-snapshot-gib', '20G'], /size in GiB/],
     [['--scrub-hours', 'daily'], /whole number from 0/],
+    [['--allow-private', '10.1.2.0/24', '--allow-private', '10.0.0.0/33'], /neither an address nor a CIDR block/],
+    [['--allow-private', '127.0.0.1'], /stays closed/],
   ] as const;
   for (const [words, reason] of cases) {
     const { exitCode, stdout, stderr } = await runNestbox(['up', ...words], {});

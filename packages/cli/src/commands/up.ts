@@ -4,7 +4,7 @@ import { createLogger, type LogLevel, type NestboxPaths, resolvePaths } from '@n
 import { type Command, Option } from 'commander';
 import type { Endpoints } from '../client/endpoints.ts';
 import { InterruptGuard } from '../interruption.ts';
-import { collectWarm, parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
+import { collectPrivate, collectWarm, parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
 import { type HostAgentWords, hostAgentOptions } from '../server/host-agent-options.ts';
 import { announceServer } from '../server/server-file.ts';
 import { exportLines } from '../terminal/export-lines.ts';
@@ -77,7 +77,7 @@ export function addUp(program: Command): void {
       24,
     )
     .option('--no-snapshots', 'boot every sandbox from its disk, never from memory of its template (for diagnosis)')
-    .option('--allow-private <ADDRESS|CIDR…>', 'private addresses that sandboxes may reach')
+    .option('--allow-private <ADDRESS|CIDR>', 'private addresses that sandboxes may reach (repeatable)', collectPrivate)
     .option('--setup', 'first make what is missing on this machine, as nestbox setup does')
     .option('--keep-sandboxes', 'leave the sandboxes running at the end; the next start finds them again')
     .addOption(new Option('--log-level <level>', 'log lines to standard error').choices(LOG_LEVELS).default('warn'))
