@@ -42,6 +42,7 @@ const description = z.object({
       z.object({
         parameters: z.array(z.object({ name: z.string(), in: z.string(), schema })).optional(),
         requestBody: z.object({ content: z.record(z.string(), z.object({ schema })) }).optional(),
+        responses: z.record(z.string(), z.unknown()),
       }),
     ),
   ),
@@ -205,7 +206,7 @@ test('whatever is sent along the lines of its own description, the API answers, 
   let sandboxId = await createSandbox(server);
   for (let count = 0; count < REQUESTS; count++) {
     if (count % 100 === 0) sandboxId = await createSandbox(server);
-    const { path, method: right, parameters = [], requestBody } = dice.pick(choices);
+    const { path, method: right, parameters = [], requestBody, responses } = dice.pick(choices);
     const method = dice.chance(5) ? dice.pick(METHODS) : right;
     const filled = path.replaceAll(/\{(\w+)\}/g, (_, name: string) => {
       if (name === 'sandboxID' && dice.chance(70)) return sandboxId;
@@ -247,6 +248,7 @@ test('whatever is sent along the lines of its own description, the API answers, 
       `${told}: ${answer.status} ${text}`,
     );
     if (!asAdmin) assert.ok(!secrets.some((secret) => text.includes(secret)), `${told}: ${text}`);
+    if (answer.status < 400 && method === right) assert.ok(Object.hasOwn(responses, answer.status), told);
     if (answer.status >= 400) {
       const error = errorBody.parse(JSON.parse(text));
       assert.equal(error.code, answer.status, told);

@@ -8,6 +8,7 @@ import { startTestServer } from '../testing/start-test-server.ts';
 const operation = z.looseObject({
   operationId: z.string(),
   parameters: z.array(z.looseObject({ name: z.string(), in: z.enum(['path', 'query']) })).optional(),
+  security: z.array(z.record(z.string(), z.unknown())).optional(),
   responses: z.record(z.string(), z.unknown()),
 });
 const document = z.object({
@@ -50,6 +51,25 @@ describe('/openapi.json', () => {
           [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => name),
           path,
         );
+  });
+
+  test('says who may ask, and how: the admin token alone where a key is refused, and what is open to all', async () => {
+    await using host = await new HostDouble().open();
+    await using server = await startTestServer([host]);
+    const { paths } = document.parse(await (await fetch(`${server.apiUrl}/openapi.json`)).json());
+    for (const [path, operations] of Object.entries(paths))
+      for (const [method, { security, responses }] of Object.entries(operations)) {
+        if (Object.hasOwn(responses, '501')) continue;
+        const url = path.replaceAll(/\{\w+\}/g, 'x');
+        const ask = { method: method.toUpperCase() };
+        const shown = `${ask.method} ${path}`;
+        const isOpen = security?.length === 0;
+        const isForAdmin = security?.every((way) => Object.hasOwn(way, 'AdminToken')) === true && !isOpen;
+        const withKey = await server.api(url, ask);
+        assert.equal(withKey.status === 403, isForAdmin, shown);
+        assert.equal((await fetch(server.apiUrl + url, ask)).status === 401, !isOpen, shown);
+        if (withKey.ok) assert.ok(Object.hasOwn(responses, withKey.status), shown);
+      }
   });
 
   test('is shown by a page that loads nothing from elsewhere', async () => {

@@ -2,9 +2,10 @@ import { NESTBOX_VERSION } from '@nestbox/contract';
 import { errorBody } from '@nestbox/contract/http';
 import type { RouteOptions } from 'fastify';
 import { z } from 'zod';
+import { forAdmin } from './caller.ts';
 import { UNSUPPORTED_OPERATIONS } from './unsupported-operations.ts';
 
-type Route = Pick<RouteOptions, 'url' | 'method' | 'schema'>;
+type Route = Pick<RouteOptions, 'url' | 'method' | 'schema' | 'onRequest'>;
 type Json = Readonly<Record<string, unknown>>;
 
 export interface OpenApiDocument {
@@ -15,8 +16,28 @@ export interface OpenApiDocument {
   readonly components: Json;
 }
 
-/** Routes that ask for no key. */
-const OPEN_PATHS: ReadonlySet<string> = new Set(['/health', '/openapi.json', '/docs']);
+const DONE = { description: 'Done.' };
+const SUCCESS = 'Success.';
+
+/** Routes that ask for no key, and what they answer, which no schema says. */
+const OPEN_PATHS: Readonly<Record<string, Json>> = {
+  '/health': { 204: DONE },
+  '/openapi.json': { 200: { description: SUCCESS, content: { 'application/json': { schema: { type: 'object' } } } } },
+  '/docs': { 200: { description: SUCCESS, content: { 'text/html': { schema: { type: 'string' } } } } },
+};
+
+/** Everything of a team; the admin token speaks for the one that is named beside it. */
+const OF_TEAM = [{ ApiKey: [] }, { Bearer: [] }, { AdminToken: [], Team: [] }];
+/** What an administrator may ask for without naming a team: then it is about all of them, or the path names one. */
+const WIDE_PATHS: ReadonlySet<string> = new Set([
+  '/audit',
+  '/disk',
+  '/teams',
+  '/teams/:teamID/metrics',
+  '/teams/:teamID/metrics/max',
+]);
+/** What only an administrator may do to the team that is named in a header. */
+const ADMINISTERED_BY_HEADER = /^\/api-keys/;
 
 /** The API's own description, made of the schemas that its routes check requests with: it cannot differ from them. */
 export class OpenApi {
@@ -32,13 +53,14 @@ export class OpenApi {
     return {
       openapi: '3.1.0',
       info: { title: 'Nestbox', version: NESTBOX_VERSION, description: 'The control API of Nestbox.' },
-      security: [{ ApiKey: [] }, { Bearer: [] }, { AdminToken: [] }],
+      security: OF_TEAM,
       paths: this.#paths(),
       components: {
         securitySchemes: {
           ApiKey: { type: 'apiKey', in: 'header', name: 'X-API-Key' },
           Bearer: { type: 'http', scheme: 'bearer' },
           AdminToken: { type: 'apiKey', in: 'header', name: 'X-Admin-Token' },
+          Team: { type: 'apiKey', in: 'header', name: 'X-Team-ID' },
         },
         schemas: { Error: toSchema(errorBody, 'output') },
       },
@@ -53,7 +75,8 @@ export class OpenApi {
 
   #paths(): Record<string, Record<string, Json>> {
     const paths: Record<string, Record<string, Json>> = {};
-    for (const { url, method, schema } of this.#routes) {
+    for (const route of this.#routes) {
+      const { url, method, schema } = route;
       const path = url.replaceAll(/:(\w+)/g, '{$1}');
       const operations = paths[path] ?? {};
       paths[path] = operations;
@@ -62,13 +85,21 @@ export class OpenApi {
         operations[name.toLowerCase()] = {
           operationId: operationId(name, path),
           ...(unsupported === undefined ? {} : { description: `${unsupported.feature} are not supported yet.` }),
-          ...(OPEN_PATHS.has(url) ? { security: [] } : {}),
+          ...securityOf(route),
           ...describe(url, schema ?? {}, unsupported !== undefined),
         };
       }
     }
     return paths;
   }
+}
+
+/** Empty where it is that of the whole document. */
+function securityOf({ url, onRequest }: Route): Json {
+  if (Object.hasOwn(OPEN_PATHS, url)) return { security: [] };
+  if ([onRequest].flat().includes(forAdmin.onRequest))
+    return { security: [{ AdminToken: [], ...(ADMINISTERED_BY_HEADER.test(url) ? { Team: [] } : {}) }] };
+  return WIDE_PATHS.has(url) ? { security: [...OF_TEAM, { AdminToken: [] }] } : {};
 }
 
 function operationId(method: string, path: string): string {
@@ -116,20 +147,34 @@ function describe(url: string, { params, querystring, body, response }: RouteSch
         }
       : {}),
     responses: {
-      ...(unsupported ? { 501: ERROR_RESPONSE } : answersOf(response)),
+      ...(unsupported ? { 501: ERROR_RESPONSE } : (OPEN_PATHS[url] ?? answersOf(response, headersOf(url, inQuery)))),
       default: ERROR_RESPONSE,
     },
   };
 }
 
-function answersOf(response: unknown): Json {
-  if (typeof response !== 'object' || response === null) return { 204: { description: 'Done.' } };
+/** What lists say beside their items. */
+function headersOf(url: string, query: readonly { readonly name: string }[]): Json {
+  const header = (description: string, type: string) => ({ description, schema: { type } });
+  return {
+    ...(query.some(({ name }) => name === 'nextToken')
+      ? { 'X-Next-Token': header('What to send as nextToken for the next page; missing on the last one.', 'string') }
+      : {}),
+    ...(url === '/v2/sandboxes' && query.length > 0
+      ? { 'X-Total-Running': header('How many running sandboxes the filter matches in all.', 'integer') }
+      : {}),
+  };
+}
+
+function answersOf(response: unknown, headers: Json): Json {
+  if (typeof response !== 'object' || response === null) return { 204: DONE };
   return Object.fromEntries(
     Object.entries(response).map(([status, schema]) => [
       status,
       {
-        description: 'Success.',
-        ...(schema instanceof z.ZodType
+        description: SUCCESS,
+        ...(Object.keys(headers).length === 0 ? {} : { headers }),
+        ...(schema instanceof z.ZodType && !(schema instanceof z.ZodVoid)
           ? { content: { 'application/json': { schema: toSchema(schema, 'output') } } }
           : {}),
       },

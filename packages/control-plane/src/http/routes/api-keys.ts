@@ -31,7 +31,7 @@ export function apiKeysRoute(app: ApiServer, context: ServiceContext): void {
   );
   app.patch(
     '/api-keys/:apiKeyID',
-    { ...forAdmin, schema: { params: apiKeyIdParams, body: updatedApiKeyBody } },
+    { ...forAdmin, schema: { params: apiKeyIdParams, body: updatedApiKeyBody, response: { 200: z.void() } } },
     async (request, reply) => {
       await renameApiKey(teamContext(context, request), request.params.apiKeyID, request.body.name);
       return reply.code(200).send();
