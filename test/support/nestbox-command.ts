@@ -1,7 +1,7 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 
-const COMMAND = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'nestbox.mjs');
+export const COMMAND = join(import.meta.dirname, '..', '..', 'packages', 'cli', 'bin', 'nestbox.mjs');
 
 /** Environment variables that would lead the command to another server. */
 const FOREIGN = ['E2B_API_URL', 'E2B_SANDBOX_URL', 'E2B_DOMAIN', 'E2B_API_KEY', 'NESTBOX_ADMIN_TOKEN', 'NESTBOX_DIR'];

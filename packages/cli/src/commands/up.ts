@@ -1,13 +1,13 @@
-import { styleText } from 'node:util';
 import { NESTBOX_VERSION } from '@nestbox/contract';
-import { createLogger, type LogLevel, type NestboxPaths, resolvePaths } from '@nestbox/kit';
+import { createLogger, type LogLevel, resolvePaths } from '@nestbox/kit';
 import { type Command, Option } from 'commander';
 import type { Endpoints } from '../client/endpoints.ts';
 import { InterruptGuard } from '../interruption.ts';
 import { collectPrivate, collectWarm, parseGib, parseListenPort, wholeNumber } from '../option-values.ts';
 import { type HostAgentWords, hostAgentOptions } from '../server/host-agent-options.ts';
+import { apiKeyPath, readSecret } from '../server/secrets.ts';
 import { announceServer } from '../server/server-file.ts';
-import { exportLines } from '../terminal/export-lines.ts';
+import { upBanner } from '../terminal/up-banner.ts';
 import { parseDomain, parseTls, type TlsWish } from '../tls-option.ts';
 
 export interface UpOptions extends HostAgentWords {
@@ -105,6 +105,8 @@ async function up(options: UpOptions): Promise<void> {
   await requireReadyHost(paths);
   guard.signal.throwIfAborted();
 
+  // The key is made by the first one.
+  const isFirstStart = (await readSecret(apiKeyPath(paths))) === undefined;
   await using cleanup = new AsyncDisposableStack();
   const logger = createLogger({ level: options.logLevel, name: 'nestbox' });
   const tlsAddress = { host: options.host, port: options.tlsPort };
@@ -150,23 +152,17 @@ async function up(options: UpOptions): Promise<void> {
         ...(metricsUrl && { metricsUrl }),
       }),
     );
-  else console.log(banner(paths, endpoints, performance.now() - begunMs));
+  else {
+    const showsKey = isFirstStart && process.stdout.isTTY;
+    const elapsedMs = performance.now() - begunMs;
+    console.log(upBanner({ stateDir: paths.stateDir, endpoints, elapsedMs, keyPath: apiKeyPath(paths), showsKey }));
+  }
   const advice = tls === undefined ? undefined : await nameAdvice(domain ?? LOCAL_DOMAIN);
   if (advice !== undefined) console.error(advice);
 
   await aborted(guard.signal);
   if (!options.json)
     console.error(options.keepSandboxes ? 'Ending; sandboxes go on …' : 'Ending, sandboxes too; paused ones stay …');
-}
-
-function banner(paths: NestboxPaths, endpoints: Endpoints, elapsedMs: number): string {
-  const title = styleText('bold', `Nestbox ${NESTBOX_VERSION}`);
-  return `${title} is ready after ${(elapsedMs / 1000).toFixed(2)} s (state in ${paths.stateDir}). Ctrl-C ends it.
-
-Use it from any e2b client:
-
-${exportLines(endpoints)}
-`;
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
