@@ -7,6 +7,7 @@ export const ENVD_VERSION = '0.6.13';
 /** Routes of the guest agent that only the host may call; both proxies answer 404 for them (path is normalised first). */
 export const GUEST_INTERNAL_PATHS: ReadonlySet<string> = new Set([
   '/init',
+  '/restore',
   '/clock',
   '/freeze',
   '/unfreeze',
@@ -21,6 +22,31 @@ export const GUEST_INTERNAL_PATHS: ReadonlySet<string> = new Set([
   '/memory/preload',
   '/memory/preload/cancel',
 ]);
+
+/**
+ * The host's quick form of POST /init, for a guest whose user waits: the same settings, without a body, as headers. Values are percent-encoded
+ * (`encodeURIComponent`). A guest agent from before there was one answers 404, or 401 when its token is another.
+ */
+export const GUEST_RESTORE = {
+  path: '/restore',
+  headers: {
+    /** Microseconds of Unix time, decimal. */
+    time: 'x-nestbox-time-us',
+    lifecycleId: 'x-nestbox-lifecycle-id',
+    /** Base64, which needs no encoding. */
+    entropy: 'x-nestbox-entropy',
+    accessToken: 'x-nestbox-access-token',
+    /** JSON. Empty: no variables. */
+    envVars: 'x-nestbox-env',
+    defaultUser: 'x-nestbox-user',
+    defaultWorkdir: 'x-nestbox-workdir',
+    sandboxId: 'x-nestbox-sandbox-id',
+    templateId: 'x-nestbox-template-id',
+    proxyDomain: 'x-nestbox-proxy-domain',
+  },
+  /** Of all headers together; who has more sends /init. */
+  maxBytes: 8192,
+} as const;
 
 /** The network that every guest sees, the same in each VM, so that a snapshot resumes anywhere. */
 export const GUEST_NETWORK = {

@@ -5,11 +5,13 @@ import { Activity } from './activity.ts';
 import { attempt } from './attempt.ts';
 import { Freezer } from './cgroups/freezer.ts';
 import { GuestCgroups } from './cgroups/guest-cgroups.ts';
+import type { CompilerTuning } from './compiler-tuning.ts';
 import type { AgentContext } from './context.ts';
 import { filesystemService } from './filesystem/service.ts';
 import { Connections } from './lifecycle/connections.ts';
 import { GUEST_HOST_ADDRESSES, HostAddresses } from './lifecycle/host-addresses.ts';
 import { Lifecycle } from './lifecycle/lifecycle.ts';
+import { restoreHandler } from './lifecycle/restore-route.ts';
 import { LogBuffer } from './logs/log-buffer.ts';
 import { PortForwarding } from './ports/port-forwarding.ts';
 import { ChildReaper } from './process/child-reaper.ts';
@@ -36,6 +38,8 @@ export interface AgentOptions {
   readonly port: number;
   /** Where requests come from that are the host's own. Default: in a guest the host's end of the network, else nowhere. */
   readonly hostAddresses?: HostAddresses;
+  /** Undefined: V8 stays as it is. */
+  readonly compilers?: CompilerTuning;
 }
 
 export interface Agent extends Disposable {
@@ -47,9 +51,9 @@ export interface Agent extends Disposable {
 
 /** Puts the agent together. Nothing of the machine changes before `start`, but for the control groups of a guest. */
 export function createAgent(options: AgentOptions): Agent {
-  const { runtimeDir, isInit, portForwarding, port } = options;
+  const { runtimeDir, isInit, portForwarding, port, compilers } = options;
   const hostAddresses = options.hostAddresses ?? new HostAddresses(isInit ? GUEST_HOST_ADDRESSES : []);
-  const context: AgentContext = { state: new AgentState(), activity: new Activity(), runtimeDir, isInit };
+  const context: AgentContext = { state: new AgentState(), activity: new Activity(), runtimeDir, isInit, compilers };
   const cgroups = isInit && existsSync(`${CGROUP_ROOT}/cgroup.controllers`) ? new GuestCgroups(CGROUP_ROOT) : undefined;
   const freezer = cgroups && new Freezer(cgroups.root);
   const socketDiag = new SocketDiag();
@@ -67,6 +71,7 @@ export function createAgent(options: AgentOptions): Agent {
     context,
     createRpcHandler([processService(context, processes), filesystemService(context)]),
     agentRoutes({ context, processes, lifecycle, freezer, clock, socketDiag, hostAddresses, logs, port }),
+    restoreHandler(lifecycle, hostAddresses),
   );
   server.on('connection', (socket) => connections.add(socket));
   return {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createAgent } from './agent.ts';
 import { parseCommandLine } from './command-line.ts';
-import { tuneCompiler } from './compiler-tuning.ts';
+import { CompilerTuning } from './compiler-tuning.ts';
 import { bootGuest } from './init/boot.ts';
 
 const isInit = process.pid === 1;
@@ -13,12 +13,12 @@ for (const event of ['uncaughtException', 'unhandledRejection'] as const) {
   });
 }
 
-tuneCompiler(readFileSync('/proc/cpuinfo', 'utf8'));
+const compilers = new CompilerTuning(readFileSync('/proc/cpuinfo', 'utf8'));
 
 const { host, port, runtimeDir, portForwarding } = parseCommandLine(process.argv.slice(2));
 if (isInit) bootGuest();
 
-const agent = createAgent({ runtimeDir, isInit, portForwarding, port });
+const agent = createAgent({ runtimeDir, isInit, portForwarding, port, compilers });
 agent.server.listen(port, host, () => {
   const address = agent.server.address();
   const where = typeof address === 'object' && address !== null ? `${address.address}:${address.port}` : address;

@@ -78,7 +78,9 @@ export function readBody(request: IncomingMessage, maxBytes: number): Promise<Bu
     resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
   );
   request.once('error', reject);
-  // Without an end before: whoever sent it has left.
-  request.once('close', () => reject(new Error('the request broke off')));
+  // Without an end before: whoever sent it has left. An error that nobody gets would cost as much as one that somebody does.
+  request.once('close', () => {
+    if (!request.readableEnded) reject(new Error('the request broke off'));
+  });
   return promise;
 }

@@ -1,8 +1,9 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { GUEST_INTERNAL_PATHS } from '@nestbox/contract';
+import { GUEST_INTERNAL_PATHS, GUEST_RESTORE } from '@nestbox/contract';
 import { checkAccessToken } from './auth.ts';
 import type { AgentContext } from './context.ts';
 import { applyCors } from './cors.ts';
+import type { DirectHandler } from './lifecycle/restore-route.ts';
 import { RestError, type RestHandler, sendJson, sendRestError } from './rest.ts';
 import { basicUserName } from './rpc/request-user.ts';
 import type { RpcHandler } from './rpc/router.ts';
@@ -16,12 +17,19 @@ const IDLE_TIMEOUT_MS = 640_000;
 /** Requests that say nothing about whether the sandbox is in use. */
 const SILENT_PATHS: ReadonlySet<string> = new Set([...GUEST_INTERNAL_PATHS, '/health', '/metrics']);
 
-/** The agent's one HTTP server: CORS, then the access token, then the user of Basic credentials, then the routes. */
-export function createAgentServer(context: AgentContext, rpc: RpcHandler, routes: RestRoutes): Server {
+/** The agent's one HTTP server: /restore at once, else CORS, then the access token, then the user of Basic credentials, then the routes. */
+export function createAgentServer(
+  context: AgentContext,
+  rpc: RpcHandler,
+  routes: RestRoutes,
+  restore: DirectHandler,
+): Server {
   const server = createServer((request, response) => {
     // A body that an early answer (507, 401) left unread would keep the connection's next request from being seen.
     response.once('finish', () => request.resume());
-    answer(request, response).catch((error: unknown) => sendRestError(response, error));
+    context.compilers?.count();
+    const answered = request.url === GUEST_RESTORE.path ? restore(request, response) : answer(request, response);
+    answered.catch((error: unknown) => sendRestError(response, error));
   });
   server.keepAliveTimeout = IDLE_TIMEOUT_MS;
   // Commands run and files stream for as long as they like.

@@ -3,6 +3,7 @@ import { parseTimestamp } from './timestamp.ts';
 
 /** The kernel's pool holds no more than 32; the host sends 64. */
 const MAX_ENTROPY_BYTES = 512;
+const MAX_ENTROPY_LENGTH = 4 * Math.ceil(MAX_ENTROPY_BYTES / 3);
 
 export interface VolumeMount {
   /** `server:/exported/path`. */
@@ -15,8 +16,8 @@ export interface VolumeMount {
 export interface InitRequest {
   readonly accessToken: string | undefined;
   readonly envVars: Readonly<Record<string, string>> | undefined;
-  /** Unix time in nanoseconds. */
-  readonly timestampNs: bigint | undefined;
+  /** Unix time in microseconds. */
+  readonly timestampUs: number | undefined;
   readonly defaultUser: string | undefined;
   readonly defaultWorkdir: string | undefined;
   readonly hyperloopIp: string | undefined;
@@ -25,8 +26,8 @@ export interface InitRequest {
   readonly templateId: string | undefined;
   readonly proxyDomain: string | undefined;
   readonly caBundle: string | undefined;
-  /** Fresh random bytes of the host, few or none. */
-  readonly entropy: Uint8Array;
+  /** Fresh random bytes of the host, few or none, in base64. */
+  readonly entropy: string;
   readonly volumeMounts: readonly VolumeMount[];
 }
 
@@ -39,14 +40,14 @@ export interface InitRequest {
 export function parseInitRequest(bytes: Buffer): InitRequest {
   const fields = parseObject(bytes);
   const timestamp = text(fields, 'timestamp');
-  const timestampNs = timestamp === undefined ? undefined : parseTimestamp(timestamp);
-  if (timestamp !== undefined && timestampNs === undefined) throw new RestError(400, 'timestamp is no RFC 3339 time');
-  const entropy = Buffer.from(text(fields, 'entropy') ?? '', 'base64');
-  if (entropy.length > MAX_ENTROPY_BYTES) throw new RestError(400, `entropy is more than ${MAX_ENTROPY_BYTES} bytes`);
+  const timestampUs = timestamp === undefined ? undefined : parseTimestamp(timestamp);
+  if (timestamp !== undefined && timestampUs === undefined) throw new RestError(400, 'timestamp is no RFC 3339 time');
+  const entropy = text(fields, 'entropy') ?? '';
+  if (entropy.length > MAX_ENTROPY_LENGTH) throw new RestError(400, `entropy is more than ${MAX_ENTROPY_BYTES} bytes`);
   return {
     accessToken: text(fields, 'accessToken', 'access_token'),
     envVars: variables(fields, 'envVars') ?? variables(fields, 'env_vars'),
-    timestampNs,
+    timestampUs,
     defaultUser: text(fields, 'defaultUser', 'default_user'),
     defaultWorkdir: text(fields, 'defaultWorkdir', 'default_workdir'),
     hyperloopIp: text(fields, 'hyperloopIP', 'hyperloop_ip'),

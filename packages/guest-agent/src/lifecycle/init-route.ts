@@ -9,6 +9,13 @@ import type { Lifecycle, TakenInit } from './lifecycle.ts';
 /** A CA bundle and a thousand variables fit many times. */
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 
+/** In milliseconds of Unix time what the clock is set to. */
+export const CLOCK_HEADER = 'X-Nestbox-Clock-Ms';
+
+export function clockMs(clockUs: number): string {
+  return String(Math.floor(clockUs / 1000));
+}
+
 /**
  * POST /init. Who asks must know the present access token, unless there is none yet, or it is the host that asks. (envd
  * asks Firecracker's metadata service for a hash of the new token instead, which other VMMs do not have.)
@@ -33,7 +40,7 @@ export function initRoute(lifecycle: Pick<Lifecycle, 'init'>, hostAddresses: Hos
     sendEmpty(response, 204, {
       ...versionHeader,
       // On the way here the time of the request has grown old; the host corrects what this shows.
-      ...(taken.clockNs === undefined ? {} : { 'X-Nestbox-Clock-Ms': String(taken.clockNs / 1_000_000n) }),
+      ...(taken.clockUs === undefined ? {} : { [CLOCK_HEADER]: clockMs(taken.clockUs) }),
     });
     taken.finish();
   };

@@ -25,17 +25,17 @@ test('the clock is set when it is more than 50 ms behind or more than 5 s ahead'
   }
 });
 
-test('timestamps are read to the nanosecond, in any zone', () => {
-  assert.equal(parseTimestamp('1970-01-01T00:00:01Z'), 1_000_000_000n);
-  assert.equal(parseTimestamp('1970-01-01T00:00:00.000000001Z'), 1n);
-  assert.equal(parseTimestamp('1970-01-01t01:00:00.5+01:00'), 500_000_000n);
+test('timestamps are read to the microsecond, in any zone', () => {
+  assert.equal(parseTimestamp('1970-01-01T00:00:01Z'), 1_000_000);
+  assert.equal(parseTimestamp('1970-01-01T00:00:00.000001999Z'), 1);
+  assert.equal(parseTimestamp('1970-01-01t01:00:00.5+01:00'), 500_000);
   assert.equal(parseTimestamp('2026-03-04T05:06:07.1234567891Z'), parseTimestamp('2026-03-04T05:06:07.123456789Z'));
   for (const text of ['', 'now', '2026-03-04', '2026-03-04T05:06:07', '2026-13-04T05:06:07Z']) {
     assert.equal(parseTimestamp(text), undefined, text);
   }
   fc.assert(
     fc.property(fc.date({ min: new Date(0), max: new Date('9999-01-01'), noInvalidDate: true }), (date) => {
-      assert.equal(parseTimestamp(date.toISOString()), BigInt(date.getTime()) * MS);
+      assert.equal(parseTimestamp(date.toISOString()), date.getTime() * 1000);
     }),
   );
   fc.assert(fc.property(fc.string(), (text) => void parseTimestamp(text)));

@@ -38,8 +38,8 @@ export interface InitSender {
 
 /** An /init whose answer may go out. */
 export interface TakenInit {
-  /** What the clock is set to when it is carried out, in nanoseconds of Unix time. Undefined: it stays. */
-  readonly clockNs: bigint | undefined;
+  /** What the clock is set to when it is carried out, in microseconds of Unix time. Undefined: it stays. */
+  readonly clockUs: number | undefined;
   /** Carries it out. */
   readonly finish: () => void;
 }
@@ -72,14 +72,15 @@ export class Lifecycle {
     // First of all: who writes to a frozen file system waits for ever.
     if (this.rootFreeze.isFrozen) await this.#thawRoot();
     const isNewLife = request.lifecycleId !== undefined && request.lifecycleId !== state.lifecycleId;
-    const { timestampNs } = request;
-    let clockNs: bigint | undefined;
-    if (timestampNs !== undefined) {
+    const { timestampUs } = request;
+    let clockUs: number | undefined;
+    if (timestampUs !== undefined) {
       // The clock of another host may be behind the one that the last /init before the snapshot came from.
-      if (timestampNs <= state.lastInitAtNs && !isNewLife) return { clockNs, finish: () => this.#thawProcesses() };
-      state.lastInitAtNs = timestampNs;
+      if (timestampUs <= state.lastInitAtUs && !isNewLife) return { clockUs, finish: () => this.#thawProcesses() };
+      state.lastInitAtUs = timestampUs;
       // A restored clock shows the moment of the snapshot, however little that is off.
-      if (isInit && (isNewLife || mustSetClock(this.#parts.clock.nowNs(), timestampNs))) clockNs = timestampNs;
+      if (isInit && (isNewLife || mustSetClock(this.#parts.clock.nowNs(), inNanoseconds(timestampUs))))
+        clockUs = timestampUs;
     }
     state.accessToken = request.accessToken;
     if (request.envVars !== undefined) state.replaceUserEnv(request.envVars);
@@ -88,20 +89,21 @@ export class Lifecycle {
     const writeIdentity = this.identity.tell(request);
     if (isNewLife) state.lifecycleId = request.lifecycleId;
     const finish = () => {
-      if (clockNs !== undefined) this.#setClock(clockNs);
-      if (isNewLife && isInit) attempt('reseeding the random pool', () => this.#randomPool.reseed(request.entropy));
+      if (clockUs !== undefined) this.#setClock(inNanoseconds(clockUs));
+      if (isNewLife && isInit)
+        attempt('reseeding the random pool', () => this.#randomPool.reseed(Buffer.from(request.entropy, 'base64')));
       writeIdentity();
       if (isNewLife) this.#beginNewLife(sender);
       // Last: what was frozen goes on in a machine where everything is right again.
       this.#thawProcesses();
     };
-    if (request.caBundle === undefined && request.volumeMounts.length === 0) return { clockNs, finish };
+    if (request.caBundle === undefined && request.volumeMounts.length === 0) return { clockUs, finish };
     // These take longer than all else, and other requests may be looked at meanwhile; the connections of new mounts must
     // not be taken for old ones.
     finish();
     if (request.caBundle !== undefined) await this.#trustStore.add(request.caBundle);
     if (request.volumeMounts.length > 0) await this.#volumes.mount(request.volumeMounts, isNewLife);
-    return { clockNs, finish: () => undefined };
+    return { clockUs, finish: () => undefined };
   }
 
   /** Gets ready to be copied: nothing of ours is in the middle of anything, and the disks hold what was written. */
@@ -121,6 +123,7 @@ export class Lifecycle {
     if (isHost) connections.closeAllBut(connection);
     else connections.closeStale(connection);
     context.activity.forget();
+    context.compilers?.beginLife();
     const hostAddress = connection.remoteAddress;
     if (context.isInit && isHost && hostAddress !== undefined) {
       const ends = [GUEST_NETWORK.address, hostAddress.replace(/^::ffff:/, '')] as const;
@@ -145,4 +148,8 @@ export class Lifecycle {
   #thawProcesses(): void {
     attempt('thawing the processes', () => this.#parts.freezer?.thaw());
   }
+}
+
+function inNanoseconds(microseconds: number): bigint {
+  return BigInt(microseconds) * 1000n;
 }

@@ -163,7 +163,7 @@ test('the answer is out before the rest is done', async (t) => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, restMs);
     restDoneAt = Date.now();
   };
-  const init = async () => ({ clockNs: undefined, finish });
+  const init = async () => ({ clockUs: undefined, finish });
   const context = { state: new AgentState(), activity: new Activity(), runtimeDir: '/nowhere', isInit: false };
   const route = initRoute({ init }, new HostAddresses([]));
   const server = createServer((incoming, response) => {

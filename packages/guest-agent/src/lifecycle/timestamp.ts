@@ -1,9 +1,9 @@
 const RFC3339 = /^(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d{2}:\d{2})$/;
 
-/** Nanoseconds of Unix time of an RFC 3339 text, undefined when it is none. */
-export function parseTimestamp(text: string): bigint | undefined {
+/** Microseconds of Unix time of an RFC 3339 text, undefined when it is none. */
+export function parseTimestamp(text: string): number | undefined {
   const [, date, time, fraction = '', zone] = RFC3339.exec(text) ?? [];
   const ms = Date.parse(`${date}T${time}${zone?.toUpperCase()}`);
   if (!Number.isFinite(ms)) return undefined;
-  return BigInt(ms) * 1_000_000n + BigInt(fraction.padEnd(9, '0'));
+  return ms * 1000 + Number(fraction.slice(0, 6).padEnd(6, '0'));
 }

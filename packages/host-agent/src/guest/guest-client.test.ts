@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type IncomingMessage, type RequestListener } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { describe, type TestContext, test } from 'node:test';
 import { Code, ConnectError, type ConnectRouter } from '@connectrpc/connect';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { GUEST_RESTORE } from '@nestbox/contract';
 import { Filesystem, FileType } from '@nestbox/contract/filesystem';
 import { Process, Signal } from '@nestbox/contract/process';
 import { createGuestClient, type GuestClient } from './guest-client.ts';
@@ -75,8 +76,59 @@ describe('waiting until the guest agent is ready', () => {
   });
 });
 
+const names = GUEST_RESTORE.headers;
+
 describe('init', () => {
-  test('sends the time in nanoseconds, a new lifecycle id each time, and who the sandbox is', async (t) => {
+  test('says in headers the time, a new lifecycle id each time, and who the sandbox is', async (t) => {
+    const seen: IncomingHttpHeaders[] = [];
+    const { guest } = await startGuest(
+      t,
+      (request, response) => {
+        assert.deepEqual([request.method, request.url], ['POST', GUEST_RESTORE.path]);
+        seen.push(request.headers);
+        response.writeHead(204, { 'X-Envd-Version': '0.6.13' }).end();
+      },
+      'a token: 100 %',
+    );
+    const init = {
+      sandboxId: 'i1',
+      templateId: 't1',
+      envVars: { A: 'b\r\nX: ü' },
+      defaultUser: 'user',
+      defaultWorkdir: '/w',
+    };
+    assert.deepEqual(await guest.init(init), { envdVersion: '0.6.13' });
+    await guest.init({ envVars: {} });
+    await guest.init({});
+    const [first = {}, second = {}, third = {}] = seen;
+    assert.ok(Math.abs(Number(first[names.time]) / 1000 - Date.now()) < 10_000);
+    assert.notEqual(first[names.lifecycleId], second[names.lifecycleId]);
+    assert.equal(Buffer.from(String(first[names.entropy]), 'base64').length, 64);
+    assert.notEqual(first[names.entropy], second[names.entropy]);
+    const told = (headers: IncomingHttpHeaders, name: string) =>
+      headers[name] && decodeURIComponent(String(headers[name]));
+    assert.deepEqual(
+      [names.accessToken, names.sandboxId, names.templateId, names.defaultUser, names.defaultWorkdir].map((name) =>
+        told(first, name),
+      ),
+      ['a token: 100 %', 'i1', 't1', 'user', '/w'],
+    );
+    assert.deepEqual(JSON.parse(told(first, names.envVars) ?? ''), init.envVars);
+    assert.deepEqual([second[names.envVars], third[names.envVars]], ['', undefined], 'none, and as they are');
+  });
+
+  for (const status of [404, 401])
+    test(`sends a body to a guest agent that answers ${status} to headers: it is from before there were any`, async (t) => {
+      const asked: (string | undefined)[] = [];
+      const { guest } = await startGuest(t, (request, response) => {
+        asked.push(request.url);
+        response.writeHead(request.url === GUEST_RESTORE.path ? status : 204).end();
+      });
+      await guest.init({});
+      assert.deepEqual(asked, [GUEST_RESTORE.path, '/init']);
+    });
+
+  test('sends what is too much for headers as a body: the time in nanoseconds, a new lifecycle id, who the sandbox is', async (t) => {
     const bodies: Record<string, unknown>[] = [];
     const { guest } = await startGuest(
       t,
@@ -86,9 +138,10 @@ describe('init', () => {
       },
       'token',
     );
-    const init = { sandboxId: 'i1', templateId: 't1', envVars: { A: 'b' }, defaultUser: 'user', defaultWorkdir: '/w' };
+    const envVars = { A: 'x'.repeat(GUEST_RESTORE.maxBytes) };
+    const init = { sandboxId: 'i1', templateId: 't1', envVars, defaultUser: 'user', defaultWorkdir: '/w' };
     assert.deepEqual(await guest.init(init), { envdVersion: '0.6.13' });
-    await guest.init({});
+    await guest.init({ envVars });
     const [first, second] = bodies;
     const { timestamp, lifecycle_id, entropy, ...rest } = first ?? {};
     assert.match(String(timestamp), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
@@ -99,13 +152,13 @@ describe('init', () => {
       accessToken: 'token',
       sandbox_id: 'i1',
       template_id: 't1',
-      envVars: { A: 'b' },
+      envVars,
       defaultUser: 'user',
       defaultWorkdir: '/w',
     });
     assert.deepEqual(
       Object.keys(second ?? {}).sort((a, b) => a.localeCompare(b)),
-      ['accessToken', 'entropy', 'lifecycle_id', 'timestamp'],
+      ['accessToken', 'entropy', 'envVars', 'lifecycle_id', 'timestamp'],
     );
   });
 

@@ -1,8 +1,10 @@
 import { randomBytes, randomUUID } from 'node:crypto';
+import { GUEST_RESTORE } from '@nestbox/contract';
 import { moveClock } from './clock-sync.ts';
 import type { GuestConnection } from './guest-connection.ts';
-import { timestampNow } from './host-clock.ts';
-import { callRest } from './rest-call.ts';
+import { GuestError } from './guest-error.ts';
+import { hostTimeUs, timestampNow } from './host-clock.ts';
+import { callRest, type RestAnswer } from './rest-call.ts';
 
 export interface GuestInit {
   readonly sandboxId?: string;
@@ -26,6 +28,54 @@ export async function initGuest(
   init: GuestInit,
   signal?: AbortSignal,
 ): Promise<{ readonly envdVersion: string | undefined }> {
+  const answer = (await tellQuickly(guest, init, signal)) ?? (await tellByBody(guest, init, signal));
+  // The guest closes all others: taking one now for the next call could only fail.
+  guest.closeIdle(answer.socket);
+  evenOut(guest, Date.now(), answer.headers['x-nestbox-clock-ms'], signal);
+  const version = answer.headers['x-envd-version'];
+  return { envdVersion: typeof version === 'string' ? version : undefined };
+}
+
+/** Of a guest agent that does not know the quick form, and has another token than it is about to get. */
+const UNKNOWN = new Set([401, 404]);
+
+/** Undefined: it is too much for headers, or the guest agent is from before there was this form. */
+async function tellQuickly(
+  guest: GuestConnection,
+  init: GuestInit,
+  signal: AbortSignal | undefined,
+): Promise<RestAnswer | undefined> {
+  const { headers: names, path, maxBytes } = GUEST_RESTORE;
+  const headers: Record<string, string> = {
+    [names.time]: String(Math.round(hostTimeUs())),
+    [names.lifecycleId]: randomUUID(),
+    [names.entropy]: randomBytes(ENTROPY_BYTES).toString('base64'),
+    // A guest agent that knows this form takes no body; one that does not is to read none.
+    'content-length': '0',
+  };
+  const { envVars, ...named } = init;
+  const told = { accessToken: guest.accessToken, envVars: envVars && variablesText(envVars), ...named };
+  let bytes = 0;
+  for (const [name, value] of Object.entries(told)) {
+    if (value === undefined) continue;
+    const encoded = encodeURIComponent(value);
+    bytes += encoded.length;
+    headers[names[name as keyof typeof told]] = encoded;
+  }
+  if (bytes > maxBytes) return undefined;
+  try {
+    return await callRest(guest, { method: 'POST', path, headers }, [204], signal);
+  } catch (error) {
+    if (error instanceof GuestError && UNKNOWN.has(error.status ?? 0)) return undefined;
+    throw error;
+  }
+}
+
+function variablesText(envVars: Readonly<Record<string, string>>): string {
+  return Object.keys(envVars).length === 0 ? '' : JSON.stringify(envVars);
+}
+
+function tellByBody(guest: GuestConnection, init: GuestInit, signal: AbortSignal | undefined): Promise<RestAnswer> {
   const body = JSON.stringify({
     timestamp: timestampNow(),
     lifecycle_id: randomUUID(),
@@ -39,12 +89,7 @@ export async function initGuest(
     proxy_domain: init.proxyDomain,
   });
   const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-  const answer = await callRest(guest, { method: 'POST', path: '/init', headers, body }, [204], signal);
-  // The guest closes all others: taking one now for the next call could only fail.
-  guest.closeIdle(answer.socket);
-  evenOut(guest, Date.now(), answer.headers['x-nestbox-clock-ms'], signal);
-  const version = answer.headers['x-envd-version'];
-  return { envdVersion: typeof version === 'string' ? version : undefined };
+  return callRest(guest, { method: 'POST', path: '/init', headers, body }, [204], signal);
 }
 
 /** Less is lost in how long the answer was on its way. */
