@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GUEST_AGENT_PORT } from '@nestbox/contract';
 import { machineFiles } from '@nestbox/host-agent/storage';
@@ -66,7 +66,7 @@ export async function bareRestore(snapshot: BareSnapshot, state?: BareState): Pr
   };
   try {
     while (!existsSync(socket)) await sleep(POLL_MS);
-    const qmp = await QmpClient.connect(socket, { deadlineMs: QMP_DEADLINE_MS });
+    const qmp = await connectQmp(socket);
     const ask = (command: string, args?: Record<string, unknown>) =>
       qmp.execute(command, args, { deadlineMs: QMP_DEADLINE_MS });
     if (state?.pagesPath !== undefined) {
@@ -121,6 +121,30 @@ function bareArguments(snapshot: BareSnapshot, socket: string): string[] {
     '-device',
     `virtio-net-${bus},id=nic,netdev=net,mac=${slot.guestMac}${modern}${kvm ? '' : ',romfile='}`,
   ];
+}
+
+/** What makes a saved state outlast a loss of power: the files and the names of both. */
+export async function syncState({ devicesPath, pagesPath }: BareState): Promise<void> {
+  await Promise.all([devicesPath, ...(pagesPath === undefined ? [] : [pagesPath])].map((path) => sync(path)));
+  await sync(dirname(devicesPath));
+}
+
+async function sync(path: string): Promise<void> {
+  await using file = await open(path, 'r');
+  await file.sync();
+}
+
+/** A name of the socket is there a moment before somebody listens. */
+async function connectQmp(path: string): Promise<QmpClient> {
+  const deadlineMs = performance.now() + QMP_DEADLINE_MS;
+  for (;;) {
+    try {
+      return await QmpClient.connect(path, { deadlineMs: QMP_DEADLINE_MS });
+    } catch (error) {
+      if (performance.now() > deadlineMs) throw error;
+      await sleep(POLL_MS);
+    }
+  }
 }
 
 /** Asks until it answers; a connection that is made while the guest begins waits in the TAP's queue. */
