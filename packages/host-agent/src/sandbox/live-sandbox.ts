@@ -21,6 +21,8 @@ export class LiveSandbox {
   readonly #cell: LifecycleCell;
   #openActivities = 0;
   #lastActivityMs: number;
+  /** Why its latest pause failed; undefined when it did not. */
+  #pauseFailure: string | undefined;
 
   constructor(identity: SandboxIdentity, initial: Lifecycle, onChange: (sandbox: LiveSandbox) => void) {
     this.#identity = identity;
@@ -63,6 +65,14 @@ export class LiveSandbox {
 
   transition(next: Lifecycle): void {
     this.#cell.transition(next);
+    if (next.state === 'paused') this.#pauseFailure = undefined;
+  }
+
+  /** Answers whether the latest pause did not fail for the same reason. */
+  failPause(reason: string): boolean {
+    const isNews = this.#pauseFailure !== reason;
+    this.#pauseFailure = reason;
+    return isNews;
   }
 
   get lastActivityMs(): number {

@@ -278,6 +278,40 @@ describe('a pause that fails', () => {
       assert.match(await gone, /Its VM ended/);
     });
 
+  test('is told in the log of the sandbox, since nobody may wait for its answer: once for each reason in a row', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const { sandboxId } = (await manager.create(testSpec())).result;
+    const failures = async () => {
+      const query = {
+        cursorMs: undefined,
+        limit: 100,
+        backward: false,
+        minLevel: 'warn',
+        search: 'not be paused',
+      } as const;
+      return (await manager.logs(sandboxId, query)).map(({ message }) => message);
+    };
+    const fail = async (why: string) => {
+      testHost.failures.saveError = new NestboxError('host_disk_full', why);
+      await assert.rejects(manager.pause(sandboxId, { memory: true }), withCode('host_disk_full'));
+    };
+    await fail('there is no room');
+    await fail('there is no room');
+    const first = 'Sandbox goes on, since it could not be paused: there is no room';
+    assert.deepEqual(await failures(), [first]);
+    await fail('there is still no room');
+    assert.deepEqual(await failures(), [
+      first,
+      'Sandbox goes on, since it could not be paused: there is still no room',
+    ]);
+    delete testHost.failures.saveError;
+    await manager.pause(sandboxId, { memory: true });
+    await manager.resume(sandboxId, { memory: true });
+    await fail('there is still no room');
+    assert.equal((await failures()).length, 3);
+  });
+
   test('when its record may have been written already leaves a record that says what is true', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start();

@@ -31,11 +31,22 @@ export interface Pause extends PauseOptions {
  * after that it cannot, and its VM is ended whatever happens. Alone with its sandbox id.
  */
 export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pause, trace: Trace): Promise<void> {
-  const { context, table, vms, tidier, room } = host;
+  const { context, table } = host;
   const sandbox = table.require(sandboxId);
   requireRunningVm(sandbox);
   if (!context.driver.features.pause || (pause.memory && !context.driver.features.snapshot))
     throw new NestboxError('not_supported', `The VM manager ${context.driver.name} cannot pause sandboxes.`);
+  try {
+    await pauseRunning(host, sandbox, pause, trace);
+  } catch (error) {
+    tellFailure(context, sandbox, error);
+    throw error;
+  }
+}
+
+async function pauseRunning(host: HostState, sandbox: LiveSandbox, pause: Pause, trace: Trace): Promise<void> {
+  const { context, vms, tidier, room } = host;
+  const sandboxId = sandbox.id;
   // It gives a VM another list of layers.
   await tidier.stop(sandboxId);
   // Whether or not the pause succeeds.
@@ -67,6 +78,13 @@ export async function pauseSandbox(host: HostState, sandboxId: string, pause: Pa
   // Whoever waits for the answer gets it before the host has the work of taking a VM down.
   await nextTurn();
   await giveBack(host, sandboxId, vm);
+}
+
+/** In its log, since nobody waits for the answer of a pause at the end of its time. The same reason is told once: it is tried again and again. */
+function tellFailure({ telemetry }: SandboxContext, sandbox: LiveSandbox, error: unknown): void {
+  const why = error instanceof Error ? error.message : String(error);
+  if (sandbox.lifecycle.state !== 'running' || !sandbox.failPause(why)) return;
+  void telemetry.note(sandbox.id, 'warn', `Sandbox goes on, since it could not be paused: ${why}`);
 }
 
 /** What a guest that stands still could not write would be lost with its memory. */

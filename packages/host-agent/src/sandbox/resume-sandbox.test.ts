@@ -249,6 +249,9 @@ describe('a paused sandbox that cannot be resumed', () => {
       withCode('snapshot_incompatible', /saved on "fake"; this host is "another processor"/),
     );
     assert.equal(manager.get(sandboxId).state, 'paused');
+    const query = { cursorMs: undefined, limit: 100, backward: false, minLevel: 'warn', search: '' } as const;
+    const [told] = await manager.logs(sandboxId, query);
+    assert.match(told?.message ?? '', /^Sandbox stays paused, since it could not be resumed: .*another processor/);
     assert.equal((await manager.resume(sandboxId, FROM_DISK)).result.state, 'running');
   });
 

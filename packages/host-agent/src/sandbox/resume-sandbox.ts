@@ -66,6 +66,11 @@ export async function resumeSandbox(
     const damage = known.code === 'snapshot_damaged' ? known.message : paused.damage;
     sandbox.transition({ state: 'paused', paused: { ...paused, damage } });
     tidier.release(sandboxId);
+    void context.telemetry.note(
+      sandboxId,
+      'warn',
+      `Sandbox stays paused, since it could not be resumed: ${known.message}`,
+    );
     throw known;
   }
   sandbox.transition({ state: 'running', vm, stall: undefined });

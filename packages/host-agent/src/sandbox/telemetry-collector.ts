@@ -171,15 +171,15 @@ async function readConsole(path: string, from: number): Promise<{ lines: string[
 function describeChange(
   before: SandboxState | undefined,
   { state, reason, pausedMemory }: SandboxInfo,
-): { readonly level: 'info' | 'warn'; readonly message: string } | undefined {
+): { readonly level: 'info'; readonly message: string } | undefined {
   switch (state) {
     case 'running':
       if (before === 'resuming') return { level: 'info', message: 'Sandbox resumed' };
-      if (before === 'pausing') return { level: 'warn', message: 'Sandbox could not be paused and goes on' };
+      // Whoever could not pause it has told why.
+      if (before === 'pausing') return undefined;
       return { level: 'info', message: before === undefined ? 'Sandbox taken over' : 'Sandbox started' };
     case 'paused':
-      if (before === 'resuming') return { level: 'warn', message: 'Sandbox could not be resumed' };
-      return before === undefined
+      return before === undefined || before === 'resuming'
         ? undefined
         : { level: 'info', message: `Sandbox paused ${pausedMemory ? 'with its memory' : 'with its disk alone'}` };
     case 'gone':
