@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { NestboxPaths } from '@nestbox/kit';
@@ -74,6 +74,25 @@ test('a second set-up finds everything there', async (t) => {
   const second = await run(paths);
   assert.deepEqual(second.images, first.images);
   assert.ok(second.ends.every(({ state }) => state === 'skipped'));
+});
+
+test('what an earlier set-up made and nothing boots any more is removed', async (t) => {
+  const paths = await preparePaths(t);
+  const { images } = await run(paths);
+  const layout = hostLayout(paths);
+  const earlier = [
+    layout.agentDisk('earlier'),
+    join(layout.kernelDir(TINY_KERNEL), 'initrd-earlier.cpio'),
+    join(layout.kernelDir('6.0.0-test_1'), 'vmlinuz'),
+  ];
+  await mkdir(layout.kernelDir('6.0.0-test_1'));
+  for (const path of earlier) await writeFile(path, 'earlier');
+  await run(paths);
+  for (const path of earlier) assert.equal(await pathExists(path), false, path);
+  assert.deepEqual(await readdir(layout.kernelsDir), [TINY_KERNEL]);
+  for (const path of [images.kernelPath, images.initrdPath, images.agentDiskPath])
+    assert.equal(await pathExists(path), true, path);
+  assert.deepEqual((await readdir(layout.kernelDir(TINY_KERNEL))).toSorted(), ['initrd-0.cpio', 'lib', 'vmlinuz']);
 });
 
 for (const [index, failing] of STEPS.entries()) {

@@ -1,10 +1,10 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { mapDiskFull, requireFreeSpace } from '../storage/disk-space.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
-import { type HostLayout, hostLayout } from '../storage/layout.ts';
+import { hostLayout } from '../storage/layout.ts';
 import { installLine, missingPackages } from './host-packages.ts';
+import { removeEarlierImages } from './remove-earlier-images.ts';
 import { acquireSetupLock } from './setup-lock.ts';
 import { debianParts, type SetupParts, type StepContext } from './setup-parts.ts';
 import { readCurrentImages, writeCurrentImages } from './setup-record.ts';
@@ -63,17 +63,11 @@ export async function runSetUp(options: SetUpOptions, parts: SetupParts): Promis
       agentDiskHash: agentDisk.hash,
     };
     await writeCurrentImages(layout, images);
-    await removeOtherAgentDisks(layout, agentDisk.hash);
+    await removeEarlierImages(layout, images);
     return images;
   } catch (error) {
     throw toSetupError(error, signal);
   }
-}
-
-/** Sandboxes and snapshots that need an earlier one have links to it of their own. */
-async function removeOtherAgentDisks({ agentDir, agentDisk }: HostLayout, current: string): Promise<void> {
-  for (const name of await readdir(agentDir))
-    if (join(agentDir, name) !== agentDisk(current)) await rm(join(agentDir, name), { force: true });
 }
 
 /** The images take 1 GiB, what they are built from as much again for a while. */
