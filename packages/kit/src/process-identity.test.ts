@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import { isProcessAlive, readProcessIdentity } from './process-identity.ts';
+import { isProcessAlive, parseProcessStat, readProcessIdentity } from './process-identity.ts';
 
 test('a process is recognised while it lives and not after', async () => {
   const child = spawn('sleep', ['60']);
@@ -20,4 +20,15 @@ test('a pid that belongs to another process now is not mistaken', () => {
   const identity = readProcessIdentity(process.pid);
   assert.ok(identity);
   assert.equal(isProcessAlive({ pid: process.pid, startTicks: identity.startTicks - 1 }), false);
+});
+
+test('a process is gone when the last of its threads is, not when the first one is', () => {
+  const stat = (state: string, threads: number) =>
+    `7 (a (odd) name) ${state} 1 7 7 0 -1 4194560 1 0 0 0 3 2 0 0 20 0 ${threads} 0 4242 0 0 0`;
+  const identity = { pid: 7, startTicks: 4242 };
+  assert.deepEqual(parseProcessStat(7, stat('S', 1)), identity);
+  assert.deepEqual(parseProcessStat(7, stat('Z', 3)), identity);
+  assert.equal(parseProcessStat(7, stat('Z', 1)), undefined);
+  assert.equal(parseProcessStat(7, stat('X', 0)), undefined);
+  assert.equal(parseProcessStat(7, ''), undefined);
 });

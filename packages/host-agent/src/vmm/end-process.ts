@@ -2,7 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { isProcessAlive, type ProcessIdentity } from '@nestbox/kit';
 
-const POLL_MS = 10;
+/** A process that was killed is gone within some milliseconds, and a connect may wait for that; one that was asked to end takes longer. */
+const FIRST_POLL_MS = 1;
+const LAST_POLL_MS = 10;
 /** A process that is still there this long after SIGKILL hangs in the kernel (uninterruptible sleep). */
 const KILL_WAIT_MS = 10_000;
 
@@ -40,9 +42,9 @@ function signalIfAlive(identity: ProcessIdentity, target: number, signal: NodeJS
 /** True when the process was gone before the time was over. */
 export async function waitUntilGone(identity: ProcessIdentity, limitMs: number): Promise<boolean> {
   const endsAt = performance.now() + limitMs;
-  while (isProcessAlive(identity)) {
+  for (let pollMs = FIRST_POLL_MS; isProcessAlive(identity); pollMs = Math.min(LAST_POLL_MS, pollMs * 1.5)) {
     if (performance.now() >= endsAt) return false;
-    await sleep(POLL_MS);
+    await sleep(pollMs);
   }
   return true;
 }
