@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 
 export interface RunCommandOptions {
   /** Bytes for standard input; none means /dev/null. */
@@ -7,7 +7,7 @@ export interface RunCommandOptions {
   readonly cwd?: string;
   /** Called with each piece of output as it comes, for progress. */
   readonly onOutput?: (text: string) => void;
-  /** SIGTERM to the process when it is aborted, SIGKILL 2 s later. */
+  /** SIGTERM to the command and what it started when it is aborted, SIGKILL 2 s later. */
   readonly signal?: AbortSignal;
 }
 
@@ -45,7 +45,10 @@ function shortened(command: string): string {
 
 const KILL_GRACE_MS = 2000;
 
-/** Runs a command to its end and collects its output. Throws CommandError unless it exits with 0. */
+/**
+ * Runs a command to its end and collects its output. Throws CommandError unless it exits with 0. It has a session of its own:
+ * an interrupt typed at the terminal is for us alone, who may need the command's work for an orderly end.
+ */
 export function runCommand(
   file: string,
   args: readonly string[],
@@ -61,11 +64,12 @@ export function runCommand(
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
       env: options.env,
       cwd: options.cwd,
+      detached: true,
     });
     let killTimer: NodeJS.Timeout | undefined;
     const onAbort = () => {
-      child.kill('SIGTERM');
-      killTimer = setTimeout(() => child.kill('SIGKILL'), KILL_GRACE_MS);
+      killGroup(child, 'SIGTERM');
+      killTimer = setTimeout(() => killGroup(child, 'SIGKILL'), KILL_GRACE_MS);
     };
     options.signal?.addEventListener('abort', onAbort, { once: true });
     let stdout = '';
@@ -98,4 +102,14 @@ export function runCommand(
       child.stdin.end(options.input);
     }
   });
+}
+
+/** The command leads a process group, which what it starts belongs to as well. */
+function killGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
 }
