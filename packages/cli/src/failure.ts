@@ -18,7 +18,9 @@ export interface Failure {
 export function describeFailure(error: unknown): Failure | undefined {
   // A clean-up failed after something else had: what came first is what the user asked about.
   if (error instanceof SuppressedError) return describeFailure(error.suppressed);
-  if (error instanceof Interruption) return { code: 'interrupted', message: error.message, exitCode: error.exitCode };
+  const interruption = interruptionBehind(error);
+  if (interruption !== undefined)
+    return { code: 'interrupted', message: describe(error).message, exitCode: interruption.exitCode };
   if (error instanceof CommanderError) {
     // Help and version that the user asked for. Help shown because a sub-command is missing has exit code 1: wrong usage.
     if (error.exitCode === 0) return undefined;
@@ -47,12 +49,20 @@ export async function asNotTheCommand<T>(running: Promise<T>): Promise<T> {
   try {
     return await running;
   } catch (error) {
-    const known = error instanceof CommandFailure || error instanceof Interruption || error instanceof OutputClosed;
+    const known =
+      error instanceof CommandFailure || interruptionBehind(error) !== undefined || error instanceof OutputClosed;
     throw known ? error : new CommandFailure(EXIT.notTheCommand, error);
   }
 }
 
+/** The user's signal, when that is why something did not come to its end. */
+function interruptionBehind(error: unknown): Interruption | undefined {
+  if (error instanceof Interruption) return error;
+  return error instanceof NestboxError && error.cause instanceof Interruption ? error.cause : undefined;
+}
+
 function describe(error: unknown): Omit<Failure, 'exitCode'> {
+  if (error instanceof Interruption) return { code: 'interrupted', message: error.message };
   if (error instanceof NestboxError && error.code !== 'internal') return { code: error.code, message: error.message };
   const detail = error instanceof NestboxError ? (error.cause ?? error) : error;
   // Not foreseen, so the user gets all that helps to report it.

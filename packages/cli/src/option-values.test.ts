@@ -44,6 +44,11 @@ test('times are read as dates or as so long ago', () => {
     assert.throws(() => parseMoment(word), /neither a time/);
 });
 
+test('a command may begin with a dash behind the separator alone', () => {
+  assert.deepEqual(commandBehindSeparator(['--', '-odd', '--json']), ['-odd', '--json']);
+  assert.throws(() => commandBehindSeparator(['-odd']), /"-odd" stands behind/);
+});
+
 test('a separator in front of the command is not part of it', () => {
   assert.deepEqual(commandBehindSeparator(['--', 'ls', '--', '-l']), ['ls', '--', '-l']);
   assert.deepEqual(commandBehindSeparator(['ls', '-l']), ['ls', '-l']);

@@ -86,10 +86,13 @@ export function parseListenPort(word: string): number {
 
 /**
  * The command behind `--`. Where another argument stands before it (`sandbox exec <id> -- ls`), commander passes the
- * separator on as a word. Throws when nothing follows it.
+ * separator on as a word. Throws when nothing follows it, and when an option stands where the command should begin: what is
+ * written there is taken for the command's, so the user would be told that there is no program of that name.
  */
 export function commandBehindSeparator(words: readonly string[]): readonly string[] {
   const command = words[0] === '--' ? words.slice(1) : words;
   if (command.length === 0) throw new InvalidArgumentError('There is no command behind "--".');
+  if (words[0] !== '--' && words[0]?.startsWith('-'))
+    throw new InvalidArgumentError(`The option "${words[0]}" stands behind the sandbox's id; put it in front of that.`);
   return command;
 }

@@ -33,3 +33,19 @@ test('Prometheus reads sandboxes by state and requests by route, and nothing tha
     await listener.close();
   }
 });
+
+test('a port that somebody else has is told as such', async () => {
+  const address = { host: '127.0.0.1', port: 0 };
+  const first = await serveMetrics(createMetrics(), address);
+  try {
+    const port = Number(new URL(first.url).port);
+    const expected = {
+      name: 'NestboxError',
+      code: 'conflict',
+      message: /metrics listener .*another program has that port/,
+    };
+    await assert.rejects(serveMetrics(createMetrics(), { ...address, port }), expected);
+  } finally {
+    await first.close();
+  }
+});

@@ -1,6 +1,5 @@
 import { Server as NetServer } from 'node:net';
-import { NestboxError } from '@nestbox/contract';
-import { KeyedMutex, RequestsUnderWay, STOP_TIMEOUT_MS } from '@nestbox/kit';
+import { cannotListen, KeyedMutex, RequestsUnderWay, STOP_TIMEOUT_MS } from '@nestbox/kit';
 import { BackgroundTasks } from './background-tasks.ts';
 import { type Clock, systemClock } from './clock.ts';
 import type { ControlPlane, ControlPlaneConfig, ListenAddress } from './config.ts';
@@ -218,11 +217,10 @@ async function drainApi({ server }: ApiServer, requests: RequestsUnderWay, timeo
   await requests.ended(timeoutMs);
 }
 
-async function listen<T>(what: string, { host, port }: ListenAddress, open: () => Promise<T>): Promise<T> {
+async function listen<T>(what: string, address: ListenAddress, open: () => Promise<T>): Promise<T> {
   try {
     return await open();
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new NestboxError('conflict', `The ${what} cannot listen on ${host}:${port}: ${reason}`, { cause });
+    throw cannotListen(what, address, cause);
   }
 }

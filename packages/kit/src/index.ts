@@ -1,4 +1,5 @@
 export * from './atomic-file.ts';
+export * from './cannot-listen.ts';
 export * from './host-proxy-headers.ts';
 export * from './http-exchange.ts';
 export * from './http-headers.ts';

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { collectDefaultMetrics, Registry } from 'prom-client';
+import { cannotListen } from './cannot-listen.ts';
 
 export { Counter, Gauge, Histogram, Registry } from 'prom-client';
 
@@ -18,7 +19,7 @@ export interface MetricsListener {
 
 /**
  * `GET /metrics` in Prometheus' text format, on a listener of its own: whoever reaches it may read it, and nothing else can be
- * done there. Rejects with node's error when it cannot listen.
+ * done there. Throws NestboxError `conflict` when it cannot listen.
  */
 export async function serveMetrics(
   registry: Registry,
@@ -36,7 +37,9 @@ export async function serveMetrics(
     );
   });
   server.listen(address.port, address.host);
-  await once(server, 'listening');
+  await once(server, 'listening').catch((cause: unknown) => {
+    throw cannotListen('metrics listener', address, cause);
+  });
   const bound = server.address();
   const port = typeof bound === 'object' && bound !== null ? bound.port : address.port;
   const host = address.host.includes(':') ? `[${address.host}]` : address.host;

@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 
 /** The two folders of one installation. docs/on-disk-layout.md lists every file in them. */
 export interface NestboxPaths {
-  /** Durable state: `NESTBOX_DIR`, else /var/lib/nestbox. */
+  /** Durable state: `NESTBOX_DIR`, else (also when that is empty) /var/lib/nestbox. */
   readonly stateDir: string;
   /** Sockets and pids, gone with a reboot: /run/nestbox/<instance>. Kept short: a unix socket's path has 107 bytes. */
   readonly runDir: string;
@@ -12,7 +12,7 @@ export interface NestboxPaths {
 }
 
 export function resolvePaths(env: NodeJS.ProcessEnv = process.env): NestboxPaths {
-  const stateDir = resolve(env.NESTBOX_DIR ?? '/var/lib/nestbox');
+  const stateDir = resolve(env.NESTBOX_DIR || '/var/lib/nestbox');
   const instance = createHash('sha256').update(stateDir).digest('hex').slice(0, 6);
   return { stateDir, runDir: join('/run/nestbox', instance), instance };
 }

@@ -64,7 +64,7 @@ export class ApiConnection {
     if (error.success) throw errorFromBody({ ...error.data, code: response.status });
     throw new NestboxError(
       codeOf(response.status, undefined),
-      `The server answered ${response.status} to ${method} ${path}.`,
+      `The server at ${apiUrl} answered ${response.status} to ${method} ${path}.`,
     );
   }
 
@@ -72,9 +72,11 @@ export class ApiConnection {
   parse<T>(schema: z.ZodType<T>, body: unknown): T {
     const parsed = schema.safeParse(body);
     if (parsed.success) return parsed.data;
-    throw new NestboxError('internal', `The server at ${this.#endpoints.apiUrl} gave an answer of an unknown form.`, {
-      cause: parsed.error,
-    });
+    throw new NestboxError(
+      'internal',
+      `The server at ${this.#endpoints.apiUrl} gave an answer of an unknown form. Is it a Nestbox server?`,
+      { cause: parsed.error },
+    );
   }
 }
 

@@ -21,3 +21,11 @@ test('values of no sense for warm sandboxes, snapshots and private addresses are
     assert.match(stderr, /\[usage\]\n$/);
   }
 });
+
+test('a state folder that is none is refused in plain words', async () => {
+  for (const words of [['up'], ['doctor'], ['setup']]) {
+    const { exitCode, stderr } = await runNestbox(words, { NESTBOX_DIR: '/etc/passwd' });
+    assert.equal(exitCode, 1);
+    assert.match(stderr, /^nestbox: .*\[(invalid_request|forbidden|not_set_up)\]\n$/, words.join(' '));
+  }
+});

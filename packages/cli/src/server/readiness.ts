@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { NestboxError } from '@nestbox/contract';
@@ -17,6 +18,7 @@ export async function requireReadyHost(paths: NestboxPaths): Promise<void> {
       'forbidden',
       'Starting VMs and their networks needs root. Run the same command with sudo, or set E2B_API_URL, E2B_SANDBOX_URL and E2B_API_KEY to use a server that runs already.',
     );
+  await requireFolder(paths);
   const { missing } = await checkSetup(paths, agentSources());
   if (missing.length > 0)
     throw new NestboxError(
@@ -25,12 +27,20 @@ export async function requireReadyHost(paths: NestboxPaths): Promise<void> {
     );
 }
 
+/** Throws NestboxError `invalid_request` when something else than a folder has the state folder's name. */
+async function requireFolder({ stateDir }: NestboxPaths): Promise<void> {
+  const found = await stat(stateDir).catch(() => undefined);
+  if (found?.isDirectory() === false)
+    throw new NestboxError('invalid_request', `NESTBOX_DIR names ${stateDir}, which is no folder.`);
+}
+
 /** Makes what is missing. Throws what `setUp` throws: not_set_up without root, with the line to run. */
 export async function setUpHost(
   paths: NestboxPaths,
   onProgress: (event: SetupProgress) => void,
   options: { readonly force?: boolean; readonly signal?: AbortSignal } = {},
 ): Promise<void> {
+  await requireFolder(paths);
   await setUp({
     paths,
     onProgress,
@@ -45,6 +55,7 @@ export async function setUpHost(
 
 /** Every need of this machine, met or not, in the order in which one would mend them. Changes nothing. */
 export async function examineHost(paths: NestboxPaths, vmm: string): Promise<HostCheck[]> {
+  await requireFolder(paths);
   const driver = await selectDriver(vmm, {
     runRoot: paths.runDir,
     instance: paths.instance,

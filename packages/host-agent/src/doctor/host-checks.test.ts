@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
 import type { VmmDescription } from '../vmm/driver.ts';
+import { checkImages } from './image-checks.ts';
 import { hostChecks } from './index.ts';
 import { checkPackages } from './package-checks.ts';
 import { checkVmm } from './vmm-checks.ts';
@@ -38,6 +39,19 @@ test('images that were never made are told, with the command that makes them', a
     ],
   );
   for (const { mend } of images) assert.match(mend ?? '', /nestbox setup/);
+});
+
+test('what is open to root alone is said to be so', { skip: process.getuid?.() !== 0 && 'needs root' }, async (t) => {
+  const paths = await emptyInstallation(t);
+  await mkdir(join(paths.stateDir, 'templates'), { recursive: true });
+  await chmod(dirname(paths.stateDir), 0o711);
+  await chmod(join(paths.stateDir, 'templates'), 0o700);
+  process.seteuid?.('nobody');
+  const checks = await checkImages(paths).finally(() => process.seteuid?.(0));
+  assert.deepEqual(
+    checks.map(({ id, state }) => [id, state]),
+    [['images', 'warning']],
+  );
 });
 
 test('a missing package fails when sandboxes run with it, and warns when only set-up uses it', async () => {

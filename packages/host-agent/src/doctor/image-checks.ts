@@ -4,6 +4,7 @@ import { checkSetup } from '../image/check-setup.ts';
 import { pathExists } from '../image/path-exists.ts';
 import { SETUP_STEPS, type SetupStep } from '../image/setup-types.ts';
 import { freeBytes } from '../storage/disk-space.ts';
+import { errnoOf } from '../storage/errno.ts';
 import { hostLayout } from '../storage/layout.ts';
 import { TemplateStore } from '../storage/template-store.ts';
 import type { HostCheck } from './host-check.ts';
@@ -15,8 +16,26 @@ const WHY: Readonly<Record<Exclude<SetupStep, 'packages' | 'snapshots'>, string>
   'base-template': 'A sandbox for which no template is named is made from it.',
 };
 
-/** A check for each image that set-up makes. */
+/** A check for each image that set-up makes, and one for the snapshots. Without root they may be closed to us. */
 export async function checkImages(paths: NestboxPaths, agentSources?: readonly string[]): Promise<HostCheck[]> {
+  try {
+    return await lookAtImages(paths, agentSources);
+  } catch (error) {
+    if (errnoOf(error) !== 'EACCES') throw error;
+    return [
+      {
+        id: 'images',
+        name: 'Images and templates',
+        state: 'warning',
+        found: `not looked at: what is in ${paths.stateDir} is open to root alone`,
+        why: 'Sandboxes boot them, and are made from them.',
+        mend: 'sudo npx nestbox doctor',
+      },
+    ];
+  }
+}
+
+async function lookAtImages(paths: NestboxPaths, agentSources?: readonly string[]): Promise<HostCheck[]> {
   const { missing, images } = await checkSetup(paths, agentSources);
   const steps = ['kernel', 'initrd', 'agent-disk', 'base-template'] as const;
   const made = steps.map((step) => {

@@ -27,16 +27,20 @@ async function preparePaths(t: TestContext): Promise<NestboxPaths> {
 interface RunOptions {
   readonly interrupt?: (step: SetupStep, context: StepContext) => Promise<void>;
   readonly signal?: AbortSignal;
+  readonly onProgress?: (event: SetupProgress) => void;
 }
 
-async function run(paths: NestboxPaths, { interrupt = async () => {}, signal }: RunOptions = {}) {
+async function run(paths: NestboxPaths, { interrupt = async () => {}, signal, onProgress }: RunOptions = {}) {
   const events: SetupProgress[] = [];
   const images = await runSetUp(
     {
       paths,
       agentSources: [],
       buildAgentBundle: () => Promise.reject(new Error('the tiny steps need no bundle')),
-      onProgress: (event) => events.push(event),
+      onProgress: (event) => {
+        events.push(event);
+        onProgress?.(event);
+      },
       ...(signal && { signal }),
     },
     tinyParts(interrupt),
@@ -120,6 +124,19 @@ test('a disk that is full is told as such', async (t) => {
     throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
   };
   await assert.rejects(run(paths, { interrupt }), { code: 'host_disk_full' });
+});
+
+test('a step that an abort ends says that, not what its tools said', async (t) => {
+  const abort = new AbortController();
+  const seen: SetupProgress[] = [];
+  const reason = new Error('enough');
+  const interrupt = async () => {
+    abort.abort(reason);
+    throw new Error('the tool: I was killed');
+  };
+  const onProgress = (event: SetupProgress) => void seen.push(event);
+  await assert.rejects(run(await preparePaths(t), { interrupt, signal: abort.signal, onProgress }), { cause: reason });
+  assert.deepEqual([seen.at(-1)?.state, seen.at(-1)?.detail], ['failed', 'enough']);
 });
 
 test('an abort ends the set-up before the next step', async (t) => {

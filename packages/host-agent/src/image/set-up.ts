@@ -45,8 +45,12 @@ export async function runSetUp(options: SetUpOptions, parts: SetupParts): Promis
 
     const run = <T>(step: SetupStep, work: (context: StepContext) => Promise<StepOutcome<T>>) => {
       signal?.throwIfAborted();
-      return runStep(step, onProgress, (onDetail) =>
-        work({ layout, workDir, force, buildAgentBundle, agentSources, onDetail, ...(signal && { signal }) }),
+      return runStep(
+        step,
+        onProgress,
+        (onDetail) =>
+          work({ layout, workDir, force, buildAgentBundle, agentSources, onDetail, ...(signal && { signal }) }),
+        signal,
       );
     };
     await run('packages', (context) => parts.packages(context));
@@ -77,7 +81,7 @@ const FIRST_SETUP_FREE_BYTES = 2.5 * 2 ** 30;
 function toSetupError(error: unknown, signal: AbortSignal | undefined): NestboxError {
   if (signal?.aborted)
     return new NestboxError('deadline_exceeded', 'The set-up was interrupted; the next one goes on from there.', {
-      cause: error,
+      cause: signal.reason,
     });
   const mapped = mapDiskFull(error);
   if (mapped instanceof NestboxError) return mapped;

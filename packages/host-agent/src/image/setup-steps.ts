@@ -17,6 +17,7 @@ export async function runStep<T>(
   step: SetupStep,
   onProgress: (event: SetupProgress) => void,
   task: (onDetail: (detail: string) => void) => Promise<StepOutcome<T>>,
+  signal?: AbortSignal,
 ): Promise<T> {
   const title = SETUP_STEPS[step];
   const startedMs = performance.now();
@@ -35,7 +36,9 @@ export async function runStep<T>(
     });
     return value;
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
+    // Tools that are ended in the middle have much to say about it, and nobody has asked.
+    const reason: unknown = signal?.aborted ? signal.reason : error;
+    const detail = reason instanceof Error ? reason.message : String(reason);
     onProgress({ step, title, state: 'failed', detail, elapsedMs: elapsedMs() });
     throw error;
   }
