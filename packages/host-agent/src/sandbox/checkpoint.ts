@@ -6,7 +6,8 @@ import { attempt } from './clean-up.ts';
 import type { SavedMachine } from './create-plan.ts';
 import { endSandbox } from './end-sandbox.ts';
 import type { HostState } from './host-state.ts';
-import type { RunningVm } from './lifecycle.ts';
+import { letGoOn } from './let-go-on.ts';
+import type { RunningVm, Stall } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { confirmLayers } from './present-layers.ts';
@@ -54,18 +55,19 @@ export async function checkpoint(host: HostState, sandboxId: string, trace: Trac
   const prepared = { syncDisk: false };
   await trace.measure('prepare', () => prepareGuest(context, sandbox, vm, prepared));
   const after = { ...vm, machine: { ...machine, layers: disk.own } };
+  let stall: Stall | undefined;
   try {
-    await trace.measure('frozen', () => copyWhileFrozen(host, sandbox, { vm, folder, disk }, trace));
+    stall = await trace.measure('frozen', () => copyWhileFrozen(host, sandbox, { vm, folder, disk }, trace));
   } catch (error) {
-    if (sandbox.lifecycle.state === 'running') await unprepareGuest(context, sandbox, vm, prepared);
+    if (isGoingOn(sandbox)) await unprepareGuest(context, sandbox, vm, prepared);
     throw error;
   }
   undoDisk.move();
-  sandbox.transition({ state: 'running', vm: after, stall: undefined });
+  sandbox.transition({ state: 'running', vm: after, stall });
   try {
     await trace.measure('record', () => recordRunning(context, sandbox.identity, after));
   } finally {
-    await unprepareGuest(context, sandbox, vm, prepared);
+    if (isGoingOn(sandbox)) await unprepareGuest(context, sandbox, vm, prepared);
   }
   undo.move();
   const { kernelVersion, agentDiskHash } = machine;
@@ -92,15 +94,23 @@ export function tidyInTurn({ serial, table, tidier }: HostState, sandboxId: stri
   });
 }
 
-/** On return the VM runs, on the disk that it is to have. When it throws the VM runs as before, or the sandbox has been ended. */
+function isGoingOn({ lifecycle }: LiveSandbox): boolean {
+  return lifecycle.state === 'running' && lifecycle.stall === undefined;
+}
+
+/**
+ * On return the VM has the disk that it is to have, and runs unless its VMM does not answer. When it throws the sandbox is as before but for that,
+ * or has been ended.
+ */
 async function copyWhileFrozen(
   host: HostState,
   sandbox: LiveSandbox,
   { vm, folder, disk }: { readonly vm: RunningVm; readonly folder: string; readonly disk: DiskCopy },
   trace: Trace,
-): Promise<void> {
+): Promise<Stall | undefined> {
   const { driver } = host.context;
   const { handle } = vm;
+  let stall: Stall | undefined;
   let failure: unknown;
   try {
     await driver.pause(handle);
@@ -110,11 +120,13 @@ async function copyWhileFrozen(
     failure = error;
   }
   try {
-    await driver.resume(handle);
+    stall = await letGoOn(host.context, sandbox.id, vm);
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     await endSandbox(host, sandbox, `Its VM did not go on after it had been copied: ${why}`);
     throw failure ?? error;
   }
-  if (failure !== undefined) throw failure;
+  if (failure === undefined) return stall;
+  if (stall !== undefined) sandbox.transition({ state: 'running', vm, stall });
+  throw failure;
 }

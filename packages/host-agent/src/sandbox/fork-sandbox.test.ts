@@ -288,8 +288,8 @@ describe('a fork that fails', () => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start();
     const source = (await manager.create(testSpec())).result.sandboxId;
-    testHost.failures.resumeError = new NestboxError('sandbox_unreachable', 'the VMM does not follow');
-    await assert.rejects(manager.fork(source, copies(1)), withCode('sandbox_unreachable', /does not follow/));
+    testHost.failures.resumeError = new NestboxError('internal', 'the VMM does not follow');
+    await assert.rejects(manager.fork(source, copies(1)), withCode('internal', /does not follow/));
     assert.throws(
       () => manager.get(source),
       withCode('sandbox_not_found', /did not go on after it had been copied: the VMM does not follow/),
@@ -297,6 +297,23 @@ describe('a fork that fails', () => {
     assert.deepEqual(manager.list(), []);
     assert.deepEqual(await testHost.leftovers(), []);
   });
+
+  for (const isSaved of [true, false])
+    test(`or works (${isSaved}) while the source's VM manager does not answer keeps the source until it does`, async (t) => {
+      const testHost = await makeTestHost(t);
+      const { manager } = await testHost.start();
+      const source = (await manager.create(testSpec())).result.sandboxId;
+      testHost.failures.resumeError = new NestboxError('sandbox_unreachable', 'its manager does not answer.');
+      if (!isSaved) testHost.failures.saveError = new NestboxError('host_disk_full', 'there is no room');
+      const forking = manager.fork(source, copies(1)).catch((error: unknown) => error);
+      await until('its standing still', () => manager.get(source).reason !== undefined);
+      assert.equal(manager.get(source).state, 'running');
+      delete testHost.failures.resumeError;
+      delete testHost.failures.saveError;
+      await until('its going on', () => manager.get(source).reason === undefined);
+      assert.equal((await forking) instanceof NestboxError, !isSaved);
+      assert.equal((await manager.fork(source, copies(1))).result.length, 1);
+    });
 
   test('because the VM dies while it stands still ends the source', async (t) => {
     const testHost = await makeTestHost(t);

@@ -1,4 +1,4 @@
-import { NestboxError } from '@nestbox/contract';
+import { type ErrorCode, NestboxError } from '@nestbox/contract';
 import type { GuestClient } from '../guest/guest-client.ts';
 import type { NetworkSlot } from '../network/network.ts';
 import type { DiskSeal } from '../storage/snapshot-manifest.ts';
@@ -36,11 +36,18 @@ export interface PausedVm {
   readonly isRecordDamaged?: boolean;
 }
 
+/** Why the guest of a running sandbox stands still until something outside it is mended. */
+export interface Stall {
+  /** What requests are refused with meanwhile: the host's disk is full, or the VMM does not answer. */
+  readonly code: Extract<ErrorCode, 'host_disk_full' | 'sandbox_unreachable'>;
+  /** In plain words. */
+  readonly reason: string;
+}
+
 /** Where a sandbox is in its life, with what exists only there. */
 export type Lifecycle =
   | { readonly state: 'starting' }
-  /** `stall`: why the VMM holds the guest still (the host's disk is full), until there is room again. */
-  | { readonly state: 'running'; readonly vm: RunningVm; readonly stall: string | undefined }
+  | { readonly state: 'running'; readonly vm: RunningVm; readonly stall: Stall | undefined }
   | { readonly state: 'pausing'; readonly vm: RunningVm }
   | { readonly state: 'paused'; readonly paused: PausedVm }
   | { readonly state: 'resuming'; readonly paused: PausedVm }

@@ -118,7 +118,7 @@ function reasonOf(lifecycle: Lifecycle): string | undefined {
     case 'resuming':
       return undefined;
     case 'running':
-      return lifecycle.stall;
+      return lifecycle.stall?.reason;
     case 'stopping':
     case 'gone':
       return lifecycle.reason;

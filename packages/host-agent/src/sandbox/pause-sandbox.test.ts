@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { describe, test } from 'node:test';
-import { NestboxError } from '@nestbox/contract';
+import { NestboxError, newSandboxId } from '@nestbox/contract';
 import { isProcessAlive } from '@nestbox/kit';
 import { openPageFile } from '../memory/page-file.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
@@ -360,6 +360,32 @@ describe('a pause that fails', () => {
     await assert.rejects(manager.pause(sandboxId, { memory: true }), withCode('host_disk_full'));
     assert.throws(() => manager.get(sandboxId), withCode('sandbox_not_found', /the VMM does not follow/));
     assert.deepEqual(await testHost.leftovers(), []);
+  });
+
+  test('and whose VM manager does not answer keeps the sandbox, which goes on when it answers', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start();
+    const { sandboxId } = (await manager.create(testSpec())).result;
+    const { vm } = await testHost.running(sandboxId);
+    testHost.failures.saveError = FULL;
+    testHost.failures.resumeError = new NestboxError('sandbox_unreachable', 'its manager does not answer.');
+    await assert.rejects(manager.pause(sandboxId, { memory: true }), withCode('host_disk_full'));
+    const { state, reason } = manager.get(sandboxId);
+    assert.deepEqual(
+      [state, reason],
+      ['running', 'its manager does not answer. It goes on by itself as soon as that answers.'],
+    );
+    const standsStill = withCode('sandbox_unreachable', /stands still: its manager does not answer/);
+    await assert.rejects(manager.pause(sandboxId, { memory: true }), standsStill);
+    await assert.rejects(manager.fork(sandboxId, [{ sandboxId: newSandboxId(), accessToken: undefined }]), standsStill);
+    assert.throws(() => manager.target(sandboxId), standsStill);
+
+    delete testHost.failures.saveError;
+    delete testHost.failures.resumeError;
+    await until('its going on', () => manager.get(sandboxId).reason === undefined);
+    assert.deepEqual((await testHost.running(sandboxId)).vm, vm);
+    assert.equal((await fetch(`http://${manager.target(sandboxId).address}:49983/health`)).status, 204);
+    assert.equal((await manager.pause(sandboxId, { memory: true })).result.state, 'paused');
   });
 
   test('for a guest that does not answer does not end the sandbox', async (t) => {

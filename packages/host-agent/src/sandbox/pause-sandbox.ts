@@ -7,7 +7,8 @@ import type { DiskSeal } from '../storage/snapshot-manifest.ts';
 import { attempt } from './clean-up.ts';
 import { endSandbox } from './end-sandbox.ts';
 import type { HostState } from './host-state.ts';
-import type { PausedVm, RunningVm } from './lifecycle.ts';
+import { letGoOn } from './let-go-on.ts';
+import type { PausedVm, RunningVm, Stall } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { prepareGuest, unprepareGuest } from './prepare-guest.ts';
 import { withPresentLayers } from './present-layers.ts';
@@ -17,7 +18,7 @@ import type { PauseOptions, SandboxInfo } from './sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 import { toSandboxError } from './sandbox-error.ts';
 import { saveInto, sealState } from './save-state.ts';
-import { lookBeforeSave } from './stall-watch.ts';
+import { lookBeforeSave, stallOf } from './stall-watch.ts';
 import type { Trace } from './trace.ts';
 import { recordPaused, recordRunning } from './write-record.ts';
 
@@ -90,7 +91,7 @@ function tellFailure({ telemetry }: SandboxContext, sandbox: LiveSandbox, error:
 /** What a guest that stands still could not write would be lost with its memory. */
 async function requireWritten({ driver }: SandboxContext, { handle }: RunningVm, sandboxId: string): Promise<void> {
   const status = await driver.status(handle);
-  if (status.state === 'stalled') throw standsStill(sandboxId, status.reason);
+  if (status.state === 'stalled') throw standsStill(sandboxId, stallOf(status));
 }
 
 async function writeToDisk(
@@ -143,7 +144,7 @@ async function goOn(
   prepared: { readonly syncDisk: boolean },
 ): Promise<void> {
   const { context, vms } = host;
-  const { layout, driver, logger, traffic } = context;
+  const { layout, logger, traffic } = context;
   logger.warn({ err: cause, sandboxId: sandbox.id }, 'a sandbox could not be paused');
   // What failed may have been written all the same.
   await attempt(context, sandbox.id, 'recording that it runs', () => recordRunning(context, sandbox.identity, vm));
@@ -151,16 +152,17 @@ async function goOn(
     await attempt(context, sandbox.id, 'removing what a pause left', () =>
       rm(folder, { recursive: true, force: true }),
     );
+  let stall: Stall | undefined;
   try {
-    await driver.resume(vm.handle);
+    stall = await letGoOn(context, sandbox.id, vm);
   } catch (error) {
     logger.error({ err: error, sandboxId: sandbox.id }, 'after a pause that failed the VM does not go on');
     const why = error instanceof Error ? error.message : String(error);
     await endSandbox(host, sandbox, `It could not be paused, and then its VM did not go on: ${why}`);
     return;
   }
-  await unprepareGuest(context, sandbox, vm, prepared);
-  sandbox.transition({ state: 'running', vm, stall: undefined });
+  if (stall === undefined) await unprepareGuest(context, sandbox, vm, prepared);
+  sandbox.transition({ state: 'running', vm, stall });
   vms.watch(sandbox, vm);
   traffic.admit(sandbox.id);
 }

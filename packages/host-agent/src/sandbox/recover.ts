@@ -14,6 +14,7 @@ import type { SandboxRecord, Situation } from './record.ts';
 import { sealedDisk } from './resting-disk.ts';
 import { removeNextFiles, settleNextFiles } from './resume-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
+import { stallOf } from './stall-watch.ts';
 import { recordRunning } from './write-record.ts';
 
 export interface Recovered {
@@ -127,7 +128,7 @@ async function attach(
     // What a VM may be writing to stays.
     if (present !== undefined) await removeOtherLayers(layout.sandboxDir(sandboxId), layers);
     const identity = identityFromRecord(record);
-    if (status.state === 'stalled') return { identity, lifecycle: { state: 'running', vm, stall: status.reason } };
+    if (status.state === 'stalled') return { identity, lifecycle: { state: 'running', vm, stall: stallOf(status) } };
     // Only a host agent that died in the middle of something leaves a guest paused.
     if (status.state === 'paused') {
       logger.warn({ sandboxId }, 'a sandbox stood still, since the last host agent ended in the middle; it goes on');

@@ -1,10 +1,10 @@
 import { NestboxError } from '@nestbox/contract';
-import type { RunningVm } from './lifecycle.ts';
+import type { RunningVm, Stall } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 
 /**
  * The VM of a sandbox that runs, for a verb that needs one. Throws sandbox_paused, sandbox_stopping, sandbox_unreachable
- * (it does not run yet, or changes just now), host_disk_full (it stands still for want of room).
+ * (it does not run yet, changes just now, or its VMM does not answer), host_disk_full (it stands still for want of room).
  */
 export function requireRunningVm(sandbox: LiveSandbox): RunningVm {
   const { lifecycle } = sandbox;
@@ -27,6 +27,6 @@ export function requireRunningVm(sandbox: LiveSandbox): RunningVm {
   }
 }
 
-export function standsStill(sandboxId: string, reason: string): NestboxError {
-  return new NestboxError('host_disk_full', `Sandbox ${sandboxId} stands still: ${reason}`);
+export function standsStill(sandboxId: string, { code, reason }: Stall): NestboxError {
+  return new NestboxError(code, `Sandbox ${sandboxId} stands still: ${reason}`);
 }

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { KeyedMutex } from '@nestbox/kit';
 import { freeBytes } from '../storage/disk-space.ts';
 import type { VmHandle, VmStatus } from '../vmm/driver.ts';
+import type { Stall } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
 
@@ -20,7 +21,8 @@ type FreeSpace = () => Promise<number>;
 type Watched = Pick<SandboxContext, 'driver' | 'logger' | 'telemetry' | 'layout'>;
 
 /**
- * Finds guests that their VMM holds still because the host's disk is full, and lets them go on when there is room. Each is
+ * Finds guests that their VMM holds still because the host's disk is full, and lets them go on when there is room; those whose VMM did
+ * not answer when they were to go on (see `let-go-on.ts`) go on when it does. Each is
  * looked at in its turn: whoever pauses it again and again cannot keep it from being seen, and none goes on while it is copied.
  * Call the returned function to end it; it answers when no look is under way.
  */
@@ -87,7 +89,8 @@ export async function lookForStall(
     await lookAt(context, sandbox, free);
   } catch (error) {
     // A VM that is gone is told by its exit; one that does not answer is asked again next time.
-    context.logger.warn({ err: error, sandboxId: sandbox.id }, 'the state of a VM could not be read');
+    const level = isUnanswering(sandbox) ? 'debug' : 'warn';
+    context.logger[level]({ err: error, sandboxId: sandbox.id }, 'the state of a VM could not be read');
   }
 }
 
@@ -102,10 +105,21 @@ async function lookAt(context: Watched, sandbox: LiveSandbox, free: FreeSpace): 
   const { handle } = lifecycle.vm;
   const status = await driver.status(handle);
   note(context, sandbox, handle, status);
-  if (status.state !== 'stalled' || (await free()) < RESUME_SPACE_BYTES) return;
+  // It answers again, and may have carried out a stop that was given up. In its turn nobody else has stopped it.
+  const isLeftPaused = status.state === 'paused' && isUnanswering(sandbox);
+  if (!isLeftPaused && (status.state !== 'stalled' || (await free()) < RESUME_SPACE_BYTES)) return;
   await driver.resume(handle);
   await sleep(RETRY_MS);
   note(context, sandbox, handle, await driver.status(handle));
+}
+
+/** Of a VMM that holds its guest still. */
+export function stallOf({ reason }: Extract<VmStatus, { state: 'stalled' }>): Stall {
+  return { code: 'host_disk_full', reason };
+}
+
+function isUnanswering({ lifecycle }: LiveSandbox): boolean {
+  return lifecycle.state === 'running' && lifecycle.stall?.code === 'sandbox_unreachable';
 }
 
 function note({ logger, telemetry }: Watched, sandbox: LiveSandbox, handle: VmHandle, status: VmStatus): void {
@@ -116,12 +130,12 @@ function note({ logger, telemetry }: Watched, sandbox: LiveSandbox, handle: VmHa
   const { id } = sandbox;
   if (status.state === 'stalled' && stall === undefined) {
     logger.warn({ sandboxId: id, reason: status.reason }, 'a VM stands still until its disk can be written');
-    sandbox.transition({ ...lifecycle, stall: status.reason });
+    sandbox.transition({ ...lifecycle, stall: stallOf(status) });
     void telemetry.note(id, 'warn', `Sandbox stands still: ${status.reason}`);
   } else if (status.state === 'running' && stall !== undefined) {
     logger.info({ sandboxId: id }, 'a VM goes on after it stood still');
     sandbox.transition({ ...lifecycle, stall: undefined });
     // What was told at the beginning may have found no room either.
-    void telemetry.note(id, 'warn', `Sandbox goes on. It stood still: ${stall}`);
+    void telemetry.note(id, 'warn', `Sandbox goes on. It stood still: ${stall.reason}`);
   }
 }
