@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { auditEntryBody } from '@nestbox/contract/http';
 import { Sandbox, SandboxError } from 'e2b';
+import { z } from 'zod';
 import { findLeftovers, vmProcesses } from '../support/leftovers.ts';
 import { outcomeOf, runNestbox, spawnNestbox } from '../support/nestbox-command.ts';
 import { startServer } from '../support/server.ts';
@@ -61,6 +63,26 @@ describe('the end of a server', { skip: vmsCannotRun() }, () => {
     assert.equal(await Sandbox.kill(sandbox.sandboxId, connection), false);
     assert.equal(await second.end('SIGTERM'), 0, second.log());
     assert.deepEqual(await findLeftovers(paths), []);
+  });
+
+  test('an orderly end is the end of the sandboxes: it is written down, and the next server does not wonder', async () => {
+    await using paths = await makeStateFolder();
+    const first = await startServer(paths);
+    const { sandboxId } = await Sandbox.create(first.connection);
+    assert.equal(await first.end('SIGTERM'), 0, first.log());
+
+    await using second = await startServer(paths);
+    const { apiUrl, apiKey } = second.connection;
+    const answer = await fetch(`${apiUrl}/audit?actor=system&target=${sandboxId}`, {
+      headers: { 'X-API-Key': apiKey },
+    });
+    const entries = z.array(auditEntryBody).parse(await answer.json());
+    assert.deepEqual(
+      entries.map(({ operation, reason }) => [operation, reason]),
+      [['sandbox.kill', 'its server ended']],
+    );
+    assert.doesNotMatch(second.log(), new RegExp(sandboxId));
+    assert.equal(await second.end('SIGTERM'), 0, second.log());
   });
 
   test('with --keep-sandboxes they go on, and the next server ends them', async () => {
