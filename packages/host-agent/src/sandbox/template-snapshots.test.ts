@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync } from 'node:fs';
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, type TestContext, test } from 'node:test';
@@ -416,6 +416,17 @@ describe('a snapshot that a user has taken', { concurrency: 3 }, () => {
     assert.ok((await manager.templates()).every(({ damage }) => damage === undefined));
   });
 
+  for (const name of ['devices', 'snapshot.json', 'memory', 'agent.ext4', 'rootfs.ext4'])
+    test(`and that loses its ${name} when sandboxes have come from it is refused, until it is put back`, async (t) => {
+      const { testHost, manager } = await hostWithSnapshots(t, () => {});
+      assert.equal((await create(manager, 'snap')).how, 'restored');
+      const folder = testHost.layout.templateSnapshotDir('snap', (await snapshotOf(testHost, 'snap')) ?? '');
+      await rename(join(folder, name), join(folder, '..', 'aside'));
+      await assert.rejects(create(manager, 'snap'), withCode('snapshot_damaged', new RegExp(`${name}.* is damaged`)));
+      await rename(join(folder, '..', 'aside'), join(folder, name));
+      assert.equal((await create(manager, 'snap')).how, 'restored');
+    });
+
   test('and that is damaged boots from its disk where no memory is to be used', async (t) => {
     const testHost = await makeTestHost(t);
     await restoreFixture(t, testHost);
@@ -446,6 +457,11 @@ describe('a snapshot that a user has taken', { concurrency: 3 }, () => {
     delete testHost.failures.restoreError;
     await assert.rejects(create(manager, 'snap'), refused);
     assert.deepEqual(await testHost.leftovers(), []);
+    // Until somebody puts a file in place of what it refuses.
+    const { devices } = filesOf(testHost.layout, 'snap', await snapshotOf(testHost, 'snap'));
+    await copyFile(devices, `${devices}.right`);
+    await rename(`${devices}.right`, devices);
+    assert.equal((await create(manager, 'snap')).how, 'restored');
   });
 
   test('and that has lost what describes it, or a layer, cannot be used at all', async (t) => {

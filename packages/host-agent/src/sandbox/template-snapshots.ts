@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { NestboxError, newSandboxId, OPEN_EGRESS } from '@nestbox/contract';
 import { allSettled } from '../all-settled.ts';
+import { folderMark } from '../storage/folder-mark.ts';
 import type { CurrentImages } from '../storage/images-file.ts';
 import { linkMachine, machineFiles } from '../storage/machine-folder.ts';
 import { readManifest, readManifestFile } from '../storage/snapshot-manifest.ts';
@@ -32,6 +33,14 @@ const WARM_UP_TIMEOUT_MS = 180_000;
 const SETTLE_MS = 1500;
 const RENEW_AGAIN_MS = 10 * 60_000;
 
+type CheckedMachine = SavedMachine & { readonly machine: string };
+
+interface Checked {
+  /** What its files were then. */
+  readonly mark: string;
+  readonly outcome: Promise<CheckedMachine>;
+}
+
 /** The memory snapshots of this host's templates: which can be used, and how new ones come about. */
 export class TemplateSnapshots {
   readonly #context: SandboxContext;
@@ -43,8 +52,8 @@ export class TemplateSnapshots {
   #deciding: Promise<void> | undefined;
   /** Of those whose last one failed, by template and its time. */
   readonly #renewNotBefore = new Map<string, number>();
-  /** Snapshots that were checked in this process's life, by folder. They never change. */
-  readonly #checked = new Map<string, Promise<SavedMachine & { readonly machine: string }>>();
+  /** By folder what was found of a snapshot, as long as its files are those that were looked at. */
+  readonly #checked = new Map<string, Checked>();
   readonly #damage = new TemplateDamage();
   /** Reasons that stand in the log already. */
   readonly #told = new Set<string>();
@@ -78,7 +87,7 @@ export class TemplateSnapshots {
    */
   async planAfterFailure(template: Template, images: CurrentImages, error: NestboxError): Promise<CreatePlan> {
     const folder = snapshotFolder(this.#context, template);
-    if (folder !== undefined) this.#checked.set(folder, refusal(error));
+    if (folder !== undefined) this.#checked.set(folder, { mark: folderMark(folder), outcome: refusal(error) });
     if (template.originSandboxId !== undefined) {
       this.noteDamage(template, error.message);
       throw error;
@@ -245,16 +254,19 @@ export class TemplateSnapshots {
     }
   }
 
-  #check(folder: string): Promise<SavedMachine & { readonly machine: string }> {
+  #check(folder: string): Promise<CheckedMachine> {
+    const mark = folderMark(folder);
     const known = this.#checked.get(folder);
-    if (known !== undefined) return known;
-    const check = this.#checkNow(folder);
-    this.#checked.set(folder, check);
-    check.catch(() => this.#checked.delete(folder));
-    return check;
+    if (known?.mark === mark) return known.outcome;
+    const checked = { mark, outcome: this.#checkNow(folder) };
+    this.#checked.set(folder, checked);
+    checked.outcome.catch(() => {
+      if (this.#checked.get(folder) === checked) this.#checked.delete(folder);
+    });
+    return checked.outcome;
   }
 
-  async #checkNow(folder: string): Promise<SavedMachine & { readonly machine: string }> {
+  async #checkNow(folder: string): Promise<CheckedMachine> {
     const { imageGuard, diskGuard } = this.#context;
     const [manifest] = await Promise.all([readManifest(folder), imageGuard.requireIntact(folder)]);
     const { machine, disk, hasPages, kernelVersion, agentDiskHash } = manifest;

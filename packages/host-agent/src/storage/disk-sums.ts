@@ -32,7 +32,7 @@ export const diskSums = z.object({
 export type DiskSums = z.infer<typeof diskSums>;
 
 const storedSums = z.object({ checksum: z.int(), sums: z.unknown() });
-const FILE_NAME = 'disk.sums';
+export const DISK_SUMS_NAME = 'disk.sums';
 
 /** Names the disk that a seal is of. */
 export function sealKey({ layers, topBytes, topModifiedMs }: DiskSeal): string {
@@ -52,7 +52,7 @@ export function diskFileNames(layers: readonly string[]): { readonly root: reado
 
 /** Undefined when there are none, or none that can be used: they are only made anew. */
 export async function readDiskSums(folder: string, of?: string): Promise<DiskSums | undefined> {
-  const text = await readFile(join(folder, FILE_NAME), 'utf8').catch(() => undefined);
+  const text = await readFile(join(folder, DISK_SUMS_NAME), 'utf8').catch(() => undefined);
   if (text === undefined) return undefined;
   const stored = parseJson(text, storedSums);
   if (!stored.ok) return undefined;
@@ -63,7 +63,7 @@ export async function readDiskSums(folder: string, of?: string): Promise<DiskSum
 
 export async function writeDiskSums(folder: string, sums: DiskSums): Promise<void> {
   await writeFileAtomic(
-    join(folder, FILE_NAME),
+    join(folder, DISK_SUMS_NAME),
     `${JSON.stringify({ checksum: checksumOf(sums), sums }, undefined, 2)}\n`,
   );
 }
