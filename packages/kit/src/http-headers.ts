@@ -1,3 +1,5 @@
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+
 /** Headers that belong to one connection and never travel on. Source: RFC 9110, section 7.6.1. */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',
@@ -32,6 +34,18 @@ export function endToEndHeaders(
       kept.push(name, rawHeaders[i + 1] ?? '');
   }
   return kept;
+}
+
+/** The same of an answer. One that asks for another protocol says which (426), and that is for the client. */
+export function answerEndToEndHeaders({ rawHeaders, headers, statusCode }: IncomingMessage): string[] {
+  const kept = endToEndHeaders(rawHeaders, headers.connection);
+  if (statusCode === 426 && headers.upgrade !== undefined) kept.push('Upgrade', headers.upgrade);
+  return kept;
+}
+
+/** Node takes chunks off a body and leaves every other transfer coding on it, of which nobody would know behind this hop. */
+export function hasUnknownCoding({ 'transfer-encoding': coding }: IncomingHttpHeaders): boolean {
+  return coding !== undefined && !/^(?:chunked|identity)$/i.test(coding.trim());
 }
 
 function namedByConnection(connection: string | undefined): Set<string> | undefined {

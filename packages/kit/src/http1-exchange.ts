@@ -67,8 +67,12 @@ export class Http1Exchange implements HttpExchange, HttpAnswer {
 
   begin(status: number, statusText: string, headers: readonly string[]): void {
     if (status < 200) throw new RangeError(`${status} is no status of an answer`);
-    this.#response.sendDate = false;
-    this.#response.writeHead(status, statusText, headers as string[]);
+    const response = this.#response;
+    response.sendDate = false;
+    // An Upgrade is of one connection, and has to say so. Source: RFC 9110, section 7.8.
+    const all =
+      status === 426 ? [...headers, 'Connection', response.shouldKeepAlive ? 'Upgrade' : 'Upgrade, close'] : headers;
+    response.writeHead(status, statusText, all as string[]);
   }
 
   flush(): void {

@@ -1,5 +1,6 @@
 import { type ClientRequest, type IncomingMessage, request as openRequest, type RequestOptions } from 'node:http';
 import type { HttpAnswer, HttpExchange } from './http-exchange.ts';
+import { hasUnknownCoding } from './http-headers.ts';
 import { passBody } from './pass-body.ts';
 import { tapOf } from './socket-tap.ts';
 
@@ -11,6 +12,9 @@ const METHODS_WITH_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
 
 /** Node's default of 16 KiB is less than what the cookies and tokens of applications need. */
 export const MAX_HEADER_BYTES = 64 * 1024;
+
+/** For Node's `maxHeadersCount`, which would drop those after the first 1,000 without a word. Their size is limited. */
+export const UNCOUNTED = 0;
 
 /** The other side answered, but nothing that can be passed on. */
 export class BrokenAnswerError extends Error {
@@ -49,6 +53,7 @@ export function passExchange(exchange: HttpExchange, passage: Passage): void {
   const send = () => {
     const attempt = openRequest(options);
     outgoing = attempt;
+    attempt.maxHeadersCount = UNCOUNTED;
     attempt.once('socket', (socket) => tapOf(socket)?.expectHead());
     attempt.once('response', (incoming) => relayAnswer(exchange, attempt, incoming, passage));
     if (exchange.headers.expect !== undefined) attempt.on('continue', () => answer.continue());
@@ -117,6 +122,11 @@ function relayAnswer(
     return;
   }
   incoming.on('error', () => breakOff(answer));
+  if (hasUnknownCoding(incoming.headers)) {
+    incoming.destroy();
+    refuse(exchange, passage, unknownCoding(incoming));
+    return;
+  }
   closeUnlessBodyArrives(exchange);
   try {
     answer.begin(incoming.statusCode ?? 0, incoming.statusMessage ?? '', passage.answerHeaders(incoming));
@@ -132,6 +142,10 @@ function relayAnswer(
   setImmediate(() => {
     if (!answer.closed) answer.flush();
   });
+}
+
+export function unknownCoding({ headers }: IncomingMessage): BrokenAnswerError {
+  return new BrokenAnswerError(`its Transfer-Encoding is "${headers['transfer-encoding']}", and only "chunked" passes`);
 }
 
 /** An answer that has come to its end is whole, whatever becomes of the connection by which it came. */

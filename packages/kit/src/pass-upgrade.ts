@@ -1,7 +1,8 @@
 import { type IncomingMessage, request as openRequest, STATUS_CODES } from 'node:http';
 import { type Duplex, pipeline } from 'node:stream';
 import type { HttpUpgrade } from './http-exchange.ts';
-import { MAX_HEADER_BYTES, type Passage } from './pass-exchange.ts';
+import { hasUnknownCoding } from './http-headers.ts';
+import { MAX_HEADER_BYTES, type Passage, UNCOUNTED, unknownCoding } from './pass-exchange.ts';
 
 /**
  * Sends a request to upgrade on and, when the application agrees, joins the two connections: from its answer on, bytes
@@ -18,6 +19,7 @@ export function passUpgrade({ method, headers, socket: client, head }: HttpUpgra
     setDefaultHeaders: false,
     maxHeaderSize: MAX_HEADER_BYTES,
   });
+  outgoing.maxHeadersCount = UNCOUNTED;
   let answered = false;
   const giveUp = () => outgoing.destroy();
   client.once('close', giveUp);
@@ -35,7 +37,15 @@ export function passUpgrade({ method, headers, socket: client, head }: HttpUpgra
   });
   outgoing.once('response', (incoming) => {
     answered = true;
-    client.write(answerHead(incoming, passage, ['Connection', 'close']), 'latin1');
+    if (hasUnknownCoding(incoming.headers)) {
+      incoming.destroy();
+      passage.failed(unknownCoding(incoming));
+      return;
+    }
+    client.write(
+      answerHead(incoming, passage, ['Connection', incoming.statusCode === 426 ? 'Upgrade, close' : 'close']),
+      'latin1',
+    );
     pipeline(incoming, client, () => client.destroy());
   });
   outgoing.on('error', (error) => {

@@ -20,6 +20,13 @@ export function badAddress(message: string): EdgeError {
   return { status: 400, body: { code: 400, message, error_code: 'invalid_request' } };
 }
 
+/** Source: RFC 9112, section 6.1. */
+export function unknownCoding(): EdgeError {
+  const message =
+    'Of the transfer codings only "chunked" is understood here; "Content-Encoding" goes through as it is.';
+  return { status: 501, body: { code: 501, message, error_code: 'not_supported' } };
+}
+
 /** The name in the request is not one of this server's. Source: RFC 9110, section 15.5.20. */
 export function misdirected(domain: string): EdgeError {
   const message = `This server answers for api.${domain} and <port>-<sandboxId>.${domain} alone.`;

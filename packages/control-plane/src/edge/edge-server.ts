@@ -1,6 +1,6 @@
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { Socket } from 'node:net';
-import { Http1Exchange, http1Upgrade } from '@nestbox/kit';
+import { Http1Exchange, http1Upgrade, UNCOUNTED } from '@nestbox/kit';
 import { badAddress, type EdgeError, edgeErrorOnWire } from './edge-error.ts';
 import type { EdgeHandler } from './edge-handler.ts';
 import { BROKEN_LINGER_MS, HTTP1_OPTIONS, isUpgradeToForward, KEEP_ALIVE_PROBE_MS } from './listener-limits.ts';
@@ -15,6 +15,7 @@ export function createEdgeServer(handler: EdgeHandler, tunnels: Set<Socket>): Se
     keepAliveInitialDelay: KEEP_ALIVE_PROBE_MS,
     shouldUpgradeCallback: isUpgradeToForward,
   });
+  server.maxHeadersCount = UNCOUNTED;
   server.on('request', (request, response) => handler.handle(new Http1Exchange(request, response)));
   server.on('checkContinue', (request, response) => handler.handle(new Http1Exchange(request, response)));
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {

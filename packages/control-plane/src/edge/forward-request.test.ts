@@ -55,6 +55,38 @@ describe('HTTP through the edge', () => {
     ]);
   });
 
+  test('keeps thousands of small headers, both ways', async () => {
+    const many = Array.from({ length: 2000 }, (_, i) => [`X-${i}`, 'a']).flat();
+    const counts: number[] = [];
+    await using stage = await Stage.open((incoming, response) => {
+      counts.push(incoming.rawHeaders.filter((name) => name.startsWith('X-')).length);
+      response.writeHead(200, [...many, 'Content-Length', '2']).end('ok');
+    });
+
+    stage.host.proxy.maxHeadersCount = 0;
+    let lines = '';
+    for (let i = 0; i < many.length; i += 2) lines += `${many[i]}: ${many[i + 1]}\r\n`;
+    const answer = await stage.raw(`GET / HTTP/1.1\r\nHost: ${stage.hostName}\r\nConnection: close\r\n${lines}\r\n`);
+    assert.ok(Number(counts[0]) >= 2000, `${counts[0]} arrived`);
+    assert.match(answer, /^X-1999: a\r\nContent-Length: 2\r\n/m);
+  });
+
+  test('an answer that asks for another protocol says which', async () => {
+    await using stage = await Stage.open((_incoming, response) => {
+      response.writeHead(426, { Upgrade: 'websocket', Connection: 'Upgrade', 'Content-Length': '4' }).end('come');
+    });
+    const head = `GET / HTTP/1.1\r\nHost: ${stage.hostName}\r\n`;
+    const again = `${head}\r\n${head}Connection: close\r\n\r\n`;
+    const answers = [await stage.raw(again), await stage.raw(`${head}Connection: Upgrade\r\nUpgrade: other\r\n\r\n`)];
+    for (const answer of answers) {
+      assert.match(answer, /^HTTP\/1\.1 426 /);
+      assert.match(answer, /^Upgrade: websocket\r$/m);
+      assert.match(answer, /^Connection: .*Upgrade/m);
+      assert.match(answer, /\r\n\r\ncome/);
+    }
+    assert.equal(answers[0]?.match(/HTTP\/1\.1 426/g)?.length, 2, 'the connection goes on');
+  });
+
   test('passes every method, with and without a body, and says each time how the body ends', async () => {
     const seen: { method: string | undefined; te: string | undefined; length: string | undefined; body: string }[] = [];
     await using stage = await Stage.open(async (incoming, response) => {
@@ -258,6 +290,7 @@ describe('HTTP through the edge', () => {
       [`${start}Content-Length: 4x\r\n\r\nabcd`, 400],
       [`${start}X: a\0b\r\n\r\n`, 400],
       [`${start}Bad Name: x\r\n\r\n`, 400],
+      [`${start}Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n`, 501],
       ['nonsense\r\n\r\n', 400],
       [`${start}X: ${'x'.repeat(70_000)}\r\n\r\n`, 431],
     ] as const) {
@@ -278,12 +311,13 @@ describe('HTTP through the edge', () => {
         garbage: 'this is not HTTP\r\n\r\n',
         switched: 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n',
         low: 'HTTP/1.1 042 Low\r\nContent-Length: 0\r\n\r\n',
+        packed: 'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n',
         both: 'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
         silent: '',
       };
       incoming.socket.end(answers[kind ?? ''] ?? '');
     });
-    for (const kind of ['garbage', 'switched', 'low', 'both', 'silent']) {
+    for (const kind of ['garbage', 'switched', 'low', 'packed', 'both', 'silent']) {
       const answer = await stage.fetch(`/${kind}`);
       assert.ok(answer.status === 502 || answer.status === 503, `${kind}: ${answer.status}`);
       await answer.text();

@@ -72,6 +72,8 @@ describe('one port with TLS, by HTTP/2,', () => {
   test('passes heads, events, empty answers and repeated headers on as they come', async () => {
     await using tls = await TlsStage.open((incoming, response) => {
       if (incoming.url?.endsWith('/204')) response.writeHead(204).end();
+      else if (incoming.url?.endsWith('/426'))
+        response.writeHead(426, { Connection: 'Upgrade', Upgrade: 'websocket' }).end();
       else if (incoming.method === 'HEAD') response.writeHead(200, { 'Content-Length': '12345' }).end();
       else if (incoming.url?.endsWith('/twice'))
         response
@@ -86,6 +88,8 @@ describe('one port with TLS, by HTTP/2,', () => {
     await using session = await tls.session();
     const to = { ':authority': tls.sandboxHost };
     assert.equal((await ask(session, { ...to, ':path': '/204' })).status, 204);
+    const other = await ask(session, { ...to, ':path': '/426' });
+    assert.deepEqual([other.status, other.headers.upgrade], [426, undefined]);
     const head = await ask(session, { ...to, ':path': '/', ':method': 'HEAD' });
     assert.equal(head.headers['content-length'], '12345');
     const twice = await ask(session, { ...to, ':path': '/twice' });

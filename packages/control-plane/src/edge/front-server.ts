@@ -8,7 +8,7 @@ import {
   type ServerHttp2Session,
 } from 'node:http2';
 import type { Socket } from 'node:net';
-import { Http1Exchange, type HttpExchange, http1Upgrade } from '@nestbox/kit';
+import { Http1Exchange, type HttpExchange, http1Upgrade, UNCOUNTED } from '@nestbox/kit';
 import type { ListenAddress } from '../config.ts';
 import type { CertificatePair } from '../tls/certificate-source.ts';
 import { answerError, edgeErrorOnWire, misdirected } from './edge-error.ts';
@@ -70,7 +70,7 @@ export async function openFront({ address, domain, certificate, edge, api }: Fro
     },
   });
   // Not among the options of this kind of server, which sets its own.
-  Object.assign(server, { shouldUpgradeCallback: isUpgradeToForward });
+  Object.assign(server, { shouldUpgradeCallback: isUpgradeToForward, maxHeadersCount: UNCOUNTED });
   const serve = (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => {
     const exchange = exchangeOf(request, response);
     if (exchange === undefined) return;

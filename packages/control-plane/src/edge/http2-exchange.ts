@@ -137,6 +137,8 @@ function http2Headers(flat: readonly string[]): OutgoingHttpHeaders {
   for (let i = 0; i + 1 < flat.length; i += 2) {
     const name = (flat[i] ?? '').toLowerCase();
     const value = flat[i + 1] ?? '';
+    // Of an answer that asks for another protocol (426), which HTTP/2 cannot change to. Source: RFC 9113, section 8.2.2.
+    if (name === 'upgrade') continue;
     const before = headers[name];
     if (before === undefined) headers[name] = value;
     else if (!SINGLE_VALUES.has(name)) headers[name] = Array.isArray(before) ? [...before, value] : [before, value];

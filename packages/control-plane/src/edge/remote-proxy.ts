@@ -1,10 +1,10 @@
 import { Agent, type ClientRequestArgs, type RequestOptions } from 'node:http';
 import type { Socket } from 'node:net';
 import {
+  answerEndToEndHeaders,
   BrokenAnswerError,
   connectTapped,
   type ExchangeHandler,
-  endToEndHeaders,
   HOST_TOKEN_HEADER,
   type HttpExchange,
   type HttpUpgrade,
@@ -70,7 +70,7 @@ export class RemoteProxy implements ExchangeHandler {
       address: { ...this.#address, agent: this.#agent },
       path: target,
       headers,
-      answerHeaders: (incoming) => endToEndHeaders(incoming.rawHeaders, incoming.headers.connection),
+      answerHeaders: answerEndToEndHeaders,
       failed: (error) => {
         this.#onFailure(error);
         answer(error instanceof BrokenAnswerError ? brokenAnswer(named) : hostUnreachable(named));

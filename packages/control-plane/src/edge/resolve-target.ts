@@ -11,7 +11,13 @@ import {
   SANDBOX_PORT_HEADER,
   type SandboxAddress,
 } from '@nestbox/contract';
-import { type ExchangeHandler, type HttpExchange, hasSeveralHosts, type ProxyOrder } from '@nestbox/kit';
+import {
+  type ExchangeHandler,
+  type HttpExchange,
+  hasSeveralHosts,
+  hasUnknownCoding,
+  type ProxyOrder,
+} from '@nestbox/kit';
 import type { AccessTokens } from '../service/access-tokens.ts';
 import { hostOfMask } from '../service/host-mask.ts';
 import type { SandboxRoute, SandboxRoutes } from '../service/sandbox-routes.ts';
@@ -24,6 +30,7 @@ import {
   sandboxNotRunning,
   sandboxPaused,
   trafficTokenWrong,
+  unknownCoding,
 } from './edge-error.ts';
 import { forwardedHeaders, TRAFFIC_TOKEN_HEADER } from './forwarded-headers.ts';
 import type { HostProxies } from './host-proxies.ts';
@@ -47,6 +54,7 @@ export interface EdgeDirectory {
 /** Finds where a request goes, when its sandbox runs at last, or what to answer instead. */
 export async function resolveTarget(directory: EdgeDirectory, request: EdgeRequest): Promise<Resolution> {
   if (hasSeveralHosts(request.rawHeaders)) return { error: badAddress('The request has more than one Host header.') };
+  if (hasUnknownCoding(request.headers)) return { error: unknownCoding() };
   const address = readAddress(request.headers);
   if (address === undefined)
     return {

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import {
-  endToEndHeaders,
+  answerEndToEndHeaders,
   type HttpExchange,
   type HttpUpgrade,
   type Passage,
@@ -60,7 +60,7 @@ function maskHost(headers: string[], maskedHost: string): void {
 }
 
 function answerHeaders(incoming: IncomingMessage, requestHost: string | undefined, upstream: Upstream): string[] {
-  const headers = endToEndHeaders(incoming.rawHeaders, incoming.headers.connection);
+  const headers = answerEndToEndHeaders(incoming);
   if (incoming.headers.location !== undefined)
     rewriteLocations(headers, {
       hosts: upstream.guestNames,

@@ -236,17 +236,30 @@ describe('the host proxy answers', () => {
 
   test('502 when the application answers nonsense or nothing, and cuts an answer that breaks off', async (t) => {
     const { ask, open } = await startProxy(t);
-    const replies = ['nonsense\r\n\r\n', '', 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this'];
+    const refused = [
+      ['nonsense\r\n\r\n', /^The answer of the application on port \d+ is not valid HTTP\/1\.1: Expected HTTP\//],
+      ['', /^The connection to port \d+ was closed before there was an answer: /],
+      [`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`, /has more than 64 KiB of headers\.$/],
+      ['HTTP/1.1 101 Other\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n', /it changed the protocol unasked\.$/],
+      // A body that is still packed, in chunks: without this header nobody could tell.
+      [
+        'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n',
+        /its Transfer-Encoding is "gzip, chunked", and only "chunked" passes\.$/,
+      ],
+    ] as const;
+    const replies = [...refused.map(([reply]) => reply), 'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this'];
     const app = createTcpServer((socket) => {
       socket.once('data', () => socket.end(replies.shift() ?? ''));
       socket.on('error', () => {});
     });
     await new Promise<void>((resolve) => app.listen(0, '127.0.0.1', resolve));
     t.after(() => app.close());
-    for (let i = 0; i < 2; i++) {
+    for (const [, message] of refused) {
       const { response, body } = await ask(pathOf(portOf(app), '/'), { method: 'POST' });
       assert.equal(response.statusCode, 502);
-      assert.equal(JSON.parse(body.toString()).error_code, 'sandbox_unreachable');
+      const told = JSON.parse(body.toString());
+      assert.equal(told.error_code, 'sandbox_unreachable');
+      assert.match(told.message, message);
     }
     const outgoing = open(pathOf(portOf(app), '/'));
     outgoing.end();

@@ -1,7 +1,7 @@
 import { STATUS_CODES } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, NestboxError, type SandboxAddress } from '@nestbox/contract';
-import type { HttpExchange } from '@nestbox/kit';
+import { BrokenAnswerError, type HttpExchange, MAX_HEADER_BYTES } from '@nestbox/kit';
 import { DialError } from './upstream-pool.ts';
 
 /** What the proxy itself answers. Whatever keeps traffic from a sandbox is a 502: clients depend on that status. */
@@ -43,13 +43,27 @@ export function upstreamFailed(error: unknown, target: SandboxAddress): ProxyErr
       message: `The sandbox is running but nothing listens on port ${target.port}.`,
       ...nameOf(target),
     };
-  const detail = error instanceof Error ? error.message : String(error);
   return {
     code: 502,
     error_code: 'sandbox_unreachable',
-    message: `The sandbox did not answer on port ${target.port}: ${detail}`,
+    message: whyNoAnswer(error, target.port),
     ...nameOf(target),
   };
+}
+
+/** Node's own words for these say little to whoever wrote the application. */
+function whyNoAnswer(error: unknown, port: number): string {
+  const detail = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (error instanceof BrokenAnswerError)
+    return `The answer of the application on port ${port} cannot be passed on: ${detail}.`;
+  if (code === 'HPE_HEADER_OVERFLOW')
+    return `The answer of the application on port ${port} has more than ${MAX_HEADER_BYTES / 1024} KiB of headers.`;
+  if (code.startsWith('HPE_'))
+    return `The answer of the application on port ${port} is not valid HTTP/1.1: ${detail.replace(/^Parse Error: /, '')}.`;
+  if (code === 'ECONNRESET' || code === 'EPIPE')
+    return `The connection to port ${port} was closed before there was an answer: by the application, or since the sandbox ended or was paused.`;
+  return `The sandbox did not answer on port ${port}: ${detail}`;
 }
 
 /** After the status line is out, only a broken connection tells the client that the body is not whole. */

@@ -12,6 +12,7 @@ import {
   MAX_HEADER_BYTES,
   type ProxyOrder,
   SECURE_PORT_HEADER,
+  UNCOUNTED,
 } from '@nestbox/kit';
 import type { HostProxy } from './host-proxy.ts';
 import { BODY_BUFFER_BYTES } from './upstream-pool.ts';
@@ -45,6 +46,7 @@ export const PROXY_SERVER_OPTIONS = {
 /** Listens for proxy traffic alone. */
 export function listenForProxyTraffic(proxy: HostProxy, address: ListenAddress, logger: Logger): Promise<Listener> {
   const server = createServer(PROXY_SERVER_OPTIONS);
+  server.maxHeadersCount = UNCOUNTED;
   server.on('request', (request, response) => serveProxyRequest(proxy, request, response));
   server.on('checkContinue', (request, response) => serveProxyRequest(proxy, request, response));
   server.on('upgrade', (request, socket, head) => serveProxyUpgrade(proxy, request, socket, head));

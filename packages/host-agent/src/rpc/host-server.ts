@@ -2,7 +2,7 @@ import { createHash, timingSafeEqual } from 'node:crypto';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { HostService } from '@nestbox/contract/host';
-import { HOST_TOKEN_HEADER, Http1Exchange, type Logger, RequestsUnderWay } from '@nestbox/kit';
+import { HOST_TOKEN_HEADER, Http1Exchange, type Logger, RequestsUnderWay, UNCOUNTED } from '@nestbox/kit';
 import type { HostAgent } from '../host-agent.ts';
 import { sendProxyError, sendProxyErrorOnSocket } from '../proxy/proxy-error.ts';
 import {
@@ -41,6 +41,7 @@ export async function listenForControlPlane(
   const calls = new RequestsUnderWay();
   const rpc = connectNodeAdapter({ routes: host.routes });
   const server = createServer(PROXY_SERVER_OPTIONS);
+  server.maxHeadersCount = UNCOUNTED;
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     if (!isAllowed(request, token)) sendProxyError(new Http1Exchange(request, response), UNAUTHORIZED);
     else if (isForProxy(request)) serveProxyRequest(host.proxy, request, response);
