@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { styleText } from 'node:util';
 import { type NestboxPaths, resolvePaths } from '@nestbox/kit';
 import { Sandbox } from 'e2b';
-import { findServer } from '../packages/cli/src/client/endpoints.ts';
+import { type Endpoints, findServer } from '../packages/cli/src/client/endpoints.ts';
 import { describeFailure, printFailure } from '../packages/cli/src/failure.ts';
 import { InterruptGuard } from '../packages/cli/src/interruption.ts';
 import { setUpHost } from '../packages/cli/src/server/readiness.ts';
@@ -28,13 +28,19 @@ async function quickstart(): Promise<void> {
   guard.signal.throwIfAborted();
   console.log('');
 
-  const apiKey = await serveAndTour(paths, guard.signal);
+  const { running, apiKey } = await serveAndTour(paths, guard.signal);
   console.log(`${styleText('green', 'Done')} in ${formatSeconds(performance.now() - begunMs)}. Now you:\n`);
-  console.log(nextSteps(apiKey));
+  console.log(nextSteps(running, apiKey));
 }
 
-/** A server, a sandbox and the tour through it; all of it is gone again when this returns or throws. Returns the API key. */
-async function serveAndTour(paths: NestboxPaths, signal: AbortSignal): Promise<string> {
+/**
+ * A server, a sandbox and the tour through it; all of it is gone again when this returns or throws. Returns the server that was
+ * running before, and the key.
+ */
+async function serveAndTour(
+  paths: NestboxPaths,
+  signal: AbortSignal,
+): Promise<{ running: Endpoints | undefined; apiKey: string }> {
   const showStep = stepScreen(signal);
   const running = await findServer({}, paths);
   // Sandboxes that a server left running on purpose (up --keep-sandboxes) are somebody's; they stay as they are.
@@ -80,7 +86,7 @@ async function serveAndTour(paths: NestboxPaths, signal: AbortSignal): Promise<s
       );
       say('no process, network namespace, interface, mount, cgroup or file');
     });
-  return server.apiKey;
+  return { running, apiKey: server.apiKey };
 }
 
 /** The first to come: the end of the work, or the user's signal. Work that goes on then fails as its server goes. */
@@ -96,13 +102,14 @@ async function orInterrupted(signal: AbortSignal, work: () => Promise<void>): Pr
   }
 }
 
-function nextSteps(apiKey: string): string {
+/** A server that was running before goes on, so none is to be started. */
+function nextSteps(running: Endpoints | undefined, apiKey: string): string {
   const dim = (text: string) => styleText('gray', text);
-  return `${dim('# in one terminal: the server')}
-npx nestbox up
-
-${dim('# in another: tell the e2b client (npm, Python or CLI) where it is')}
-${exportLines({ apiUrl: 'http://127.0.0.1:3000', sandboxUrl: 'http://127.0.0.1:3001', apiKey })}
+  const own = { apiUrl: 'http://127.0.0.1:3000', sandboxUrl: 'http://127.0.0.1:3001', apiKey };
+  const start = `${dim('# in one terminal: the server')}\nnpx nestbox up\n\n`;
+  const where = running === undefined ? 'in another' : 'in a terminal';
+  return `${running === undefined ? start : ''}${dim(`# ${where}: tell the e2b client (npm, Python or CLI) where it is`)}
+${exportLines(running ?? own)}
 
 ${dim('# and use it')}
 node --input-type=module -e '

@@ -13,6 +13,8 @@ const WORTH_A_LINE_MS = 1000;
 /** Shows a set-up: one line a step, redrawn while the step goes on when the output is a terminal. */
 export function setupReporter(output: Output): (event: SetupProgress) => void {
   const live = output.isTTY === true;
+  // By what this output shows, which need not be standard output.
+  const styled = (color: 'red' | 'green', text: string) => styleText(color, text, { stream: output });
   const draw = (line: string) => {
     const width = (output.columns ?? 80) - 1;
     output.write(`\r\x1b[2K${line.length > width ? `${line.slice(0, width - 1)}…` : line}`);
@@ -27,7 +29,7 @@ export function setupReporter(output: Output): (event: SetupProgress) => void {
       return;
     }
     clearTimeout(announcement);
-    const mark = state === 'failed' ? styleText('red', '✗') : styleText('green', '✔');
+    const mark = state === 'failed' ? styled('red', '✗') : styled('green', '✔');
     const words = [
       detail ?? (state === 'skipped' ? 'there already' : ''),
       elapsedMs === undefined ? '' : `(${formatSeconds(elapsedMs)})`,

@@ -3,7 +3,6 @@ import { timestamp } from './common.ts';
 import { sandboxNetworkConfig } from './network-config.ts';
 
 export const sandboxState = z.enum(['running', 'paused']);
-export type SandboxStateName = z.infer<typeof sandboxState>;
 
 const sandboxMetadata = z.record(z.string(), z.string());
 const volumeMounts = z.array(z.object({ name: z.string(), path: z.string() }));

@@ -1,5 +1,5 @@
 import { NestboxError } from '@nestbox/contract';
-import { findHierarchy, readCgroupEnvironment } from '../vmm/cgroup/hierarchy.ts';
+import { cgroupSupport } from '../vmm/cgroup/cgroup.ts';
 import type { VmmDescription } from '../vmm/driver.ts';
 import type { HostCheck } from './host-check.ts';
 
@@ -33,7 +33,7 @@ export async function checkVmm(describe: () => Promise<VmmDescription>): Promise
 
 /** Whether the memory and the processor time of VMs can be bounded. */
 export async function checkCgroups(): Promise<HostCheck> {
-  const { support } = await findHierarchy(await readCgroupEnvironment());
+  const support = await cgroupSupport();
   const fine = support.version !== undefined;
   return {
     id: 'cgroups',
