@@ -50,23 +50,25 @@ export function sandboxPaused(address: SandboxAddress): EdgeError {
   return { status: 502, body: { code: 502, message, error_code: 'sandbox_paused', ...nameOf(address) } };
 }
 
-/** Why a request that waited for a sandbox to run cannot go there. */
-export function notAwake(
-  address: SandboxAddress,
-  { code, message, httpStatus, retryAfterMs }: NestboxError,
-): EdgeError {
+/**
+ * Why a request that waited for a sandbox to run cannot go there. Whoever asks may be anybody: what the host says of its files and of the guest's
+ * console is for the owner, whom connecting tells it.
+ */
+export function notAwake(address: SandboxAddress, { code, httpStatus, retryAfterMs }: NestboxError): EdgeError {
   switch (code) {
     case 'sandbox_paused':
       return sandboxPaused(address);
     case 'sandbox_not_found':
     case 'sandbox_stopping':
       return sandboxNotRunning(address);
-    default:
+    default: {
+      const message = `The sandbox is paused and cannot go on now. Its owner is told why by Sandbox.connect() or POST /sandboxes/${address.sandboxId}/connect.`;
       return {
         status: httpStatus,
         body: { code: httpStatus, message, error_code: code, ...nameOf(address) },
         ...(retryAfterMs === undefined ? {} : { retryAfterSec: Math.max(1, Math.ceil(retryAfterMs / 1000)) }),
       };
+    }
   }
 }
 

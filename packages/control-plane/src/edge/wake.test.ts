@@ -120,12 +120,17 @@ describe('a request to a paused sandbox that wakes by itself', () => {
     ] as const) {
       const before = stage.host.snapshots.resumes.length;
       const open = stage.host.snapshots.resumeGate.close();
-      stage.host.snapshots.resumeGate.error = hostError(code, 'That is why.');
+      stage.host.snapshots.resumeGate.error = hostError(code, 'The file /var/lib/nestbox/x is bad.');
       const answers = [1, 2, 3].map(() => stage.fetch('/'));
       await arrived();
       open();
+      // To whoever it is, so not in the host's words.
       for (const answer of await Promise.all(answers))
-        assert.deepEqual(await readEdgeError(answer), { status, code, message: 'That is why.' });
+        assert.deepEqual(await readEdgeError(answer), {
+          status,
+          code,
+          message: `The sandbox is paused and cannot go on now. Its owner is told why by Sandbox.connect() or POST /sandboxes/${stage.sandboxId}/connect.`,
+        });
       assert.equal(stage.host.snapshots.resumes.length, before + 1);
     }
     stage.host.snapshots.resumeGate.error = undefined;

@@ -208,8 +208,12 @@ describe('a paused sandbox that cannot be resumed', () => {
       const { testHost, manager, sandboxId } = await pausedSandbox(t);
       await damage(testHost, sandboxId);
       const before = await situationOf(testHost, sandboxId);
-      await assert.rejects(manager.resume(sandboxId, WITH_MEMORY), withCode('snapshot_damaged'));
+      await assert.rejects(
+        manager.resume(sandboxId, WITH_MEMORY),
+        withCode('snapshot_damaged', /stays paused\..* --reboot/),
+      );
       assert.equal(manager.get(sandboxId).state, 'paused');
+      assert.doesNotMatch(manager.get(sandboxId).damage ?? '', /reboot/);
       assert.deepEqual(await situationOf(testHost, sandboxId), before);
       assert.equal((await manager.resume(sandboxId, FROM_DISK)).result.state, 'running');
     });
@@ -237,6 +241,7 @@ describe('a paused sandbox that cannot be resumed', () => {
     await rm(await topLayer(testHost, sandboxId));
     for (const how of [WITH_MEMORY, FROM_DISK])
       await assert.rejects(manager.resume(sandboxId, how), withCode('snapshot_damaged', /disk-.*missing/));
+    await assert.rejects(manager.resume(sandboxId, FROM_DISK), withCode('snapshot_damaged', /from a copy, or kill/));
     assert.equal(manager.get(sandboxId).state, 'paused');
     assert.deepEqual(await testHost.leftovers(), [`sandbox folder ${sandboxId}`]);
   });
@@ -246,7 +251,7 @@ describe('a paused sandbox that cannot be resumed', () => {
     testHost.failures.machine = 'another processor';
     await assert.rejects(
       manager.resume(sandboxId, WITH_MEMORY),
-      withCode('snapshot_incompatible', /saved on "fake"; this host is "another processor"/),
+      withCode('snapshot_incompatible', /saved on "fake"; this host is "another processor".* --reboot/),
     );
     assert.equal(manager.get(sandboxId).state, 'paused');
     const query = { cursorMs: undefined, limit: 100, backward: false, minLevel: 'warn', search: '' } as const;

@@ -1,5 +1,5 @@
 import { rename, rm } from 'node:fs/promises';
-import { NestboxError } from '@nestbox/contract';
+import { type ErrorCode, NestboxError } from '@nestbox/contract';
 import { allSettled } from '../all-settled.ts';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
@@ -12,7 +12,7 @@ import type { LiveSandbox } from './live-sandbox.ts';
 import { requireRunningVm } from './require-state.ts';
 import type { ResumeOptions, SandboxInfo } from './sandbox.ts';
 import type { SandboxContext } from './sandbox-context.ts';
-import { toSandboxError } from './sandbox-error.ts';
+import { toSandboxError, withAdvice } from './sandbox-error.ts';
 import { abandonMachine, type MachineStart, type StartKind, startMachine } from './start-machine.ts';
 import { makeRoom } from './start-sandbox.ts';
 import type { Trace } from './trace.ts';
@@ -47,7 +47,11 @@ export async function resumeSandbox(
     return;
   }
   const { paused } = lifecycle;
-  if (paused.isRecordDamaged) throw new NestboxError('snapshot_damaged', paused.damage ?? 'Its record is damaged.');
+  if (paused.isRecordDamaged)
+    throw withAdvice(
+      new NestboxError('snapshot_damaged', paused.damage ?? 'Its record is damaged.'),
+      'Put its sandbox.json back from a copy and start the server again, or kill the sandbox.',
+    );
   const reboot = !resume.memory || !paused.memory;
   sandbox.transition({ state: 'resuming', paused });
   sandbox.note(resume.notes);
@@ -71,7 +75,7 @@ export async function resumeSandbox(
       'warn',
       `Sandbox stays paused, since it could not be resumed: ${known.message}`,
     );
-    throw known;
+    throw advised(known, reboot);
   }
   sandbox.transition({ state: 'running', vm, stall: undefined });
   vms.watch(sandbox, vm);
@@ -84,6 +88,24 @@ export async function resumeSandbox(
     for (const name of left) await rm(machineFiles(context.layout.sandboxDir(sandboxId)).layer(name), { force: true });
   });
   tidier.begin(sandbox);
+}
+
+/** With these a boot from the disk may do what the memory does not. */
+const OF_THE_MEMORY: ReadonlySet<ErrorCode> = new Set([
+  'snapshot_damaged',
+  'snapshot_incompatible',
+  'vm_died',
+  'boot_timeout',
+]);
+
+function advised(error: NestboxError, reboot: boolean): NestboxError {
+  if (!reboot && OF_THE_MEMORY.has(error.code))
+    return withAdvice(
+      error,
+      'It stays paused. Its disk may boot without its memory: connect with `memory: false`, or `nestbox sandbox resume --reboot`.',
+    );
+  if (error.code !== 'snapshot_damaged') return error;
+  return withAdvice(error, 'It stays paused. Put the file back from a copy, or kill the sandbox.');
 }
 
 async function goOn(

@@ -19,6 +19,11 @@ export function toSandboxError(error: unknown, sandboxId: string): NestboxError 
   return NestboxError.from(mapped);
 }
 
+/** The same error with what its reader can do. */
+export function withAdvice(error: NestboxError, advice: string): NestboxError {
+  return new NestboxError(error.code, `${error.message} ${advice}`, { cause: error });
+}
+
 /** The same error with the end of the guest's console, where a kernel or an init says why it does not go on. */
 export async function withConsoleTail(error: NestboxError, consolePath: string): Promise<NestboxError> {
   const tail = await consoleTail(consolePath);

@@ -422,7 +422,10 @@ describe('a snapshot that a user has taken', { concurrency: 3 }, () => {
       assert.equal((await create(manager, 'snap')).how, 'restored');
       const folder = testHost.layout.templateSnapshotDir('snap', (await snapshotOf(testHost, 'snap')) ?? '');
       await rename(join(folder, name), join(folder, '..', 'aside'));
-      await assert.rejects(create(manager, 'snap'), withCode('snapshot_damaged', new RegExp(`${name}.* is damaged`)));
+      await assert.rejects(
+        create(manager, 'snap'),
+        withCode('snapshot_damaged', new RegExp(`${name}.* is damaged.*delete the snapshot`)),
+      );
       await rename(join(folder, '..', 'aside'), join(folder, name));
       assert.equal((await create(manager, 'snap')).how, 'restored');
     });

@@ -24,6 +24,7 @@ import { installSnapshot } from './install-snapshot.ts';
 import type { SandboxIdentity } from './live-sandbox.ts';
 import { rehearseGuest } from './rehearse-guest.ts';
 import type { SandboxContext } from './sandbox-context.ts';
+import { withAdvice } from './sandbox-error.ts';
 import { abandonMachine } from './start-machine.ts';
 import { TemplateDamage, type TemplateKey } from './template-damage.ts';
 import { Trace } from './trace.ts';
@@ -90,7 +91,7 @@ export class TemplateSnapshots {
     if (folder !== undefined) this.#checked.set(folder, { mark: folderMark(folder), outcome: refusal(error) });
     if (template.originSandboxId !== undefined) {
       this.noteDamage(template, error.message);
-      throw error;
+      throw withAdvice(error, adviceFor(template));
     }
     this.#tellOnce(template, error.message);
     return this.#boot(template, images);
@@ -203,8 +204,9 @@ export class TemplateSnapshots {
       return await this.#boot(template, images);
     } catch (error) {
       const isStill = now.createdAtMs === template.createdAtMs && now.snapshot === template.snapshot;
-      if (isStill && isDamage(error)) this.noteDamage(template, error.message);
-      throw error;
+      if (!isStill || !isDamage(error)) throw error;
+      this.noteDamage(template, error.message);
+      throw withAdvice(error, adviceFor(template));
     }
   }
 
@@ -365,6 +367,12 @@ export function guestSettings({ envVars, defaultUser, defaultWorkdir }: Template
 
 function isDamage(error: unknown): error is NestboxError {
   return error instanceof NestboxError && error.code === 'snapshot_damaged';
+}
+
+function adviceFor({ originSandboxId }: Template): string {
+  return originSandboxId === undefined
+    ? 'Make the template again: nestbox setup --force.'
+    : 'Put the file back from a copy, or delete the snapshot.';
 }
 
 function refusal(error: NestboxError): Promise<never> {
