@@ -1,7 +1,7 @@
 import type { ConnectSandbox } from '@nestbox/contract/http';
 import type { SandboxRecord } from '../store/sandbox-record.ts';
 import { extendEnd } from '../store/sandbox-repository.ts';
-import { beginResume } from './resume-sandbox.ts';
+import { beginResume, MIN_RESUMED_SEC } from './resume-sandbox.ts';
 import type { Resumed } from './sandbox-transitions.ts';
 import type { TeamContext } from './team-context.ts';
 import { checkTimeout } from './timeout-range.ts';
@@ -45,6 +45,7 @@ export async function connectSandbox(
       async (record): Promise<Connected | undefined> => {
         context.hosts.get(record.hostId).requireConnected();
         if (record.state === 'running') return await keepAlive(record, false);
+        checkTimeout(timeout, MIN_RESUMED_SEC, context.maxTimeoutSec);
         const resumed = await beginResume(context, record, { timeoutSec: timeout, memory });
         timings.add(resumed.stages);
         return { record: resumed.record, resumed: true };

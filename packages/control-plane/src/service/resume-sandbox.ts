@@ -14,6 +14,9 @@ import { checkTimeout } from './timeout-range.ts';
 import { Timings } from './timings.ts';
 import { endedMeanwhile, lostTrack, whenStable } from './when-stable.ts';
 
+/** With none it would end the moment that it runs, and what was paused would be lost. */
+export const MIN_RESUMED_SEC = 1;
+
 /**
  * Lets a paused sandbox run again, for `timeout` seconds. Throws `sandbox_not_paused` when it runs, `sandbox_not_found`,
  * `sandbox_stopping`, and errors of the host, after which it is as paused as it was.
@@ -24,7 +27,7 @@ export async function resumeSandbox(
   { timeout, memory, autoPause }: ResumedSandbox,
   timings: Timings,
 ): Promise<SandboxRecord> {
-  checkTimeout(timeout, 0, context.maxTimeoutSec);
+  checkTimeout(timeout, MIN_RESUMED_SEC, context.maxTimeoutSec);
   const { record, stages } = await whenStable(context, rawId, async (found) => {
     if (found.state === 'running')
       throw new NestboxError('sandbox_not_paused', `The sandbox ${found.id} runs: there is nothing to resume.`);
