@@ -34,6 +34,9 @@ test('no line of the log holds a secret, at whatever level, and those of a sandb
   host.createError = hostError('internal', 'It broke.');
   assert.equal((await server.send('POST', '/sandboxes', body)).status, 500);
   await fetch(`${server.apiUrl}/sandboxes`, { headers: { 'X-API-Key': secrets[3] ?? '' } });
+  // A key where its id belongs.
+  for (const path of [`/api-keys/${TEST_API_KEY}`, `/sandboxes/${TEST_API_KEY}`, `/nothing/${TEST_API_KEY}`])
+    assert.ok((await server.api(path, { method: 'DELETE' })).status >= 400);
   for (const token of [trafficAccessToken, 'wrong'])
     await fetch(`${server.edgeUrl}/`, {
       headers: { 'E2b-Sandbox-Id': sandboxID, 'E2b-Sandbox-Port': '8080', 'e2b-traffic-access-token': token },
