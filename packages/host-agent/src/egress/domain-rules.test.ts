@@ -252,7 +252,8 @@ if (insidePrivateHost(import.meta.filename))
       const plain = await dial(GOOD, PORTS.otherTcp);
       plain.end('\0not TLS');
       assert.equal(await text(plain), '');
-      await told({ port: PORTS.otherTcp, name: 'good.example', reason: 'it is neither TLS nor HTTP/1' });
+      // By the name that was asked for last, of those that the server has.
+      await told({ port: PORTS.otherTcp, name: 'www.good.example', reason: 'it is neither TLS nor HTTP/1' });
     });
 
     test('an allowed name at somebody else’s open address leads to where the name is', async () => {
@@ -328,6 +329,18 @@ if (insidePrivateHost(import.meta.filename))
       stays.write('here as well');
       assert.equal(String((await once(stays, 'data'))[0]), 'here as well');
       stays.destroy();
+      await say({ allowOut: ['good.example', '*.good.example'] });
+    });
+
+    test('a server that two names share stays open to the one that is allowed still', async () => {
+      const both = ['good.example', 'www.good.example'];
+      for (const [stays, goes] of [both, both.toReversed()]) {
+        await say({ allowOut: both });
+        for (const name of both) await question(name);
+        await say({ allowOut: [String(stays)] });
+        assert.equal(await askTls(GOOD, stays), `${GOOD} ${stays};`);
+        assert.notEqual(await askTls(GOOD, goes), `${GOOD} ${goes};`);
+      }
       await say({ allowOut: ['good.example', '*.good.example'] });
     });
 

@@ -40,13 +40,16 @@ const GATEWAY = parseIpv4(GUEST_NETWORK.gateway) ?? 0;
 const MIN_OPEN_SEC = 60;
 /** The oldest are closed before there are more. */
 const MAX_ANSWERED = 4096;
+/** Names that are remembered of one address: under a wildcard a guest can ask for any number. */
+const MAX_NAMES = 32;
 const MAX_CONNECTIONS = 1024;
 const ACCEPT_PAUSE_MS = 100;
 const NETLINK_BYTES = 65_536;
 const LOG_READS_A_TURN = 64;
 
 interface Answered {
-  readonly name: string;
+  /** The newest last. Servers that many names share are common (CDNs), and it is open for as long as one of them is allowed. */
+  readonly names: readonly string[];
   readonly untilMs: number;
 }
 
@@ -83,7 +86,10 @@ export class SlotGate implements DnsGate {
       const had = this.#listeners !== undefined;
       this.#startLog();
       if (relays) this.#listen();
-      const kept = [...this.#answered].filter(([, { name }]) => relays && patterns.matches(name));
+      const kept = [...this.#answered].flatMap(([address, { names, untilMs }]): [number, Answered][] => {
+        const allowed = relays ? names.filter((name) => patterns.matches(name)) : [];
+        return allowed.length === 0 ? [] : [[address, { names: allowed, untilMs }]];
+      });
       try {
         await networks.setRules(slot, { denied, dns, answered: this.#stillOpen(kept) });
       } catch (error) {
@@ -113,6 +119,7 @@ export class SlotGate implements DnsGate {
     await this.#next(async () => {
       if (!this.isAllowed(name) || this.#isReleased) return;
       const nowMs = Date.now();
+      for (const address of open) this.#noteName(address, name);
       const forSec = Math.min(MAX_TTL_SEC, Math.max(MIN_OPEN_SEC, ttlSec));
       const untilMs = nowMs + forSec * 1000;
       // What is open for as long as the answer lives needs no change, nor what is open by its address.
@@ -127,8 +134,9 @@ export class SlotGate implements DnsGate {
         due.map((address): AnsweredAddress => ({ address, forSec })),
       );
       for (const address of due) {
+        const names = this.#answered.get(address)?.names ?? [name];
         this.#answered.delete(address);
-        this.#answered.set(address, { name, untilMs });
+        this.#answered.set(address, { names, untilMs });
       }
       this.#forgetOldest(nowMs);
     });
@@ -278,7 +286,7 @@ export class SlotGate implements DnsGate {
   /** With the name that its address was answered for. */
   #tell(denial: Denial): void {
     const address = denial.address === undefined ? undefined : parseIpv4(denial.address);
-    const name = denial.name ?? (address === undefined ? undefined : this.#answered.get(address)?.name);
+    const name = denial.name ?? (address === undefined ? undefined : this.#answered.get(address)?.names.at(-1));
     this.#parts.denials.tell(this.#parts.sandboxId, { ...denial, ...(name === undefined ? {} : { name }) });
   }
 
@@ -287,6 +295,14 @@ export class SlotGate implements DnsGate {
     return answered.flatMap(([address, { untilMs }]) =>
       untilMs - nowMs < 1000 ? [] : [{ address, forSec: Math.floor((untilMs - nowMs) / 1000) }],
     );
+  }
+
+  /** Of an address that another name has opened already. */
+  #noteName(address: number, name: string): void {
+    const known = this.#answered.get(address);
+    if (known === undefined) return;
+    const others = known.names.filter((other) => other !== name);
+    this.#answered.set(address, { ...known, names: [...others, name].slice(-MAX_NAMES) });
   }
 
   /** The kernel closes them by itself, at most an hour later. */
