@@ -12,15 +12,21 @@ const PRELOAD_TIMEOUT_MS = 120_000;
  * to its disk. Best effort: a guest that does not answer is saved as it is. Throws where that would lose memory.
  */
 export async function prepareGuest(
-  { driver, logger }: SandboxContext,
-  sandbox: LiveSandbox,
-  { guest }: RunningVm,
+  { driver, logger }: Pick<SandboxContext, 'driver' | 'logger'>,
+  sandbox: Pick<LiveSandbox, 'id'>,
+  { guest, handle }: Pick<RunningVm, 'guest' | 'handle'>,
   { syncDisk }: { readonly syncDisk: boolean },
 ): Promise<void> {
   const { needsSnapshotPrepare, needsMemoryPreload } = driver.features;
   if (needsMemoryPreload && !syncDisk) await loadMemory(sandbox.id, guest);
+  // Who pauses a sandbox watches its VM no more, and a guest that died does not even refuse a connection.
+  const ended = new AbortController();
+  using undo = new DisposableStack();
   try {
-    if (needsSnapshotPrepare || syncDisk) await guest.prepareSnapshot(AbortSignal.timeout(PREPARE_TIMEOUT_MS));
+    if (needsSnapshotPrepare || syncDisk) {
+      undo.defer(driver.onExit(handle, (reason) => ended.abort(new NestboxError('vm_died', reason))));
+      await guest.prepareSnapshot(AbortSignal.any([ended.signal, AbortSignal.timeout(PREPARE_TIMEOUT_MS)]));
+    }
   } catch (error) {
     logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest did not get ready for its snapshot');
   }
