@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { findHolder, hostLease } from './store/lease-repository.ts';
 import { openStore } from './store/open-store.ts';
 import { createSandbox, listIds, readDetail, readError, until } from './testing/api-answers.ts';
+import { echo, edgeError, Stage } from './testing/edge-stage.ts';
 import { HostDouble } from './testing/host-double.ts';
 import { ManualClock } from './testing/manual-clock.ts';
 import { type PostgresServer, postgresMissing, startPostgres } from './testing/postgres-server.ts';
@@ -266,6 +267,25 @@ describe('several servers on one database', { skip: postgresMissing() }, () => {
     // The one that had it does not know yet that it has gone.
     assert.equal((await other.api(`/sandboxes/${id}`, { method: 'DELETE' })).status, 204);
     assert.deepEqual([hostA.destroyed, await listIds(after)], [[id], []]);
+  });
+
+  test('a request to a sandbox is told that the database is away, and gets through when it is back', async () => {
+    const clock = new ManualClock();
+    const database = { databaseUrl: await postgres.createDatabase() };
+    const lines: string[] = [];
+    const logger = createLogger({ level: 'warn', write: (line) => lines.push(line) });
+    await using stage = await Stage.open(echo(), {}, clock, { database, logger });
+    await (await stage.fetch('/')).text();
+    await postgres.suspend();
+    // What was read before is not believed any more.
+    clock.advance(5000);
+    const refused = await stage.fetch('/');
+    const { error_code, message } = edgeError.parse(await refused.json());
+    assert.deepEqual([refused.status, error_code], [503, 'database_unavailable']);
+    assert.doesNotMatch(message, /PGSQL|ENOENT/);
+    assert.ok(!lines.some((line) => line.includes('The edge failed')));
+    await postgres.resume();
+    assert.equal((await stage.fetch('/', { method: 'POST', body: 'back' })).status, 200);
   });
 
   test('a create that loses its database is ended when the database is back, though its row never said so', async () => {

@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import type { NestboxError, SandboxAddress } from '@nestbox/contract';
+import { NestboxError, type SandboxAddress } from '@nestbox/contract';
 import type { HttpExchange } from '@nestbox/kit';
 
 /** Why the edge answers a request itself. `body` is what the client gets as JSON. */
@@ -96,7 +96,12 @@ export function brokenAnswer(address: SandboxAddress): EdgeError {
   return { status: 502, body: { code: 502, message, error_code: 'sandbox_unreachable', ...nameOf(address) } };
 }
 
-export function edgeFailure(): EdgeError {
+/** Why the edge could not find out where a request goes. What the database's own words say (its address) is for the log alone. */
+export function edgeFailure(error: unknown): EdgeError {
+  if (error instanceof NestboxError && error.code === 'database_unavailable') {
+    const message = 'The database of this server does not answer now. The sandbox may still be running; try again.';
+    return { status: 503, body: { code: 503, message, error_code: error.code } };
+  }
   const message = 'Something went wrong inside Nestbox; the server log has the details.';
   return { status: 500, body: { code: 500, message, error_code: 'internal' } };
 }

@@ -38,9 +38,14 @@ export class EdgeHandler {
   async #resolve(request: EdgeRequest, proceed: (resolution: Resolution) => void): Promise<void> {
     try {
       proceed(await resolveTarget(this.#directory, request));
-    } catch (error) {
-      this.#logger.error({ err: error, ...readAddress(request.headers) }, 'The edge failed to serve a request');
-      proceed({ error: edgeFailure() });
+    } catch (err) {
+      const error = edgeFailure(err);
+      // What is told apart is told by others too, and requests may come by the thousand.
+      this.#logger[error.status === 500 ? 'error' : 'debug'](
+        { err, ...readAddress(request.headers) },
+        'The edge failed to serve a request',
+      );
+      proceed({ error });
     }
   }
 }
