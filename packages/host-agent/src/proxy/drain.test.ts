@@ -130,6 +130,26 @@ describe('draining a sandbox', () => {
     await Promise.all([draining, broken]);
   });
 
+  test('tells whoever waited for an answer why there is none, on a connection of its own and on one that was used before', async (t) => {
+    const host = await startProxy(t);
+    const arrived: (() => void)[] = [];
+    const app = await startApp(t, (incoming, response) => {
+      if (incoming.url === '/first') response.end('ok');
+      else arrived.shift()?.();
+    });
+    for (const isUsedBefore of [false, true]) {
+      if (isUsedBefore) await host.ask(pathOf(app.port, '/first'));
+      const { promise, resolve } = Promise.withResolvers<void>();
+      arrived.push(resolve);
+      const answer = host.ask(pathOf(app.port, '/waits'));
+      await promise;
+      host.proxy.dropSandbox(SANDBOX_ID);
+      const { response, body } = await answer;
+      assert.equal(response.statusCode, 502);
+      assert.match(JSON.parse(body.toString()).message, /the sandbox ended or was paused\.?$/);
+    }
+  });
+
   test('is over when the pause has failed, or when the sandbox is back', async (t) => {
     const host = await startProxy(t);
     const app = await startApp(t, (_incoming, response) => {

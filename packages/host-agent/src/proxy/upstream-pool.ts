@@ -80,7 +80,7 @@ function secured(socket: Socket, signal: AbortSignal): Promise<Socket> {
       secure.destroy();
       reject(new DialError('unreachable', { cause }));
     };
-    const onAbort = () => fail(new Error('the sandbox is gone'));
+    const onAbort = () => fail(new Error('the sandbox ended or was paused'));
     const timer = setTimeout(() => fail(new Error(`no TLS within ${DIAL_TIMEOUT_MS} ms`)), DIAL_TIMEOUT_MS);
     const settle = () => {
       clearTimeout(timer);
@@ -122,7 +122,7 @@ function dialOnce(host: string, port: number, signal: AbortSignal): Promise<Sock
       socket.destroy();
       reject(error);
     };
-    const onAbort = () => fail(new Error('the sandbox is gone'));
+    const onAbort = () => fail(new Error('the sandbox ended or was paused'));
     const timer = setTimeout(() => fail(new Error(`no answer within ${DIAL_TIMEOUT_MS} ms`)), DIAL_TIMEOUT_MS);
     const settle = () => {
       clearTimeout(timer);
