@@ -210,6 +210,9 @@ describe('one port with TLS, by HTTP/1.1,', () => {
       const upgrade = `GET / HTTP/1.1\r\nHost: ${host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n`;
       assert.match(await tls.raw(upgrade), /^HTTP\/1\.1 421 /, host);
     }
+    const upgrade = 'Connection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n';
+    const ofApi = await tls.raw(`GET /nothing HTTP/1.1\r\nHost: ${API_HOST}\r\n${upgrade}`);
+    assert.match(ofApi, /^HTTP\/1\.1 404 .*"There is no GET \/nothing."/s);
     const dotted = await tls.raw(`GET / HTTP/1.1\r\nHost: API.${TEST_DOMAIN}.:99\r\nConnection: close\r\n\r\n`);
     assert.match(dotted, /^HTTP\/1\.1 404 .*"There is no GET \/."/s);
   });

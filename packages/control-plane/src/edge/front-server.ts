@@ -70,7 +70,12 @@ export async function openFront({ address, domain, certificate, edge, api }: Fro
     },
   });
   // Not among the options of this kind of server, which sets its own.
-  Object.assign(server, { shouldUpgradeCallback: isUpgradeToForward, maxHeadersCount: UNCOUNTED });
+  Object.assign(server, {
+    // The API has nothing to change to, and answers such a request as any other.
+    shouldUpgradeCallback: (request: IncomingMessage) =>
+      isUpgradeToForward(request) && whoServes(request.headers, domain) !== 'api',
+    maxHeadersCount: UNCOUNTED,
+  });
   const serve = (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => {
     const exchange = exchangeOf(request, response);
     if (exchange === undefined) return;
