@@ -75,7 +75,8 @@ export class SnapshotRoom {
   }
 }
 
-const ADVICE = 'Delete some (`nestbox disk` shows their sizes), or raise the limit.';
+const ADVICE =
+  'Delete some (`nestbox disk` shows their sizes), or raise the limit (`nestbox up --max-snapshots`, `--max-snapshot-gib`).';
 
 function requireCount(maxSnapshots: number, count: number): void {
   if (count >= maxSnapshots)

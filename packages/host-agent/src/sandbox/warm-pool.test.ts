@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isProcessAlive } from '@nestbox/kit';
+import { machineFiles } from '../storage/machine-folder.ts';
+import { TemplateStore } from '../storage/template-store.ts';
 import { until, withCode } from '../testing/sandbox-checks.ts';
 import {
   makeTestHost,
@@ -162,6 +164,18 @@ describe('VMs that wait', () => {
       return ids.length === 2 && !ids.includes(second);
     });
     assert.ok(vms.every((vm) => !isProcessAlive(vm)));
+  });
+
+  test('of a template whose snapshot cannot be used any more have it made anew, as creates do', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ ...ONE, useSnapshots: true });
+    const [sandboxId = ''] = await waiting(manager, 1);
+    const snapshotOf = async () => (await new TemplateStore(testHost.layout).get(TEST_TEMPLATE_ID)).snapshot;
+    const before = await snapshotOf();
+    assert.ok(before !== undefined);
+    await writeFile(machineFiles(testHost.layout.templateSnapshotDir(TEST_TEMPLATE_ID, before)).devices, 'other');
+    await manager.create(testSpec({ sandboxId }));
+    await until('another snapshot', async () => ![undefined, before].includes(await snapshotOf()));
   });
 
   test('of a snapshot go with it', async (t) => {

@@ -255,6 +255,8 @@ export class WarmPool {
     };
     const signal = this.#stopping;
     const vm = await gate.run(() => createMachine(context, identity, plan, signal, trace, { recorded: false }), signal);
+    // As after a create: the next ones restore it.
+    if (plan.how.kind === 'boot' && template.originSandboxId === undefined) snapshots.renewInBackground(template);
     const { sandboxId } = identity.spec;
     const warm = { identity, templateCreatedAtMs: template.createdAtMs, vm, stopWatching: () => {} };
     try {
