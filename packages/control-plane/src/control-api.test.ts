@@ -248,6 +248,10 @@ describe('a create request', () => {
     [{ envVars: { 'A=B': 'x' } }, 'invalid_request', 'envVars'],
     [{ envVars: { '': 'x' } }, 'invalid_request', 'envVars'],
     [{ envVars: { A: 'x\0' } }, 'invalid_request', 'envVars.A'],
+    // Every command would fail with it.
+    [{ envVars: { B: 'é'.repeat(65_535) } }, 'invalid_request', 'The field "envVars.B" is wrong: no program'],
+    [{ envVars: { ['C'.repeat(1025)]: '' } }, 'invalid_request', 'envVars.CC'],
+    [{ metadata: JSON.parse('{"__proto__": "x"}') }, 'invalid_request', 'a key "__proto__"'],
     [{ secure: 'yes' }, 'invalid_request', 'secure'],
     [{ allow_internet_access: 1 }, 'invalid_request', 'allow_internet_access'],
   ];

@@ -7,7 +7,23 @@ export const DEFAULT_TIMEOUT_SEC = 15;
 /** The second path's default, of create and connect. */
 export const DEFAULT_TIMEOUT_V2_SEC = 300;
 
-const environmentName = textWithoutNul.min(1).refine((name) => !name.includes('='), 'must not contain "="');
+const environmentName = textWithoutNul
+  .min(1)
+  .max(1024)
+  .refine((name) => !name.includes('='), 'must not contain "="');
+
+/** The kernel's limit of one string of a program's environment, its end included. Source: execve(2), MAX_ARG_STRLEN. */
+const MAX_VARIABLE_BYTES = 131_072;
+
+const environment = z.record(environmentName, textWithoutNul).superRefine((variables, context) => {
+  for (const [name, value] of Object.entries(variables))
+    if (Buffer.byteLength(`${name}=${value}`) >= MAX_VARIABLE_BYTES)
+      context.addIssue({
+        code: 'custom',
+        path: [name],
+        message: `no program could be started with it: with its name it must have less than ${MAX_VARIABLE_BYTES} bytes`,
+      });
+});
 
 const iam = z.object({
   tokens: z.record(z.string(), z.object({ audience: z.string(), tokenType: z.string() })).optional(),
@@ -26,7 +42,7 @@ const common = {
   allow_internet_access: z.boolean().optional(),
   network: sandboxNetworkConfig.optional(),
   metadata: stringMap.optional(),
-  envVars: z.record(environmentName, textWithoutNul).optional(),
+  envVars: environment.optional(),
   mcp: z.record(z.string(), z.unknown()).nullish(),
   iam: iam.optional(),
   volumeMounts: z.array(volumeMount).optional(),

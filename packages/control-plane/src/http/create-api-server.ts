@@ -180,9 +180,23 @@ function parseJsonBodies(app: ApiServer): void {
   app.removeAllContentTypeParsers();
   const parseJson = app.getDefaultJsonParser('error', 'error');
   app.addContentTypeParser('application/json', { parseAs: 'string' }, (request, body, done) => {
-    if (body.length === 0) done(null, undefined);
-    else void parseJson(request, body.toString(), done);
+    const text = body.toString();
+    if (text.length === 0) done(null, undefined);
+    else void parseJson(request, text, (error, parsed) => done(error && (unwantedKey(text) ?? error), parsed));
   });
+}
+
+/** Why JSON was refused that is valid. */
+function unwantedKey(text: string): NestboxError | undefined {
+  try {
+    JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  return new NestboxError(
+    'invalid_request',
+    'The body has a key "__proto__", or a "constructor" with a "prototype": these names are not taken.',
+  );
 }
 
 function sendError(reply: FastifyReply, error: unknown): FastifyReply {
