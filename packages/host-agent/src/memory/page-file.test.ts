@@ -118,6 +118,15 @@ test('an image merged with pages has both, zeros written over content included',
   await rejectsDamaged(() => verifyImage(second));
 });
 
+test('a process without the mapping has nothing to be found, and cannot be opened', { skip }, async (t) => {
+  const image = join(temporaryFolder(t), 'image');
+  await createBlankImage(image, MEMORY_BYTES);
+  assert.equal(ProcessMemory.find(process.pid, image, 'r'), undefined);
+  assert.throws(() => ProcessMemory.open(process.pid, image, 'r'), { code: 'internal', message: /no mapping/ });
+  using found = ProcessMemory.find(await mappingProcess(t, image), image, 'r');
+  assert.equal(found?.pageCount, MEMORY_BYTES / PAGE_BYTES);
+});
+
 test('a page file that was cut, changed or is another file is refused', { skip }, async (t) => {
   const folder = temporaryFolder(t);
   const image = join(folder, 'image');

@@ -28,11 +28,18 @@ export class ProcessMemory implements Disposable {
     this.#memory = openSync(`/proc/${pid}/mem`, flags);
   }
 
-  /**
-   * Finds the mapping by the image's inode: its path may have changed. Throws `internal` when there is none, and what
-   * the system says when the process is gone.
-   */
+  /** What `find` finds. Throws `internal` when that is nothing. */
   static open(pid: number, imagePath: string, flags: 'r' | 'r+'): ProcessMemory {
+    const found = ProcessMemory.find(pid, imagePath, flags);
+    if (found === undefined) throw new NestboxError('internal', `The VMM ${pid} has no mapping of ${imagePath}.`);
+    return found;
+  }
+
+  /**
+   * Finds the mapping by the image's inode: its path may have changed. Undefined when there is none (yet). Throws `internal` when it is
+   * not the guest's memory as a whole, and what the system says when the process is gone.
+   */
+  static find(pid: number, imagePath: string, flags: 'r' | 'r+'): ProcessMemory | undefined {
     const { ino } = statSync(imagePath);
     for (const line of readFileSync(`/proc/${pid}/maps`, 'utf8').split('\n')) {
       const found = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) (\S+) \S+ (\d+)/.exec(line);
@@ -43,7 +50,7 @@ export class ProcessMemory implements Disposable {
         throw new NestboxError('internal', `The VMM ${pid} does not have ${imagePath} as private memory: ${line}`);
       return new ProcessMemory(pid, start, end - start, flags);
     }
-    throw new NestboxError('internal', `The VMM ${pid} has no mapping of ${imagePath}.`);
+    return undefined;
   }
 
   /**

@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
+import { allSettled } from '../../all-settled.ts';
 import { applyPageFile } from '../../memory/page-file.ts';
 import { ProcessMemory } from '../../memory/process-memory.ts';
 import type { VmMachine, VmState } from '../driver.ts';
@@ -18,6 +19,8 @@ export interface QemuRestore extends QemuHost {
 
 /** Loading takes 5 to 40 ms on an idle machine. */
 const LOAD_DEADLINE_MS = 30_000;
+/** As long as its control socket is waited for. */
+const MAPPED_DEADLINE_MS = 10_000;
 const FIRST_POLL_MS = 1;
 const LAST_POLL_MS = 20;
 const EXPLAIN_DEADLINE_MS = 1000;
@@ -48,14 +51,13 @@ export async function restoreVm(restore: QemuRestore, signal?: AbortSignal): Pro
     undo,
   );
   try {
-    await vm.connectSoon(signal);
-    if (state.pagesPath !== undefined) {
-      using memory = ProcessMemory.open(vm.handle.process.pid, machine.memoryPath, 'r+');
-      await applyPageFile(state.pagesPath, memory, signal);
-    }
-    // A guest that has come to another host would tell its new neighbours where it is, by a hundred of steps; here nobody needs to learn it.
-    await vm.execute('migrate-set-parameters', { 'announce-rounds': 0 }, LOAD_DEADLINE_MS, signal);
-    await vm.execute('migrate-incoming', { uri: `fd:${DEVICES_DESCRIPTOR}` }, LOAD_DEADLINE_MS, signal);
+    await allSettled([vm.connectSoon(signal), loadPages(vm, machine, state, signal)]);
+    // QEMU does one after the other.
+    await allSettled([
+      // A guest that has come to another host would tell its new neighbours where it is, by a hundred of steps; here nobody needs to learn it.
+      vm.execute('migrate-set-parameters', { 'announce-rounds': 0 }, LOAD_DEADLINE_MS, signal),
+      vm.execute('migrate-incoming', { uri: `fd:${DEVICES_DESCRIPTOR}` }, LOAD_DEADLINE_MS, signal),
+    ]);
     await waitUntilLoaded(vm, signal);
   } catch (error) {
     signal?.throwIfAborted();
@@ -72,6 +74,38 @@ export async function restoreVm(restore: QemuRestore, signal?: AbortSignal): Pro
   signal?.throwIfAborted();
   undo.move();
   return vm;
+}
+
+/**
+ * Needs nothing of QEMU but its mapping of the memory, which is there long before it answers. Nothing of it writes into that before the devices
+ * are loaded: a machine that waits for a state does not put its ROMs there (rom_reset in hw/core/loader.c).
+ */
+async function loadPages(
+  vm: QemuVm,
+  { memoryPath }: VmMachine,
+  { pagesPath }: VmState,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  if (pagesPath === undefined) return;
+  using memory = await findMemory(vm, memoryPath, signal);
+  if (memory !== undefined) await applyPageFile(pagesPath, memory, signal);
+}
+
+/** Undefined when QEMU ends before it has any: whoever connects to it says why. */
+async function findMemory(
+  vm: QemuVm,
+  memoryPath: string,
+  signal: AbortSignal | undefined,
+): Promise<ProcessMemory | undefined> {
+  const endsAt = performance.now() + MAPPED_DEADLINE_MS;
+  while (performance.now() < endsAt) {
+    signal?.throwIfAborted();
+    if (!vm.isAlive) return undefined;
+    const memory = ProcessMemory.find(vm.handle.process.pid, memoryPath, 'r+');
+    if (memory !== undefined) return memory;
+    await sleep(FIRST_POLL_MS);
+  }
+  return ProcessMemory.open(vm.handle.process.pid, memoryPath, 'r+');
 }
 
 async function waitUntilLoaded(vm: QemuVm, signal: AbortSignal | undefined): Promise<void> {
