@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { nextData } from './file-extents.ts';
 import {
+  asDamage,
   CHUNK_BYTES,
   damaged,
   forEachStretch,
@@ -72,7 +73,7 @@ export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace
   try {
     file = openSync(image.path, 'r');
   } catch (cause) {
-    throw damaged(image.path, 'it cannot be opened', cause);
+    throw asDamage(image.path, cause);
   }
   try {
     const { size } = fstatSync(file);
@@ -88,6 +89,8 @@ export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace
           ? 'it is not blank, and memory.map is missing'
           : 'there is something where its map has nothing',
       );
+  } catch (error) {
+    throw asDamage(image.path, error);
   } finally {
     closeSync(file);
   }

@@ -155,7 +155,14 @@ test('a page file that was cut, changed or is another file is refused', { skip }
   }
   writeFileSync(file, whole);
   assert.equal(openPageFile(file).table.pageCount, 300);
-  assert.throws(() => readPageTable(join(folder, 'nothing'), { hasPages: true }), NestboxError);
+  const said = (words: RegExp) => ({ code: 'snapshot_damaged', message: words });
+  assert.throws(
+    () => readPageTable(join(folder, 'nothing'), { hasPages: true }),
+    said(/nothing is damaged: it is missing/),
+  );
+  // As of a disk that fails: opened, and not read.
+  assert.throws(() => openPageFile(folder), said(/is damaged: it cannot be read \(EISDIR\)/));
+  await assert.rejects(verifyImage({ path: image, mapPath: folder }), said(/is damaged: it cannot be read \(EISDIR\)/));
 });
 
 test('uniting runs is uniting the sets of their pages', () => {

@@ -2,6 +2,7 @@ import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import { NestboxError } from '@nestbox/contract';
+import { errnoOf } from '../storage/errno.ts';
 import { countPages, PAGE_BYTES, type PageRuns } from './page-runs.ts';
 import { type ProcessMemory, readFully } from './process-memory.ts';
 
@@ -150,12 +151,19 @@ export function openPageFile(path: string): PageFile {
         let at = 0;
         let available = 0;
         // Read in large pieces; a stretch that does not fit into the rest of one begins the next.
+        const readPart = (into: Buffer, bytes: number) => {
+          try {
+            readFully(file, into, bytes, offset);
+          } catch (error) {
+            throw asDamage(path, error);
+          }
+        };
         const take = (bytes: number): Buffer => {
           if (bytes > available) {
             buffer.copyWithin(0, at, at + available);
             at = 0;
             const more = Math.min(CHUNK_BYTES - available, left);
-            readFully(file, buffer.subarray(available), more, offset);
+            readPart(buffer.subarray(available), more);
             crc = crc32(buffer.subarray(available, available + more), crc);
             offset += more;
             left -= more;
@@ -181,7 +189,7 @@ export function readPageTable(path: string, { hasPages }: { readonly hasPages: b
   try {
     file = openSync(path, 'r');
   } catch (cause) {
-    throw damaged(path, 'it cannot be opened', cause);
+    throw asDamage(path, cause);
   }
   try {
     const { size } = fstatSync(file);
@@ -205,6 +213,8 @@ export function readPageTable(path: string, { hasPages }: { readonly hasPages: b
     const memoryBytes = Number(whole.readBigUInt64LE(16));
     if (countPages(runs) !== pageCount) throw damaged(path, 'its table contradicts itself');
     return { memoryBytes, runs, pageCount, crc: whole.readUInt32LE(12) };
+  } catch (error) {
+    throw asDamage(path, error);
   } finally {
     closeSync(file);
   }
@@ -232,6 +242,13 @@ function roundUp(bytes: number): number {
 
 export function writeFully(file: number, bytes: Buffer, position: number): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(file, bytes, done, bytes.length - done, position + done);
+}
+
+/** What the system says of a file that it cannot read: it is missing, or the disk under it fails. Other errors stay what they are. */
+export function asDamage(path: string, error: unknown): unknown {
+  if (!(error instanceof Error && 'syscall' in error)) return error;
+  const code = errnoOf(error);
+  return damaged(path, code === 'ENOENT' ? 'it is missing' : `it cannot be read (${code})`, error);
 }
 
 export function damaged(path: string, why: string, cause?: unknown): NestboxError {

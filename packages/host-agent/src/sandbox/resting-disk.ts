@@ -4,7 +4,7 @@ import { contentDigest, type DigestOptions } from '../storage/content-digest.ts'
 import { builtKey, diskFileNames, sealKey } from '../storage/disk-sums.ts';
 import { errnoOf } from '../storage/errno.ts';
 import { machineFiles, ROOTFS_NAME } from '../storage/machine-folder.ts';
-import { type DiskSeal, damagedFile } from '../storage/snapshot-manifest.ts';
+import { type DiskSeal, unreadableFile } from '../storage/snapshot-manifest.ts';
 
 /** A disk that nobody writes to. */
 export interface RestingDisk {
@@ -36,7 +36,7 @@ export async function statAll({ folder, names }: RestingDisk) {
     names.map(async (name) => {
       const path = files.layer(name);
       const stats = await stat(path).catch((cause: unknown) => {
-        throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
+        throw unreadableFile(path, cause);
       });
       return [name, { path, stats }] as const;
     }),
@@ -49,8 +49,7 @@ export async function digestOf(path: string, options: DigestOptions): Promise<st
     return await contentDigest(path, options);
   } catch (cause) {
     const code = errnoOf(cause);
-    if (code === 'EIO' || code === 'EILSEQ' || code === 'ENOENT')
-      throw damagedFile(path, code === 'ENOENT' ? 'it is missing' : `it cannot be read (${code})`, cause);
+    if (code === 'EIO' || code === 'EILSEQ' || code === 'ENOENT') throw unreadableFile(path, cause);
     throw cause;
   }
 }

@@ -236,6 +236,20 @@ describe('a paused sandbox that cannot be resumed', () => {
       assert.equal((await manager.resume(sandboxId, FROM_DISK)).result.state, 'running');
     });
 
+  test('since a file of its pause is missing says so', async (t) => {
+    for (const name of ['pages', 'devices', 'manifest'] as const) {
+      const { testHost, manager, sandboxId } = await pausedSandbox(t);
+      const path = machineFiles(testHost.layout.sandboxPauseDir(sandboxId))[name];
+      await rm(path);
+      // As QEMU's driver says of any file that is not there.
+      testHost.failures.restoreError = new NestboxError('not_set_up', `${path} is missing. Run: nestbox setup`);
+      await assert.rejects(
+        manager.resume(sandboxId, WITH_MEMORY),
+        withCode('snapshot_damaged', new RegExp(`${path} is damaged: it is missing\\.`)),
+      );
+    }
+  });
+
   test('since a layer of its disk is missing says so, with or without memory, and stays paused', async (t) => {
     const { testHost, manager, sandboxId } = await pausedSandbox(t);
     await rm(await topLayer(testHost, sandboxId));

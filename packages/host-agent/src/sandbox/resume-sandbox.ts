@@ -3,7 +3,7 @@ import { type ErrorCode, NestboxError } from '@nestbox/contract';
 import { allSettled } from '../all-settled.ts';
 import { createBlankImage } from '../memory/memory-image.ts';
 import { linkFile, machineFiles } from '../storage/machine-folder.ts';
-import { readManifest } from '../storage/snapshot-manifest.ts';
+import { readManifest, requirePresent } from '../storage/snapshot-manifest.ts';
 import { attempt } from './clean-up.ts';
 import { incompatible } from './create-plan.ts';
 import type { HostState } from './host-state.ts';
@@ -128,6 +128,8 @@ async function goOn(
     ]);
     if (manifest.machine !== here) throw incompatible(`sandbox ${sandbox.id}`, manifest.machine, here);
     const files = machineFiles(pauseDir);
+    // To the VM's driver it would be a file of the installation.
+    if (manifest.hasPages) await requirePresent(files.pages);
     const state = { devicesPath: files.devices, pagesPath: manifest.hasPages ? files.pages : undefined };
     const { kernelVersion, agentDiskHash } = manifest;
     return { kind: 'restore', state, kernelVersion, agentDiskHash };

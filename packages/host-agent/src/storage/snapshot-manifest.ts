@@ -75,7 +75,7 @@ function sealDevices(path: string): z.infer<typeof fileSeal> {
   try {
     return sealFile(path);
   } catch (cause) {
-    throw damagedFile(path, errnoOf(cause) ?? 'it cannot be read', cause);
+    throw unreadableFile(path, cause);
   }
 }
 
@@ -85,7 +85,7 @@ export async function readManifestFile(path: string): Promise<SnapshotManifest> 
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
+    throw unreadableFile(path, cause);
   }
   const stored = parseJson(text, storedManifest);
   if (!stored.ok) throw damagedFile(path, stored.reason);
@@ -115,7 +115,7 @@ export async function checkLayers(folder: string, layers: readonly string[]): Pr
   const [top] = await Promise.all(
     [...layers.map((name) => files.layer(name)), ...bottom].map((path) =>
       stat(path).catch((cause: unknown) => {
-        throw damagedFile(path, errnoOf(cause) === 'ENOENT' ? 'it is missing' : 'it cannot be read', cause);
+        throw unreadableFile(path, cause);
       }),
     ),
   );
@@ -144,6 +144,19 @@ function sealFile(path: string): z.infer<typeof fileSeal> {
 /** Of the fields in the schema's order, whichever order they were given in. */
 function checksumOf(manifest: SnapshotManifest): number {
   return crc32(JSON.stringify(snapshotManifest.parse(manifest)));
+}
+
+/** Throws `snapshot_damaged` when there is no such file. */
+export async function requirePresent(path: string): Promise<void> {
+  await stat(path).catch((cause: unknown) => {
+    throw unreadableFile(path, cause);
+  });
+}
+
+export function unreadableFile(path: string, cause: unknown): NestboxError {
+  const code = errnoOf(cause);
+  const why = code === 'ENOENT' ? 'it is missing' : `it cannot be read${code === undefined ? '' : ` (${code})`}`;
+  return damagedFile(path, why, cause);
 }
 
 export function damagedFile(path: string, why: string, cause?: unknown): NestboxError {
