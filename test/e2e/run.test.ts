@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { rm, symlink } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
+import { resolvePaths } from '@nestbox/kit';
 import { Sandbox } from 'e2b';
 import { findLeftovers, vmProcesses } from '../support/leftovers.ts';
 import { outcomeOf, runNestbox, spawnNestbox } from '../support/nestbox-command.ts';
@@ -117,6 +119,16 @@ describe('nestbox run without a server', { skip: vmsCannotRun() }, () => {
     const outcome = await runNestbox(['run', '--', 'cat'], { NESTBOX_DIR: paths.stateDir }, 'x');
     assert.deepEqual([outcome.stdout.toString(), outcome.stderr, outcome.exitCode], ['x', '', 0]);
     assert.deepEqual(await findLeftovers(paths), []);
+  });
+
+  test('the state folder may have any name', async (t) => {
+    assert.ok(paths);
+    const odd = `${paths.stateDir} odd: it's, 50% "ünï"=$x`;
+    await symlink(paths.stateDir, odd);
+    t.after(() => rm(odd));
+    const outcome = await runNestbox(['run', '--', 'echo', 'here'], { NESTBOX_DIR: odd });
+    assert.deepEqual([outcome.stdout.toString(), outcome.stderr, outcome.exitCode], ['here\n', '', 0]);
+    assert.deepEqual(await findLeftovers(resolvePaths({ NESTBOX_DIR: odd })), []);
   });
 
   test('SIGTERM while the VM boots leaves nothing', async () => {

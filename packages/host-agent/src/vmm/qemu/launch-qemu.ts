@@ -4,7 +4,7 @@ import type { ProcessExit } from '../launch.ts';
 import { launchVmm } from '../process/launch-vmm.ts';
 import { type VmmNeeds, vmLimits } from '../process/vm-limits.ts';
 import type { QemuAccelerator } from './accelerator.ts';
-import { handOverFiles, qemuJail } from './qemu-jail.ts';
+import { handOverFiles, JAILED_PRELOAD, qemuJail } from './qemu-jail.ts';
 import { QemuVm } from './qemu-vm.ts';
 import { linkConsole, qemuRunFiles, removeRunFiles } from './run-files.ts';
 
@@ -63,13 +63,14 @@ export async function launchQemu(
       prepare: async () => {
         consoleStart = await linkConsole(machine.runDir, machine.consolePath, launch.consoleNote);
         handOverFiles(machine, moreFiles);
-        const jail = await qemuJail({ machine, accelerator, programs: [qemuBinary, readOnlyOpen], moreFiles });
+        const parts = { program: qemuBinary, preload: readOnlyOpen, moreFiles };
+        const jail = await qemuJail({ machine, accelerator, ...parts });
         return { jail, inheritedFile: launch.inheritedFile };
       },
       command: [qemuBinary, ...launch.arguments],
       logPath: qemuRunFiles(machine.runDir).log,
       // Nothing of our environment: it may hold secrets, and QEMU needs none of it. One heap for all threads takes less memory.
-      env: { LD_PRELOAD: readOnlyOpen, MALLOC_ARENA_MAX: '1' },
+      env: { LD_PRELOAD: JAILED_PRELOAD, MALLOC_ARENA_MAX: '1' },
       removeRunFiles,
     },
     undo,

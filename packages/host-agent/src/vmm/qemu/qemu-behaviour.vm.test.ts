@@ -12,6 +12,7 @@ import { endProcess } from '../end-process.ts';
 import { launchDetached } from '../launch.ts';
 import { bootArguments } from './command-line.ts';
 import { createQemuDriver, type QemuDriverOptions } from './qemu-driver.ts';
+import { JAILED_PRELOAD } from './qemu-jail.ts';
 import { QmpClient } from './qmp-client.ts';
 import { qemuRunFiles } from './run-files.ts';
 
@@ -187,7 +188,7 @@ describe('QEMU, beyond what all drivers do', { skip: (await whyNoVm()) ?? false 
     for (const namespace of ['mnt', 'pid', 'ipc', 'uts', 'cgroup'])
       assert.notEqual(await readlink(`/proc/${pid}/ns/${namespace}`), await readlink(`/proc/self/ns/${namespace}`));
     const places = new Set(
-      [spec.memoryPath, spec.runDir, spec.kernelPath, bench.cacheDir].map((path) => path.split('/')[1]),
+      [spec.memoryPath, spec.runDir, spec.kernelPath, JAILED_PRELOAD].map((path) => path.split('/')[1]),
     );
     assert.deepEqual(
       (await readdir(`/proc/${pid}/root`)).sort(),

@@ -11,11 +11,19 @@ import { qemuRunFiles } from './run-files.ts';
 const FIRMWARE = ['/usr/share/qemu', '/usr/share/seabios'];
 const KVM_DEVICE = '/dev/kvm';
 
+/**
+ * Where a QEMU finds the library that is loaded before it. A place of its own: LD_PRELOAD is a list that spaces and colons
+ * separate (ld.so(8)), and the state folder's path may have such.
+ */
+export const JAILED_PRELOAD = '/preload/read-only-open.so';
+
 export interface QemuJailParts {
   readonly machine: VmMachine;
   readonly accelerator: QemuAccelerator;
-  /** Absolute paths: the program, and what is loaded before it. */
-  readonly programs: readonly string[];
+  /** Absolute path of QEMU. */
+  readonly program: string;
+  /** Of the library that is loaded before it, which it finds at JAILED_PRELOAD. */
+  readonly preload: string;
   /** Further files that are read at the start: kernel, initial RAM disk. */
   readonly moreFiles: readonly string[];
 }
@@ -25,7 +33,7 @@ export interface QemuJailParts {
  * folder it may write to the disk's top layer and the console; everything else there belongs to root. The whole folder is
  * there, since a running VM gets new layers.
  */
-export async function qemuJail({ machine, accelerator, programs, moreFiles }: QemuJailParts): Promise<Jail> {
+export async function qemuJail({ machine, accelerator, program, preload, moreFiles }: QemuJailParts): Promise<Jail> {
   const { disks, memoryPath, consolePath, network, userId } = machine;
   const folder = machineFolder(machine);
   const elsewhere = [memoryPath, ...disks.flatMap(diskFiles), ...moreFiles].filter((path) => dirname(path) !== folder);
@@ -33,7 +41,8 @@ export async function qemuJail({ machine, accelerator, programs, moreFiles }: Qe
     userId,
     groupIds: accelerator.kind === 'kvm' ? [(await stat(KVM_DEVICE)).gid] : [],
     mounts: [
-      ...[...FIRMWARE.filter((path) => existsSync(path)), ...programs].map((path) => sameMount(path)),
+      ...[...FIRMWARE.filter((path) => existsSync(path)), program].map((path) => sameMount(path)),
+      { hostPath: preload, jailPath: JAILED_PRELOAD, writable: false },
       sameMount(folder, true),
       sameMount(qemuRunFiles(machine.runDir).controlDir, true),
       ...[...new Set(elsewhere)].map((path) => sameMount(path)),
