@@ -345,6 +345,23 @@ describe('a host agent that starts', () => {
     assert.deepEqual(await testHost.leftovers(), []);
   });
 
+  test('keeps a sandbox whose guest does not answer since its VM manager does not, and which goes on when that does', async (t) => {
+    const testHost = await makeTestHost(t);
+    const before = await testHost.start();
+    const { sandboxId } = (await before.manager.create(testSpec())).result;
+    const { vm } = await testHost.running(sandboxId);
+    await before.stop();
+    process.kill(-vm.process.pid, 'SIGSTOP');
+    testHost.failures.statusError = new NestboxError('sandbox_unreachable', 'its manager does not answer.');
+    const { manager } = await testHost.start({ limits: { takeoverTimeoutMs: 300 } });
+    await until('what is wrong', () => manager.get(sandboxId).reason !== undefined);
+    const { state, reason } = manager.get(sandboxId);
+    assert.deepEqual([state, reason?.split(' It')[0]], ['running', 'its manager does not answer.']);
+    delete testHost.failures.statusError;
+    await until('its going on', () => manager.get(sandboxId).reason === undefined);
+    assert.equal((await manager.metrics(sandboxId)).cpuCount, 2);
+  });
+
   test('on the folder of another one is refused, and the other goes on', async (t) => {
     const testHost = await makeTestHost(t);
     const { manager } = await testHost.start();

@@ -15,6 +15,7 @@ import { DiskTidier } from './disk-tidier.ts';
 import { endSandbox, vmExited } from './end-sandbox.ts';
 import { forkSandbox } from './fork-sandbox.ts';
 import type { HostState } from './host-state.ts';
+import { unansweringVmm } from './let-go-on.ts';
 import type { RunningVm } from './lifecycle.ts';
 import type { LiveSandbox } from './live-sandbox.ts';
 import { pauseSandbox } from './pause-sandbox.ts';
@@ -426,6 +427,11 @@ class HostSandboxes implements SandboxManager {
       await this.#serial.run(sandbox.id, async () => {
         const { lifecycle } = sandbox;
         if (lifecycle.state !== 'running' || lifecycle.vm.handle !== vm.handle) return;
+        const stall = await unansweringVmm(this.#context, sandbox.id, vm);
+        if (stall !== undefined) {
+          sandbox.transition({ ...lifecycle, stall });
+          return;
+        }
         this.#context.logger.warn({ err: error, sandboxId: sandbox.id }, 'a guest agent no longer answers');
         await endSandbox(
           this.#host,

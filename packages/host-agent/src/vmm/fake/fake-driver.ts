@@ -235,6 +235,7 @@ class FakeDriver implements LayeringVmDriver {
   }
 
   async status(handle: VmHandle): Promise<VmStatus> {
+    if (this.#options.failures?.statusError !== undefined) throw this.#options.failures.statusError;
     if (!(await this.#isOurs(handle))) return { state: 'gone', reason: this.#explainEnd(handle) };
     const stall = this.#options.failures?.stall;
     if (stall !== undefined) return { state: 'stalled', reason: stall };

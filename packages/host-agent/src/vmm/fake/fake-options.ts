@@ -46,6 +46,8 @@ export interface FakeFailures {
   resumeError?: NestboxError;
   /** `resume` waits for this first. */
   resumeGate?: Promise<void>;
+  /** `status` gets no answer. */
+  statusError?: NestboxError;
   /** `status` says that the guest stands still, and why. */
   stall?: string;
   /** `restore` fails before anything is begun. */
