@@ -71,7 +71,9 @@ export class Http1Exchange implements HttpExchange, HttpAnswer {
     response.sendDate = false;
     // An Upgrade is of one connection, and has to say so. Source: RFC 9110, section 7.8.
     const all =
-      status === 426 ? [...headers, 'Connection', response.shouldKeepAlive ? 'Upgrade' : 'Upgrade, close'] : headers;
+      status === 426 && headers.includes('Upgrade')
+        ? [...headers, 'Connection', response.shouldKeepAlive ? 'Upgrade' : 'Upgrade, close']
+        : headers;
     response.writeHead(status, statusText, all as string[]);
   }
 

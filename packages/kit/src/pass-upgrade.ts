@@ -43,7 +43,10 @@ export function passUpgrade({ method, headers, socket: client, head }: HttpUpgra
       return;
     }
     client.write(
-      answerHead(incoming, passage, ['Connection', incoming.statusCode === 426 ? 'Upgrade, close' : 'close']),
+      answerHead(incoming, passage, [
+        'Connection',
+        incoming.statusCode === 426 && incoming.headers.upgrade !== undefined ? 'Upgrade, close' : 'close',
+      ]),
       'latin1',
     );
     pipeline(incoming, client, () => client.destroy());

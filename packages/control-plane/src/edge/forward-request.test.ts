@@ -72,8 +72,9 @@ describe('HTTP through the edge', () => {
   });
 
   test('an answer that asks for another protocol says which', async () => {
+    let protocol: Record<string, string> = { Upgrade: 'websocket', Connection: 'Upgrade' };
     await using stage = await Stage.open((_incoming, response) => {
-      response.writeHead(426, { Upgrade: 'websocket', Connection: 'Upgrade', 'Content-Length': '4' }).end('come');
+      response.writeHead(426, { ...protocol, 'Content-Length': '4' }).end('come');
     });
     const head = `GET / HTTP/1.1\r\nHost: ${stage.hostName}\r\n`;
     const again = `${head}\r\n${head}Connection: close\r\n\r\n`;
@@ -85,6 +86,12 @@ describe('HTTP through the edge', () => {
       assert.match(answer, /\r\n\r\ncome/);
     }
     assert.equal(answers[0]?.match(/HTTP\/1\.1 426/g)?.length, 2, 'the connection goes on');
+    protocol = {};
+    for (const offer of ['', 'Connection: Upgrade\r\nUpgrade: other\r\n']) {
+      const answer = await stage.raw(`${head}${offer === '' ? 'Connection: close\r\n' : offer}\r\n`);
+      assert.match(answer, /^HTTP\/1\.1 426 /);
+      assert.doesNotMatch(answer, /^(?:Connection: .*)?Upgrade/m);
+    }
   });
 
   test('passes every method, with and without a body, and says each time how the body ends', async () => {
