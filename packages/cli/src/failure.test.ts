@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { NestboxError } from '@nestbox/contract';
+import { OutputClosed } from './client/standard-streams.ts';
 import { asNotTheCommand, describeFailure } from './failure.ts';
 import { Interruption } from './interruption.ts';
 
@@ -12,4 +13,15 @@ test('what a signal has broken off ends as by that signal, with its own words', 
   assert.deepEqual(describeFailure(cause), { ...expected, message: 'interrupted by SIGTERM' });
   const rethrown = await asNotTheCommand(Promise.reject(brokenOff)).catch((error: unknown) => error);
   assert.deepEqual(describeFailure(rethrown), expected);
+});
+
+test('output that nobody reads any more ends without a word, output that was lost with one', () => {
+  const closed = (code: string) =>
+    new OutputClosed('closed', { cause: Object.assign(new Error(`${code}: x`), { code }) });
+  assert.deepEqual(describeFailure(closed('EPIPE')), { code: 'output_closed', message: '', exitCode: 141 });
+  assert.deepEqual(describeFailure(closed('ENOSPC')), {
+    code: 'output_failed',
+    message: 'The output could not be written: ENOSPC: x',
+    exitCode: 125,
+  });
 });

@@ -27,11 +27,27 @@ export function describeFailure(error: unknown): Failure | undefined {
     const message = error.code === 'commander.help' ? 'which command?' : error.message.replace(/^error: /, '');
     return { code: 'usage', message, exitCode: EXIT.usage };
   }
-  // As a program ends whose output nobody reads: without a word.
-  if (error instanceof OutputClosed) return { code: 'output_closed', message: '', exitCode: OUTPUT_CLOSED_EXIT_CODE };
+  if (error instanceof OutputClosed)
+    return (
+      describeLostOutput(error.cause, EXIT.notTheCommand) ?? {
+        // As a program ends whose output nobody reads: without a word.
+        code: 'output_closed',
+        message: '',
+        exitCode: OUTPUT_CLOSED_EXIT_CODE,
+      }
+    );
   if (error instanceof CommandFailure) return { ...describe(error.cause), exitCode: error.exitCode };
   return { ...describe(error), exitCode: EXIT.failure };
 }
+
+/** What is said of output that could not be written. Undefined: its reader went away, and has read enough. */
+export function describeLostOutput(cause: unknown, exitCode: number): Failure | undefined {
+  if (!(cause instanceof Error) || ('code' in cause && READER_GONE.includes(String(cause.code)))) return undefined;
+  return { code: 'output_failed', message: `The output could not be written: ${cause.message}`, exitCode };
+}
+
+/** Of a pipe; of a socket. */
+const READER_GONE = ['EPIPE', 'ECONNRESET'];
 
 /** Gives an error an exit code of its own. */
 export class CommandFailure extends Error {
