@@ -7,6 +7,7 @@ import type { QemuVm } from './qemu-vm.ts';
 const SWITCH_DEADLINE_MS = 30_000;
 const QUERY_DEADLINE_MS = 5000;
 const FLATTEN_POLL_MS = 100;
+const END_POLL_MS = 5;
 const FLATTEN_JOB = 'flatten';
 
 /** The device of the root disk, as command-line.ts names it. */
@@ -28,6 +29,10 @@ export interface RootDisk {
 
 /** The node that the guest's root disk is written to. */
 export async function rootDisk(vm: QemuVm, signal?: AbortSignal): Promise<RootDisk> {
+  if (!vm.isOwn && !takenOver.has(vm)) {
+    await endFlattening(vm);
+    takenOver.add(vm);
+  }
   const devices = queryBlock.parse(await vm.execute('query-block', {}, QUERY_DEADLINE_MS, signal));
   const found = devices.find(({ qdev }) => qdev?.split('/').includes(ROOT_DEVICE))?.inserted;
   if (found === undefined) throw new NestboxError('internal', 'QEMU does not name a root disk.');
@@ -35,6 +40,9 @@ export async function rootDisk(vm: QemuVm, signal?: AbortSignal): Promise<RootDi
   rootFolders.set(vm, dirname(path));
   return { path, nodeName: found['node-name'] };
 }
+
+/** VMs of a host agent before this one, which may have been killed while it flattened a disk. */
+const takenOver = new WeakSet<QemuVm>();
 
 const rootFolders = new WeakMap<QemuVm, string>();
 
@@ -95,9 +103,23 @@ export async function flattenDisk(vm: QemuVm, basePath: string, signal?: AbortSi
   try {
     await jobEnd(vm, signal);
   } finally {
-    // A job that goes on is ended; one that is over is forgotten.
-    await vm.execute('job-cancel', { id: FLATTEN_JOB }, QUERY_DEADLINE_MS).catch(() => undefined);
-    await vm.execute('job-dismiss', { id: FLATTEN_JOB }, QUERY_DEADLINE_MS).catch(() => undefined);
+    await endFlattening(vm).catch(() => undefined);
+  }
+}
+
+/**
+ * A job that goes on is ended, one that is over is forgotten. While one is there, over or not, the disk takes no other layer, and a
+ * second one ends QEMU 7.2 by a segmentation fault.
+ */
+async function endFlattening(vm: QemuVm): Promise<void> {
+  for (const endsAt = performance.now() + SWITCH_DEADLINE_MS; performance.now() < endsAt; ) {
+    const jobs = queryJobs.parse(await vm.execute('query-jobs', {}, QUERY_DEADLINE_MS));
+    const job = jobs.find(({ id }) => id === FLATTEN_JOB);
+    if (job === undefined) return;
+    const command = job.status === 'concluded' ? 'job-dismiss' : 'job-cancel';
+    // One that has come to its end meanwhile refuses it; then it is dismissed.
+    await vm.execute(command, { id: FLATTEN_JOB }, QUERY_DEADLINE_MS).catch(() => undefined);
+    if (command === 'job-cancel') await new Promise((done) => setTimeout(done, END_POLL_MS).unref());
   }
 }
 

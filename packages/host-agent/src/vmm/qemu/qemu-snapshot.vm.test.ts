@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { mkdir, readFile, truncate, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { NestboxError } from '@nestbox/contract';
 import { createLogger, runCommand } from '@nestbox/kit';
+import { z } from 'zod';
 import { mergeIntoImage } from '../../memory/memory-image.ts';
 import { openPageFile } from '../../memory/page-file.ts';
 import { countPages } from '../../memory/page-runs.ts';
@@ -12,6 +13,8 @@ import { ProcessMemory } from '../../memory/process-memory.ts';
 import { createDriverBench, type DriverBench, whyNoVm } from '../../testing/driver-bench.ts';
 import type { LayeringVmDriver, VmHandle, VmSpec, VmState } from '../driver.ts';
 import { createQemuDriver } from './qemu-driver.ts';
+import { QmpClient } from './qmp-client.ts';
+import { qemuRunFiles } from './run-files.ts';
 
 const skip = (await whyNoVm()) ?? false;
 const TIMEOUT_MS = 30_000;
@@ -220,4 +223,42 @@ test('a disk of many layers is flattened while the guest writes to it', { skip }
   const { stdout } = await runCommand('qemu-img', ['info', '--output=json', top ?? '']);
   assert.equal(JSON.parse(stdout)['backing-filename'], 'base.raw');
   await runCommand('qemu-img', ['check', '-q', top ?? '']);
+});
+
+test('a disk that a host agent was flattening when it was killed takes layers, and is flattened, by the next one', {
+  skip,
+}, async (t) => {
+  const { bench, driver, startCounting, another } = await setUp(t);
+  const { spec, handle } = await startCounting();
+  const first = (await another(spec, 'layer-1', spec.disks[0]?.path)).disks[0]?.path ?? '';
+  await driver.switchDisk(handle, first);
+  await driver.close();
+  // What it does, and no end of it.
+  const qmp = await QmpClient.connect(qemuRunFiles(handle.runDir).qmpSocket, { deadlineMs: TIMEOUT_MS });
+  const ask = (command: string, args: Record<string, unknown>) =>
+    qmp.execute(command, args, { deadlineMs: TIMEOUT_MS });
+  const nodes = z
+    .array(z.object({ file: z.string(), drv: z.string(), 'node-name': z.string() }))
+    .parse(await ask('query-named-block-nodes', { flat: true }));
+  const nodeOf = (path: string, drv: string) =>
+    nodes.find((node) => node.drv === drv && basename(node.file) === basename(path))?.['node-name'];
+  await ask('block-stream', {
+    'job-id': 'flatten',
+    device: nodeOf(first, 'qcow2'),
+    'base-node': nodeOf('base.raw', 'raw'),
+    'backing-file': 'base.raw',
+    'auto-dismiss': false,
+  });
+  qmp.close();
+
+  const { runRoot, instance, cacheDir, folder } = bench;
+  const next = createQemuDriver({ runRoot, instance, cacheDir, logger: createLogger({ level: 'silent' }) });
+  t.after(() => next.close());
+  const second = (await another(spec, 'layer-2', first)).disks[0]?.path ?? '';
+  await next.switchDisk(handle, second);
+  await next.flattenDisk(handle, join(folder, 'base.raw'));
+  await counted(spec, ((await numbers(spec)).at(-1) ?? 0) + 3);
+  assert.equal((await next.status(handle)).state, 'running');
+  await next.destroy(handle);
+  await runCommand('qemu-img', ['check', '-q', second]);
 });
