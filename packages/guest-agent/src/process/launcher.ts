@@ -95,7 +95,8 @@ export class Launcher {
       ours.push(stderr.readFd);
       theirs.push(stderr.writeFd);
 
-      const pid = this.#spawn(request, [stdinFd, stdout.writeFd, stderr.writeFd]);
+      const newestFd = Math.max(...theirs, ...ours);
+      const pid = this.#spawn(request, [stdinFd, stdout.writeFd, stderr.writeFd], newestFd);
       ours.length = 0;
       const source = (stream: 'stdout' | 'stderr', fd: number) => ({
         stream,
@@ -118,7 +119,7 @@ export class Launcher {
     const { masterFd, path } = this.#terminals.open(size);
     let pid: number;
     try {
-      pid = this.#spawn(request, { terminal: path });
+      pid = this.#spawn(request, { terminal: path }, masterFd);
     } catch (error) {
       closeSync(masterFd);
       throw error;
@@ -138,20 +139,22 @@ export class Launcher {
     });
   }
 
-  #spawn({ description, environment, cwd }: LaunchRequest, stdio: SpawnRequest['stdio']): number {
+  #spawn({ description, environment, cwd }: LaunchRequest, stdio: SpawnRequest['stdio'], newestFd: number): number {
     const { cmd, args } = description;
     // Else the same errno could mean the working directory or the program.
     accessSync(cwd, constants.X_OK);
     const command = findCommand(cmd, environment.get('PATH') ?? '', cwd);
     if (!command.found) throw new CommandFailure(cmd, command.exitCode, command.reason);
     const env = [...environment].map(([name, value]) => `${name}=${value}`);
+    const spawn = (path: string, argv: readonly string[]) =>
+      this.#limits.withUsualOpenFiles(newestFd, () => this.#spawner.spawn({ path, argv, env, cwd, stdio }));
     try {
-      return this.#spawner.spawn({ path: command.path, argv: [cmd, ...args], env, cwd, stdio });
+      return spawn(command.path, [cmd, ...args]);
     } catch (error) {
       if (!(error instanceof SystemCallError)) throw error;
       switch (error.code) {
         case 'ENOEXEC':
-          return this.#spawnScript(command.path, { cmd, args, env, cwd, stdio });
+          return spawnScript(cmd, () => spawn('/bin/sh', ['/bin/sh', command.path, ...args]));
         case 'ENOENT': // the interpreter of a script or the loader of a program
           throw new CommandFailure(cmd, 127, 'not found');
         case 'EACCES':
@@ -161,19 +164,6 @@ export class Launcher {
         default:
           throw error;
       }
-    }
-  }
-
-  /** As execvp(3): a file without a known format is a script of the shell. */
-  #spawnScript(
-    script: string,
-    { cmd, args, ...rest }: Omit<SpawnRequest, 'path' | 'argv'> & { cmd: string; args: readonly string[] },
-  ): number {
-    try {
-      return this.#spawner.spawn({ path: '/bin/sh', argv: ['/bin/sh', script, ...args], ...rest });
-    } catch (error) {
-      if (error instanceof SystemCallError) throw new CommandFailure(cmd, 126, 'Exec format error');
-      throw error;
     }
   }
 
@@ -193,5 +183,15 @@ export class Launcher {
           console.error(`nestbox: process ${pid} could not be set up in full:`, error);
       }
     }
+  }
+}
+
+/** As execvp(3): a file without a known format is a script of the shell. */
+function spawnScript(cmd: string, spawn: () => number): number {
+  try {
+    return spawn();
+  } catch (error) {
+    if (error instanceof SystemCallError) throw new CommandFailure(cmd, 126, 'Exec format error');
+    throw error;
   }
 }
