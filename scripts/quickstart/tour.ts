@@ -92,10 +92,12 @@ export async function tour(sandbox: Sandbox, sandboxUrl: string, showStep: ShowS
 
   const count = async (of: Sandbox) => Number(await of.files.read('/dev/shm/count'));
   await showStep('Pause it with its memory, and let it go on', async (say) => {
-    await sandbox.commands.run('n=0; while true; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done', {
-      background: true,
-      timeoutMs: 0,
-    });
+    const counter = await sandbox.commands.run(
+      'n=0; while true; do n=$((n+1)); echo $n > /dev/shm/count; sleep 0.1; done',
+      { background: true, timeoutMs: 0 },
+    );
+    // It goes on without anybody who listens. A pause gives a listener that has just come some time to leave.
+    await counter.disconnect();
     await sandbox.commands.run('sleep 0.5');
     const before = await count(sandbox);
     const pausingMs = Date.now();

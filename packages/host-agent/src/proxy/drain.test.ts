@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { describe, type TestContext, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { WebSocket, WebSocketServer } from 'ws';
 import {
   type Answer,
@@ -46,6 +47,13 @@ function assertRefused({ response, body }: Answer, port: number): void {
   const { message, ...rest } = JSON.parse(body.toString());
   assert.deepEqual(rest, { code: 502, error_code: 'sandbox_unreachable', sandboxId: SANDBOX_ID, port });
   assert.match(message, /is being paused/);
+}
+
+/** What is under way has been for a minute. */
+function makeOld(t: TestContext) {
+  const now = performance.now.bind(performance);
+  const { mock } = t.mock.method(performance, 'now', () => now() + 60_000);
+  return mock;
 }
 
 describe('draining a sandbox', () => {
@@ -118,6 +126,63 @@ describe('draining a sandbox', () => {
     const broken = assert.rejects(text(response));
     host.proxy.dropSandbox(SANDBOX_ID);
     await broken;
+  });
+
+  test('does not wait for streams that have gone on for long and say nothing; what is not answered yet has its time', async (t) => {
+    const host = await startProxy(t);
+    const { app, finish } = await startSlowApp(t);
+    const unanswered: ServerResponse[] = [];
+    const slow = await startApp(t, (_incoming, response) => {
+      unanswered.push(response);
+    });
+    const wss = new WebSocketServer({ server: app });
+    t.after(() => wss.close());
+    const socket = new WebSocket(`ws+unix:${host.socketPath}:${pathOf(app.port, '/ws')}`);
+    await once(socket, 'open');
+    const closed = once(socket, 'close');
+    const stream = await beginRequest(host, app.port);
+    const late = host.ask(pathOf(slow.port, '/'));
+    while (unanswered.length === 0) await delay(5);
+    makeOld(t);
+    let drained = false;
+    const draining = host.proxy.drain(SANDBOX_ID, LONG_MS).then(() => {
+      drained = true;
+    });
+    await delay(600);
+    assert.equal(drained, false, 'one is not answered yet');
+    unanswered[0]?.end('late');
+    assert.equal((await late).body.toString(), 'late');
+    await draining;
+    await closed;
+    host.proxy.admit(SANDBOX_ID);
+    finish();
+    assert.equal(await text(stream), 'begun and done', 'it goes on when the pause fails');
+  });
+
+  test('waits for old streams in which something moves, and for what its client has not read', async (t) => {
+    const host = await startProxy(t);
+    let isTalking = true;
+    t.after(() => {
+      isTalking = false;
+    });
+    const app = await startApp(t, async (incoming, response) => {
+      if (incoming.url === '/much') response.end(Buffer.alloc(64 * 2 ** 20));
+      for (; isTalking && incoming.url === '/'; await delay(20)) response.write('.');
+    });
+    for (const path of ['/', '/much']) {
+      const outgoing = host.open(pathOf(app.port, path));
+      outgoing.on('error', () => {});
+      outgoing.end();
+      const [response]: IncomingMessage[] = await once(outgoing, 'response');
+      if (path === '/') response?.resume();
+      const mocked = makeOld(t);
+      const begunMs = performance.now();
+      await host.proxy.drain(SANDBOX_ID, 800);
+      assert.ok(performance.now() - begunMs >= 795, path);
+      mocked.restore();
+      outgoing.destroy();
+      host.proxy.dropSandbox(SANDBOX_ID);
+    }
   });
 
   test('ends with the sandbox: nobody waits for a request of one that is gone', async (t) => {

@@ -10,22 +10,26 @@ import {
 import { rewriteLocations } from './headers.ts';
 import type { Upstream } from './host-proxy.ts';
 import { sendProxyError, sendProxyErrorOnSocket, upstreamFailed } from './proxy-error.ts';
+import type { Entry } from './sandbox-room.ts';
 
 /** Sends a request on to the application and its answer back. The Host header stays the client's own unless it is masked. */
 export function forwardRequest(exchange: HttpExchange, upstream: Upstream): void {
-  exchange.answer.stream.once('close', upstream.beginActivity());
+  const { stream } = exchange.answer;
+  const entry = upstream.enter(stream);
+  stream.once('close', () => entry.end());
   passExchange(
     exchange,
-    passageTo(upstream, exchange, (error) => sendProxyError(exchange, upstreamFailed(error, upstream.target))),
+    passageTo(upstream, entry, exchange, (error) => sendProxyError(exchange, upstreamFailed(error, upstream.target))),
   );
 }
 
 /** The same for a request to upgrade. It counts as activity until both sides have ended. */
 export function forwardUpgrade(upgrade: HttpUpgrade, upstream: Upstream): void {
-  upgrade.socket.once('close', upstream.beginActivity());
+  const entry = upstream.enter(upgrade.socket);
+  upgrade.socket.once('close', () => entry.end());
   passUpgrade(
     upgrade,
-    passageTo(upstream, upgrade, (error) =>
+    passageTo(upstream, entry, upgrade, (error) =>
       sendProxyErrorOnSocket(upgrade.socket, upstreamFailed(error, upstream.target)),
     ),
   );
@@ -33,6 +37,7 @@ export function forwardUpgrade(upgrade: HttpUpgrade, upstream: Upstream): void {
 
 function passageTo(
   upstream: Upstream,
+  entry: Entry,
   { headers: { host } }: Pick<HttpExchange, 'headers'>,
   failed: (error: Error) => void,
 ): Passage {
@@ -44,7 +49,10 @@ function passageTo(
     address: { host: address, port: target.port, agent: pool },
     path: target.path,
     headers,
-    answerHeaders: (incoming) => answerHeaders(incoming, host, upstream),
+    answerHeaders: (incoming) => {
+      entry.answeredBy(incoming.socket);
+      return answerHeaders(incoming, host, upstream);
+    },
     failed,
   };
 }

@@ -1,3 +1,4 @@
+import type { Writable } from 'node:stream';
 import type { SandboxAddress } from '@nestbox/contract';
 import { type ExchangeHandler, hasSeveralHosts, type Logger, type ProxyOrder } from '@nestbox/kit';
 import { forwardRequest, forwardUpgrade } from './forward-request.ts';
@@ -12,7 +13,7 @@ import {
   upstreamFailed,
 } from './proxy-error.ts';
 import { isGuestInternal, parseRequestTarget, type RequestTarget } from './request-target.ts';
-import { SandboxRoom } from './sandbox-room.ts';
+import { type Entry, SandboxRoom } from './sandbox-room.ts';
 import type { UpstreamPool, UpstreamPoolOptions } from './upstream-pool.ts';
 
 /** Where a sandbox's traffic goes. The manager answers it. */
@@ -28,16 +29,16 @@ export interface Upstream {
   readonly pool: UpstreamPool;
   readonly guestNames: ReadonlySet<string>;
   readonly order: ProxyOrder;
-  /** Traffic counts as activity until the returned function is called. */
-  beginActivity(): () => void;
+  /** Traffic counts as activity, and a pause may wait for it, until its end. `client` is where the answer goes. */
+  enter(client: Writable): Entry;
 }
 
 /** Can be mounted on any HTTP server, and takes what an edge in the same process hands over. */
 export interface HostProxy extends ExchangeHandler {
   /**
-   * Before a pause: refuses new requests to the sandbox from now on, and resolves when none is in flight any more, after
-   * `timeoutMs` (default 2,000) at the latest. Upgraded connections count too, and are closed then. The refusal lasts until
-   * `admit` or `dropSandbox`.
+   * Before a pause: refuses new requests to the sandbox from now on, and resolves when none is in flight any more, or only streams of
+   * some age in which nothing moves (in-flight.ts), after `timeoutMs` (default 2,000) at the latest. Upgraded connections count too, and
+   * are closed then. The refusal lasts until `admit` or `dropSandbox`.
    */
   drain(sandboxId: string, timeoutMs?: number): Promise<void>;
   /** Takes requests again after a `drain` whose pause came to nothing. */
@@ -81,13 +82,18 @@ export function createHostProxy(options: HostProxyOptions): HostProxy {
       const room = roomOf(target.sandboxId, sandbox.address);
       const { address, guestNames } = room;
       const pool = order.secure === true ? room.securePool : room.pool;
-      const beginActivity = () => {
-        const ends = [sandbox.beginActivity(), room.enter()];
-        return () => {
-          for (const end of ends) end();
+      const enter = (client: Writable): Entry => {
+        const endActivity = sandbox.beginActivity();
+        const entry = room.enter(client);
+        return {
+          ...entry,
+          end: () => {
+            endActivity();
+            entry.end();
+          },
         };
       };
-      return { upstream: { target, address, pool, guestNames, order, beginActivity }, room };
+      return { upstream: { target, address, pool, guestNames, order, enter }, room };
     } catch (error) {
       return { refusal: sandboxRefused(error, target) };
     }

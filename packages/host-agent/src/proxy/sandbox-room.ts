@@ -1,6 +1,20 @@
-import type { Duplex } from 'node:stream';
+import type { Socket } from 'node:net';
+import type { Duplex, Writable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { GUEST_NETWORK } from '@nestbox/contract';
+import { InFlight, Stillness } from './in-flight.ts';
 import { UpstreamPool, type UpstreamPoolOptions } from './upstream-pool.ts';
+
+/** Between two looks whether anything still moves. */
+const LOOK_MS = 50;
+
+/** What is under way, as its passage tells of it. */
+export interface Entry {
+  /** To be called with the connection by which the application answers. */
+  answeredBy(application: Socket): void;
+  /** To be called once. */
+  end(): void;
+}
 
 /** What the proxy holds for one sandbox at one address: its connections, and how many of them are in use. */
 export class SandboxRoom {
@@ -12,7 +26,8 @@ export class SandboxRoom {
   #securePool: UpstreamPool | undefined;
   readonly #upgraded = new Set<Duplex>();
   readonly #waiting = new Set<() => void>();
-  #inFlight = 0;
+  readonly #inFlight = new Set<InFlight>();
+  #isClosed = false;
 
   constructor(address: string, options: UpstreamPoolOptions) {
     this.address = address;
@@ -27,12 +42,16 @@ export class SandboxRoom {
     return this.#securePool;
   }
 
-  /** Counts a request or an upgraded connection; call the returned function once when it has ended. */
-  enter(): () => void {
-    this.#inFlight += 1;
-    return () => {
-      this.#inFlight -= 1;
-      if (this.#inFlight === 0) this.#wake();
+  /** Counts a request or an upgraded connection, whose answer goes to `client`. */
+  enter(client: Writable): Entry {
+    const entry = new InFlight(client);
+    this.#inFlight.add(entry);
+    return {
+      answeredBy: (application) => entry.answeredBy(application),
+      end: () => {
+        this.#inFlight.delete(entry);
+        if (this.#inFlight.size === 0) this.#wake();
+      },
     };
   }
 
@@ -43,23 +62,30 @@ export class SandboxRoom {
   }
 
   /**
-   * Resolves when nothing is in flight, the room is closed, or `timeoutMs` are over. Then upgraded connections are closed,
-   * since they would never end by themselves; requests have until `close`.
+   * Resolves when nothing is in flight, when nothing is but streams in which nothing moves, when the room is closed, or when `timeoutMs`
+   * are over. Then upgraded connections are closed, since they would never end by themselves; requests have until `close`.
    */
   async drained(timeoutMs: number): Promise<void> {
-    if (this.#inFlight === 0) return;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => {
-      this.#closeUpgraded();
-      resolve();
-    }, timeoutMs);
+    const endsAtMs = performance.now() + timeoutMs;
+    const stillness = new Stillness();
+    const { promise: settled, resolve } = Promise.withResolvers<void>();
     this.#waiting.add(resolve);
-    await promise;
-    clearTimeout(timer);
-    this.#waiting.delete(resolve);
+    try {
+      while (this.#inFlight.size > 0 && !this.#isClosed) {
+        const leftMs = endsAtMs - performance.now();
+        if (leftMs <= 0 || stillness.covers(this.#inFlight)) {
+          this.#closeUpgraded();
+          return;
+        }
+        await Promise.race([settled, sleep(Math.min(LOOK_MS, leftMs), undefined, { ref: false })]);
+      }
+    } finally {
+      this.#waiting.delete(resolve);
+    }
   }
 
   close(): void {
+    this.#isClosed = true;
     this.pool.destroy();
     this.#securePool?.destroy();
     this.#closeUpgraded();
