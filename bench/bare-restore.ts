@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GUEST_AGENT_PORT } from '@nestbox/contract';
 import { machineFiles } from '@nestbox/host-agent/storage';
+import { syncFile } from '@nestbox/kit';
 import { z } from 'zod';
 import { applyPageFile, writePageFile } from '../packages/host-agent/src/memory/page-file.ts';
 import { ProcessMemory } from '../packages/host-agent/src/memory/process-memory.ts';
@@ -125,13 +126,8 @@ function bareArguments(snapshot: BareSnapshot, socket: string): string[] {
 
 /** What makes a saved state outlast a loss of power: the files and the names of both. */
 export async function syncState({ devicesPath, pagesPath }: BareState): Promise<void> {
-  await Promise.all([devicesPath, ...(pagesPath === undefined ? [] : [pagesPath])].map((path) => sync(path)));
-  await sync(dirname(devicesPath));
-}
-
-async function sync(path: string): Promise<void> {
-  await using file = await open(path, 'r');
-  await file.sync();
+  await Promise.all([devicesPath, ...(pagesPath === undefined ? [] : [pagesPath])].map(syncFile));
+  await syncFile(dirname(devicesPath));
 }
 
 /** A name of the socket is there a moment before somebody listens. */

@@ -2,7 +2,8 @@ import { closeSync, openSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { CommandError, runCommand } from '@nestbox/kit';
-import { damaged, openPageFile, writeFully } from './page-file.ts';
+import { damagedFile } from '../damaged-file.ts';
+import { openPageFile, writeFully } from './page-file.ts';
 import { PAGE_BYTES } from './page-runs.ts';
 
 /** Copies a memory image: a reflink where the file system has it, else its data with its holes. Throws host_disk_full. */
@@ -26,7 +27,7 @@ export async function applyPagesTo(
 ): Promise<void> {
   const { table, forEachPart } = openPageFile(pagesPath);
   if (table.memoryBytes !== memoryMib * 2 ** 20)
-    throw damaged(pagesPath, 'it is of a guest with another size of memory');
+    throw damagedFile(pagesPath, 'it is of a guest with another size of memory');
   const file = openSync(target, 'r+');
   try {
     await forEachPart((firstPage, part) => writeFully(file, part, firstPage * PAGE_BYTES), signal);

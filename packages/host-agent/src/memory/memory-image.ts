@@ -1,11 +1,11 @@
 import { closeSync, fstatSync, ftruncateSync, openSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
+import { damagedFile } from '../damaged-file.ts';
 import { nextData } from './file-extents.ts';
 import {
   asDamage,
   CHUNK_BYTES,
-  damaged,
   forEachStretch,
   openPageFile,
   type PageTable,
@@ -48,7 +48,7 @@ export async function mergeIntoImage(
   const { memoryBytes } = pages.table;
   const baseTable = base.mapPath === undefined ? undefined : readPageTable(base.mapPath, { hasPages: false });
   if (baseTable !== undefined && baseTable.memoryBytes !== memoryBytes)
-    throw damaged(pagesPath, 'it is of a guest with another size of memory than the image');
+    throw damagedFile(pagesPath, 'it is of a guest with another size of memory than the image');
   const out = openSync(target.path, 'wx+', 0o600);
   try {
     ftruncateSync(out, memoryBytes);
@@ -77,13 +77,13 @@ export async function verifyImage(image: MemoryImage, signal?: AbortSignal, pace
   }
   try {
     const { size } = fstatSync(file);
-    if (table !== undefined && size !== table.memoryBytes) throw damaged(image.path, `it has ${size} bytes`);
+    if (table !== undefined && size !== table.memoryBytes) throw damagedFile(image.path, `it has ${size} bytes`);
     if (table !== undefined) {
       const { crc } = await sealPages(file, table.runs, table.memoryBytes, signal, pace);
-      if (crc !== table.crc) throw damaged(image.path, 'its checksum is wrong');
+      if (crc !== table.crc) throw damagedFile(image.path, 'its checksum is wrong');
     }
     if (!(await isZeroBeside(file, size, table?.runs ?? new Uint32Array(), signal, pace)))
-      throw damaged(
+      throw damagedFile(
         image.path,
         table === undefined
           ? 'it is not blank, and memory.map is missing'

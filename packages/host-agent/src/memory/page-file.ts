@@ -1,8 +1,7 @@
 import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
-import { NestboxError } from '@nestbox/contract';
-import { errnoOf } from '../storage/errno.ts';
+import { damagedFile, unreadableFile } from '../damaged-file.ts';
 import { countPages, PAGE_BYTES, type PageRuns } from './page-runs.ts';
 import { type ProcessMemory, readFully } from './process-memory.ts';
 
@@ -122,7 +121,7 @@ export function writePageMap(path: string, table: PageTable): void {
 export async function applyPageFile(path: string, memory: ProcessMemory, signal?: AbortSignal): Promise<void> {
   const { table, forEachPart } = openPageFile(path);
   if (table.memoryBytes !== memory.pageCount * PAGE_BYTES)
-    throw damaged(path, 'it is of a guest with another size of memory');
+    throw damagedFile(path, 'it is of a guest with another size of memory');
   await forEachPart((firstPage, part) => memory.write(firstPage, part), signal);
 }
 
@@ -175,7 +174,7 @@ export function openPageFile(path: string): PageFile {
           return part;
         };
         await forEachStretch(table.runs, (first, pages) => visit(first, take(pages * PAGE_BYTES)), signal, pace);
-        if (crc !== table.crc) throw damaged(path, 'its checksum is wrong');
+        if (crc !== table.crc) throw damagedFile(path, 'its checksum is wrong');
       } finally {
         closeSync(file);
       }
@@ -194,24 +193,24 @@ export function readPageTable(path: string, { hasPages }: { readonly hasPages: b
   try {
     const { size } = fstatSync(file);
     const header = Buffer.alloc(HEADER_BYTES);
-    if (size < HEADER_BYTES) throw damaged(path, 'it is too short');
+    if (size < HEADER_BYTES) throw damagedFile(path, 'it is too short');
     readFully(file, header, HEADER_BYTES, 0);
-    if (!header.subarray(0, MAGIC.length).equals(MAGIC)) throw damaged(path, 'it does not begin as it must');
+    if (!header.subarray(0, MAGIC.length).equals(MAGIC)) throw damagedFile(path, 'it does not begin as it must');
     const runCount = header.readUInt32LE(24);
     const pageCount = header.readUInt32LE(28);
     const tableBytes = HEADER_BYTES + runCount * 8;
     const wantedBytes = hasPages ? roundUp(tableBytes) + pageCount * PAGE_BYTES : tableBytes;
     if (pageCount > MAX_PAGES || size !== (hasPages ? wantedBytes : roundUp(tableBytes)))
-      throw damaged(path, `it has ${size} bytes`);
+      throw damagedFile(path, `it has ${size} bytes`);
     const whole = Buffer.alloc(roundUp(tableBytes));
     readFully(file, whole, whole.length, 0);
     const isFilledUp = whole.subarray(tableBytes).every((byte) => byte === 0);
     if (!isFilledUp || crc32(whole.subarray(16, tableBytes)) !== whole.readUInt32LE(8))
-      throw damaged(path, 'the checksum of its table is wrong');
+      throw damagedFile(path, 'the checksum of its table is wrong');
     const runs = new Uint32Array(runCount * 2);
     for (let index = 0; index < runs.length; index++) runs[index] = whole.readUInt32LE(HEADER_BYTES + index * 4);
     const memoryBytes = Number(whole.readBigUInt64LE(16));
-    if (countPages(runs) !== pageCount) throw damaged(path, 'its table contradicts itself');
+    if (countPages(runs) !== pageCount) throw damagedFile(path, 'its table contradicts itself');
     return { memoryBytes, runs, pageCount, crc: whole.readUInt32LE(12) };
   } catch (error) {
     throw asDamage(path, error);
@@ -247,10 +246,5 @@ export function writeFully(file: number, bytes: Buffer, position: number): void 
 /** What the system says of a file that it cannot read: it is missing, or the disk under it fails. Other errors stay what they are. */
 export function asDamage(path: string, error: unknown): unknown {
   if (!(error instanceof Error && 'syscall' in error)) return error;
-  const code = errnoOf(error);
-  return damaged(path, code === 'ENOENT' ? 'it is missing' : `it cannot be read (${code})`, error);
-}
-
-export function damaged(path: string, why: string, cause?: unknown): NestboxError {
-  return new NestboxError('snapshot_damaged', `The snapshot's file ${path} is damaged: ${why}.`, { cause });
+  return unreadableFile(path, error);
 }

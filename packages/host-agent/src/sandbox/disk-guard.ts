@@ -1,8 +1,9 @@
 import type { Stats } from 'node:fs';
 import type { NestboxError } from '@nestbox/contract';
+import { damagedFile } from '../damaged-file.ts';
 import { type DiskSums, diskFileNames, type FileSum, readDiskSums, writeDiskSums } from '../storage/disk-sums.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
-import { checkDisk, checkLayers, type DiskSeal, damagedFile } from '../storage/snapshot-manifest.ts';
+import { checkDisk, checkLayers, type DiskSeal } from '../storage/snapshot-manifest.ts';
 import type { DiskNotes } from './disk-notes.ts';
 import { KnownDigests } from './known-digests.ts';
 import {

@@ -1,9 +1,9 @@
 import { stat } from 'node:fs/promises';
+import { damagedFile } from '../damaged-file.ts';
 import { type MemoryImage, verifyImage } from '../memory/memory-image.ts';
 import type { DigestOptions } from '../storage/content-digest.ts';
 import { errnoOf } from '../storage/errno.ts';
 import { machineFiles } from '../storage/machine-folder.ts';
-import { damagedFile } from '../storage/snapshot-manifest.ts';
 
 /**
  * Checks memory images before VMs are started on them. An image is read as a whole once in the life of this process: it never

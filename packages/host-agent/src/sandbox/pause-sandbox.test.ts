@@ -298,13 +298,10 @@ describe('a pause that fails', () => {
     };
     await fail('there is no room');
     await fail('there is no room');
-    const first = 'Sandbox goes on, since it could not be paused: there is no room';
+    const first = 'Sandbox could not be paused: there is no room';
     assert.deepEqual(await failures(), [first]);
     await fail('there is still no room');
-    assert.deepEqual(await failures(), [
-      first,
-      'Sandbox goes on, since it could not be paused: there is still no room',
-    ]);
+    assert.deepEqual(await failures(), [first, 'Sandbox could not be paused: there is still no room']);
     delete testHost.failures.saveError;
     await manager.pause(sandboxId, { memory: true });
     await manager.resume(sandboxId, { memory: true });

@@ -85,7 +85,7 @@ async function pauseRunning(host: HostState, sandbox: LiveSandbox, pause: Pause,
 function tellFailure({ telemetry }: SandboxContext, sandbox: LiveSandbox, error: unknown): void {
   const why = error instanceof Error ? error.message : String(error);
   if (sandbox.lifecycle.state !== 'running' || !sandbox.failPause(why)) return;
-  void telemetry.note(sandbox.id, 'warn', `Sandbox goes on, since it could not be paused: ${why}`);
+  void telemetry.note(sandbox.id, 'warn', `Sandbox could not be paused: ${why}`);
 }
 
 /** What a guest that stands still could not write would be lost with its memory. */

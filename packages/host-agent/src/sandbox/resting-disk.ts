@@ -1,10 +1,11 @@
 import type { Stats } from 'node:fs';
 import { stat } from 'node:fs/promises';
+import { unreadableFile } from '../damaged-file.ts';
 import { contentDigest, type DigestOptions } from '../storage/content-digest.ts';
 import { builtKey, diskFileNames, sealKey } from '../storage/disk-sums.ts';
 import { errnoOf } from '../storage/errno.ts';
 import { machineFiles, ROOTFS_NAME } from '../storage/machine-folder.ts';
-import { type DiskSeal, unreadableFile } from '../storage/snapshot-manifest.ts';
+import type { DiskSeal } from '../storage/snapshot-manifest.ts';
 
 /** A disk that nobody writes to. */
 export interface RestingDisk {

@@ -1,10 +1,9 @@
 import { closeSync, openSync, readSync, type Stats } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
-import { NestboxError } from '@nestbox/contract';
 import { writeFileAtomic } from '@nestbox/kit';
 import { z } from 'zod';
-import { errnoOf } from './errno.ts';
+import { damagedFile, unreadableFile } from '../damaged-file.ts';
 import { machineFiles } from './machine-folder.ts';
 import { parseJson } from './parse-json.ts';
 import { isRawDiskName } from './raw-disks.ts';
@@ -151,14 +150,4 @@ export async function requirePresent(path: string): Promise<void> {
   await stat(path).catch((cause: unknown) => {
     throw unreadableFile(path, cause);
   });
-}
-
-export function unreadableFile(path: string, cause: unknown): NestboxError {
-  const code = errnoOf(cause);
-  const why = code === 'ENOENT' ? 'it is missing' : `it cannot be read${code === undefined ? '' : ` (${code})`}`;
-  return damagedFile(path, why, cause);
-}
-
-export function damagedFile(path: string, why: string, cause?: unknown): NestboxError {
-  return new NestboxError('snapshot_damaged', `The snapshot's file ${path} is damaged: ${why}.`, { cause });
 }

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { NestboxError } from '@nestbox/contract';
 import { z } from 'zod';
-import { damaged } from '../../memory/page-file.ts';
+import { damagedFile } from '../../damaged-file.ts';
 import type { VmMachine } from '../driver.ts';
 import { diskJailPath } from './run-files.ts';
 
@@ -54,9 +54,9 @@ export async function readDevices(
   here: { readonly version: string; readonly processor: string },
 ): Promise<SavedDevices> {
   const parsed = file.safeParse(parseJson(await readFile(path, 'utf8')));
-  if (!parsed.success) throw damaged(path, 'it holds no devices');
+  if (!parsed.success) throw damagedFile(path, 'it holds no devices');
   const { sha256, format: _, ...devices } = parsed.data;
-  if (sha256 !== digest(devices)) throw damaged(path, 'its checksum is wrong');
+  if (sha256 !== digest(devices)) throw damagedFile(path, 'its checksum is wrong');
   for (const what of ['version', 'processor'] as const)
     if (devices[what] !== here[what])
       throw new NestboxError(
@@ -72,7 +72,7 @@ export async function readDevices(
  */
 export function configFor(machine: VmMachine, text: string, path: string): string {
   const parsed = savedConfig.safeParse(parseJson(text));
-  if (!parsed.success) throw damaged(path, 'its configuration is none of a VM');
+  if (!parsed.success) throw damagedFile(path, 'its configuration is none of a VM');
   const config = parsed.data;
   const { netnsName, tapName } = machine.network;
   const wanted = {
@@ -87,7 +87,8 @@ export function configFor(machine: VmMachine, text: string, path: string): strin
     disks: config.disks.map((disk) => `${disk.path} ${disk.readonly === true}`),
     taps: (config.net ?? []).map(({ tap }) => tap),
   };
-  if (JSON.stringify(wanted) !== JSON.stringify(found)) throw damaged(path, 'it is of a VM that was made otherwise');
+  if (JSON.stringify(wanted) !== JSON.stringify(found))
+    throw damagedFile(path, 'it is of a VM that was made otherwise');
   return JSON.stringify({
     ...config,
     ...(config.net ? { net: config.net.map((net) => ({ ...net, host_mac: null })) } : {}),
