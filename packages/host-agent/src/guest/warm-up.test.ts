@@ -50,7 +50,8 @@ test('a warm-up that is given up clears away all the same', async (t) => {
 });
 
 /** A guest without the programs or the user, which notes what it is asked. */
-async function startPoorGuest(t: TestContext, { shells }: { readonly shells: readonly string[] }) {
+async function startPoorGuest(t: TestContext, options: { readonly shells: readonly string[]; terminal?(): unknown }) {
+  const { shells, terminal } = options;
   const asked: string[] = [];
   const routes = (router: ConnectRouter) => {
     const userOf = (header: Headers) =>
@@ -59,12 +60,16 @@ async function startPoorGuest(t: TestContext, { shells }: { readonly shells: rea
       async *start({ process, pty }) {
         const cmd = process?.cmd ?? '';
         asked.push(`${pty === undefined ? 'start' : 'terminal'} ${cmd} ${process?.args.join(' ')}`);
+        if (pty !== undefined) await terminal?.();
         const exitCode = shells.includes(cmd) ? 0 : 127;
         yield { event: { event: { case: 'start', value: { pid: 7 } } } };
         yield { event: { event: { case: 'end', value: { exitCode, exited: true } } } };
       },
       sendInput: () => ({}),
-      sendSignal: () => ({}),
+      sendSignal: ({ process }) => {
+        asked.push(`kill ${process?.selector.value}`);
+        return {};
+      },
     });
     router.service(Filesystem, {
       listDir: (_request, { requestHeader }) => {
@@ -124,6 +129,7 @@ test('a template without bash and without the user is warmed up by what it has',
       'start /bin/sh -c echo warm',
       'start /bin/sh -c echo warm',
       'terminal /bin/sh -i',
+      'kill 7',
     ],
   );
   const files = new Set(asked.filter((line) => line.includes('/files')));
@@ -136,4 +142,17 @@ test('a template without any shell is warmed up by files alone', async (t) => {
   assert.equal(asked.filter((line) => line.startsWith('start')).length, 2);
   assert.equal(asked.filter((line) => line.startsWith('terminal')).length, 0);
   assert.equal(asked.filter((line) => line.startsWith('GET /files')).length, 6, 'as it is and packed, each round');
+});
+
+test('a terminal that is just being started when a warm-up is given up is killed', async (t) => {
+  const abort = new AbortController();
+  const { guest, asked } = await startPoorGuest(t, {
+    shells: ['/bin/bash'],
+    terminal: async () => {
+      abort.abort();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    },
+  });
+  await assert.rejects(guest.warmUp({ rounds: 3, logger }, abort.signal), { name: 'GuestError', kind: 'aborted' });
+  assert.equal(asked.at(-1), 'kill 7', 'and nothing more is asked of the guest');
 });

@@ -48,6 +48,7 @@ export async function warmUpGuest(guest: GuestConnection, options: WarmUpOptions
     { encoding: 'json' },
   );
   const folder = `/tmp/.nestbox-warm-up-${randomBytes(8).toString('hex')}`;
+  const undone = later(signal, CLEAN_UP_TIMEOUT_MS);
   try {
     const user = await findUser(client, logger, signal);
     await makeDir(client, folder, { user }, signal);
@@ -58,7 +59,7 @@ export async function warmUpGuest(guest: GuestConnection, options: WarmUpOptions
       if (shell !== undefined) await runCommand(client, shell, user, signal);
       await useFiles(client, folder, user, signal);
       await watchFolder(client, folder, user, signal);
-      if (shell !== undefined) await useTerminal(client, shell, user, signal);
+      if (shell !== undefined) await useTerminal(client, shell, user, undone);
       await askForFigures(client, signal);
     }
   } finally {
@@ -128,8 +129,20 @@ async function watchFolder(client: GuestConnection, folder: string, user: string
   }
 }
 
-/** Killed before it can do anything by itself, so that no shell writes a history. */
-async function useTerminal(client: GuestConnection, shell: Shell, user: string, signal?: AbortSignal): Promise<void> {
+/** Fires some time after `signal`: whoever gave up waits that long for what was begun, so that it can be undone. */
+function later(signal: AbortSignal | undefined, ms: number): AbortSignal {
+  const late = new AbortController();
+  const wait = () => setTimeout(() => late.abort(signal?.reason), ms).unref();
+  if (signal?.aborted === true) wait();
+  else signal?.addEventListener('abort', wait, { once: true });
+  return late.signal;
+}
+
+/**
+ * Killed before it can do anything by itself, so that no shell writes a history. Not to be given up half-way: a terminal
+ * whose start was not heard of could not be killed, and goes on when nobody listens to it.
+ */
+async function useTerminal(client: GuestConnection, shell: Shell, user: string, signal: AbortSignal): Promise<void> {
   const options = { cmd: shell.cmd, args: shell.interactive, env: { TERM: 'xterm-256color' }, user };
   const terminal = await startTerminal(client, { ...options, size: { cols: 80, rows: 24 } }, signal);
   try {
