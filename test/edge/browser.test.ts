@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
@@ -10,7 +9,9 @@ import { WebSocketServer } from 'ws';
 import { ROOT } from '../../scripts/support/repository.ts';
 import { browserIsMissing, openBrowser } from '../support/browser.ts';
 import { freePort } from '../support/free-port.ts';
+import { keepDiary } from '../support/page-diary.ts';
 import { type ProxyStack, startApplication, startProxyStack } from '../support/proxy-stack.ts';
+import { startServerProgram } from '../support/server-program.ts';
 
 const JUPYTER = '/usr/bin/jupyter-server';
 
@@ -18,22 +19,6 @@ async function folder(t: TestContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'nestbox-browser-'));
   t.after(() => rm(path, { recursive: true, force: true }));
   return path;
-}
-
-/** Ends with the test, and all that it started with it. */
-function run(t: TestContext, file: string, args: readonly string[], cwd: string): ChildProcess {
-  const child = spawn(file, args, {
-    cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
-    detached: true,
-    env: { ...process.env, HOME: cwd },
-  });
-  t.after(() => {
-    if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, 'SIGKILL');
-  });
-  child.stdout?.resume();
-  child.stderr?.resume();
-  return child;
 }
 
 /** Runs a script of this folder in the page and answers what it comes to. */
@@ -58,34 +43,31 @@ describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout
     await stack[Symbol.asyncDispose]();
   });
 
+  async function openPage(t: TestContext): Promise<Page> {
+    const page = await context.newPage();
+    keepDiary(t, page);
+    return page;
+  }
+
   /** In clear text and over TLS, where the browser speaks HTTP/2. */
   const urls = (port: number) => [
     `http://${stack.host(port)}:${stack.edgePort}`,
     `https://${stack.host(port)}:${stack.frontPort}`,
   ];
 
-  async function untilOpen(port: number, path = '/'): Promise<void> {
-    for (const deadline = Date.now() + 60_000; ; ) {
-      const status = await fetch(`http://127.0.0.1:${port}${path}`).then(
-        (answer) => answer.status,
-        () => undefined,
-      );
-      if (status !== undefined) return;
-      assert.ok(Date.now() < deadline, 'the application does not listen');
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-
   test('walks through the folders of python’s http.server, whose redirects keep it inside', async (t) => {
     const site = await folder(t);
     await mkdir(join(site, 'docs'));
     await writeFile(join(site, 'index.html'), '<a href="docs">docs</a>');
     await writeFile(join(site, 'docs', 'index.html'), '<h1>inside</h1><script>document.title = "ran"</script>');
-    const port = await freePort();
-    run(t, 'python3', ['-m', 'http.server', String(port), '--bind', '127.0.0.1'], site);
-    await untilOpen(port);
+    const port = await startServerProgram(t, {
+      file: 'python3',
+      args: ['-m', 'http.server', '0', '--bind', '127.0.0.1'],
+      cwd: site,
+      announcement: /port (\d+) /,
+    });
     for (const url of urls(port)) {
-      const page = await context.newPage();
+      const page = await openPage(t);
       await page.goto(url);
       // Without the slash at the end it answers 301, with a Location.
       await page.click('a');
@@ -96,7 +78,7 @@ describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout
     }
   });
 
-  test('stays inside when an application redirects to what it takes for its own address', async () => {
+  test('stays inside when an application redirects to what it takes for its own address', async (t) => {
     await using app = await startApplication((incoming, response) => {
       const here = [
         `http://127.0.0.1:${app.port}/end`,
@@ -109,14 +91,14 @@ describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout
     });
     for (const url of urls(app.port))
       for (const way of ['/0', '/1', '/2']) {
-        const page = await context.newPage();
+        const page = await openPage(t);
         await page.goto(url + way);
         assert.equal(page.url(), `${url}/end`);
         await page.close();
       }
   });
 
-  test('speaks WebSockets, gets events as they happen, sends forms, and keeps cookies apart', async () => {
+  test('speaks WebSockets, gets events as they happen, sends forms, and keeps cookies apart', async (t) => {
     const requests: { protocol: string | undefined; cookie: string | undefined }[] = [];
     await using app = await startApplication((incoming, response) => {
       requests.push({ protocol: String(incoming.headers['x-forwarded-proto']), cookie: incoming.headers.cookie });
@@ -135,7 +117,7 @@ describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout
     const sockets = new WebSocketServer({ server: app });
     sockets.on('connection', (socket) => socket.on('message', (data, binary) => socket.send(data, { binary })));
     for (const url of urls(app.port)) {
-      const page = await context.newPage();
+      const page = await openPage(t);
       await page.goto(url);
       const found: unknown = await inPage(page, 'page-talk.js');
       const secure = url.startsWith('https');
@@ -159,34 +141,29 @@ describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout
     await writeFile(join(project, 'index.html'), '<h1></h1><script type="module" src="/main.js"></script>');
     const text = (word: string) =>
       `export const word = '${word}';\ndocument.querySelector('h1').textContent = word;\nwindow.loads = (window.loads ?? 0) + 1;\nif (import.meta.hot) import.meta.hot.accept();\n`;
-    await writeFile(join(project, 'main.js'), text('first'));
-    const port = await freePort();
+    /** In one step, as editors save: Vite’s watcher may see a file that is being written while it is empty still. */
+    const change = async (content: string) => {
+      await writeFile(join(project, 'main.js.new'), content);
+      await rename(join(project, 'main.js.new'), join(project, 'main.js'));
+    };
+    await change(text('first'));
     await writeFile(join(project, 'vite.config.js'), "export default { server: { allowedHosts: ['.localhost'] } };\n");
-    run(
-      t,
-      process.execPath,
-      [
-        join(ROOT, 'node_modules', 'vite', 'bin', 'vite.js'),
-        '--host',
-        '127.0.0.1',
-        '--port',
-        String(port),
-        '--strictPort',
-      ],
-      project,
-    );
-    await untilOpen(port);
+    const port = await startServerProgram(t, {
+      file: process.execPath,
+      args: [join(ROOT, 'node_modules', 'vite', 'bin', 'vite.js'), '--host', '127.0.0.1', '--port', '0'],
+      cwd: project,
+      announcement: /http:\/\/127\.0\.0\.1:(\d+)\//,
+    });
     for (const [index, url] of urls(port).entries()) {
-      const page = await context.newPage();
+      const page = await openPage(t);
       const connected = page.waitForEvent('console', (message) => message.text().includes('[vite] connected'));
-      await page.goto(url);
-      await connected;
+      await Promise.all([page.goto(url), connected]);
       await page.waitForFunction("document.querySelector('h1')?.textContent");
       await page.evaluate('window.loads = 10');
       const changed = `document.querySelector('h1')?.textContent === 'second ${index}'`;
       // Its watcher may not be there yet for the first change.
       for (let attempt = 0; attempt < 10 && !(await page.evaluate(changed)); attempt++) {
-        await writeFile(join(project, 'main.js'), text(`second ${index}`));
+        await change(text(`second ${index}`));
         await page.waitForFunction(changed, undefined, { timeout: 3000 }).catch(() => {});
       }
       await page.waitForFunction(changed);
@@ -200,24 +177,23 @@ describe('a browser at a port of a sandbox', { skip: browserIsMissing(), timeout
     skip: existsSync(JUPYTER) ? false : `${JUPYTER} is missing; run: apt-get install jupyter-server python3-ipykernel`,
   }, async (t) => {
     const home = await folder(t);
-    const port = await freePort();
-    run(
-      t,
-      JUPYTER,
-      [
+    const port = await startServerProgram(t, {
+      file: JUPYTER,
+      args: [
         '--no-browser',
         '--allow-root',
         '--ip=127.0.0.1',
-        `--port=${port}`,
+        // It knows no port 0, but takes the next one when this is taken.
+        `--port=${await freePort()}`,
         '--ServerApp.token=secret',
         '--ServerApp.allow_remote_access=True',
         `--ServerApp.root_dir=${home}`,
       ],
-      home,
-    );
-    await untilOpen(port, '/api');
+      cwd: home,
+      announcement: /http:\/\/127\.0\.0\.1:(\d+)\//,
+    });
     for (const url of urls(port)) {
-      const page = await context.newPage();
+      const page = await openPage(t);
       await page.goto(`${url}/login`);
       const output = await inPage(page, 'page-kernel.js');
       assert.equal(output, '42\n');
