@@ -470,6 +470,9 @@ describe('bad input', () => {
       [`POST /sandboxes HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n${end}`, 400],
       [`POST /sandboxes HTTP/1.1\r\nContent-Length: -1\r\n${end}`, 400],
       [`GET /sandboxes/../health HTTP/1.1\r\n${end}`, 404],
+      ['GET /health HTTP/1.1\r\nConnection: close\r\n\r\n', 400],
+      [`POST /sandboxes HTTP/1.1\r\nExpect: miracles\r\n${end}`, 417],
+      [`CONNECT 127.0.0.1:22 HTTP/1.1\r\n${end}`, 405],
     ] as const) {
       const answer = await sendRaw(server, text);
       assert.ok(

@@ -300,6 +300,10 @@ describe('HTTP through the edge', () => {
       [`${start}Transfer-Encoding: gzip, chunked\r\nConnection: close\r\n\r\n1\r\nx\r\n0\r\n\r\n`, 501],
       ['nonsense\r\n\r\n', 400],
       [`${start}X: ${'x'.repeat(70_000)}\r\n\r\n`, 431],
+      ['GET / HTTP/1.1\r\nConnection: close\r\n\r\n', 400],
+      ['GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n', 400],
+      [`${start}Expect: miracles\r\nConnection: close\r\n\r\n`, 417],
+      [`CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: ${stage.hostName}\r\n\r\n`, 405],
     ] as const) {
       const answer = await stage.raw(bytes);
       assert.ok(

@@ -226,7 +226,18 @@ describe('one port with TLS, by HTTP/1.1,', () => {
     await once(plain, 'close');
     assert.match(await tls.raw('nonsense\r\n\r\n'), /^HTTP\/1\.1 400 /);
     assert.match(await tls.raw(`GET / HTTP/1.1\r\nX: ${'x'.repeat(70_000)}\r\n\r\n`), /^HTTP\/1\.1 431 /);
+    for (const [bytes, status] of [
+      ['GET / HTTP/1.1\r\nConnection: close\r\n\r\n', 400],
+      [`GET / HTTP/1.1\r\nHost: ${API_HOST}\r\nExpect: miracles\r\nConnection: close\r\n\r\n`, 417],
+      [`GET / HTTP/1.1\r\nHost: ${tls.sandboxHost}\r\nExpect: miracles\r\nConnection: close\r\n\r\n`, 417],
+      [`CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: ${API_HOST}\r\n\r\n`, 405],
+    ] as const)
+      assert.equal(edgeError.parse(JSON.parse((await tls.raw(bytes)).split('\r\n\r\n')[1] ?? '')).code, status);
     await using session = await tls.session();
+    const tunnel = await ask(session, { ':method': 'CONNECT', ':authority': '127.0.0.1:22' });
+    assert.equal(edgeError.parse(JSON.parse(String(tunnel.body))).code, 405);
+    const expecting = await ask(session, { ':authority': API_HOST, ':path': '/', expect: 'miracles' });
+    assert.equal(edgeError.parse(JSON.parse(String(expecting.body))).code, 417);
     await assert.rejects(ask(session, { ':authority': API_HOST, ':path': '/', 'x-large': 'x'.repeat(70_000) }));
     const again = await tls.raw(`GET / HTTP/1.1\r\nHost: ${API_HOST}\r\nConnection: close\r\n\r\n`);
     assert.match(again, /^HTTP\/1\.1 404 .*"There is no GET \/."/s);

@@ -11,12 +11,12 @@ import type { Socket } from 'node:net';
 import { Http1Exchange, type HttpExchange, http1Upgrade, UNCOUNTED } from '@nestbox/kit';
 import type { ListenAddress } from '../config.ts';
 import type { CertificatePair } from '../tls/certificate-source.ts';
-import { answerError, edgeErrorOnWire, misdirected } from './edge-error.ts';
+import { answerError, misdirected } from './edge-error.ts';
 import type { EdgeHandler } from './edge-handler.ts';
-import { answerBrokenRequest } from './edge-server.ts';
 import { whoServes } from './front-names.ts';
 import { Http2Exchange } from './http2-exchange.ts';
 import { HEADERS_TIMEOUT_MS, HTTP1_OPTIONS, IDLE_TIMEOUT_MS, isUpgradeToForward } from './listener-limits.ts';
+import { answerBrokenRequest, endWith, refusalOf, refuseTunnels } from './refused-requests.ts';
 
 /** Windows of HTTP/2: what may be on the way before the other side has read it. Uploads over a long line want more than 64 KiB. */
 const STREAM_WINDOW_BYTES = 512 * 1024;
@@ -79,25 +79,30 @@ export async function openFront({ address, domain, certificate, edge, api }: Fro
   const serve = (request: IncomingMessage | Http2ServerRequest, response: ServerResponse | Http2ServerResponse) => {
     const exchange = exchangeOf(request, response);
     if (exchange === undefined) return;
+    const refusal = refusalOf(request);
+    if (refusal !== undefined) {
+      answerError(exchange, refusal);
+      return;
+    }
     const server = whoServes(exchange.headers, domain);
     if (server === 'api') api.serve(request, response);
     else if (server === 'sandbox') edge.handle(exchange);
     else answerError(exchange, misdirected(domain));
   };
-  server.on('request', serve);
+  for (const event of ['request', 'checkExpectation']) server.on(event, serve);
   server.on('checkContinue', (request: IncomingMessage | Http2ServerRequest, response) => {
     // The API reads bodies itself; for sandboxes, their applications say whether to go on.
     if (whoServes(hostHeaders(request), domain) === 'api') response.writeContinue();
     serve(request, response);
   });
   server.on('upgrade', (request: IncomingMessage, socket: Socket, head: Buffer) => {
-    if (whoServes(request.headers, domain) === 'sandbox') edge.handleUpgrade(http1Upgrade(request, socket, head));
-    else {
-      socket.on('error', () => socket.destroy());
-      socket.end(edgeErrorOnWire(misdirected(domain)));
-    }
+    const refusal = refusalOf(request);
+    if (refusal !== undefined) endWith(socket, refusal);
+    else if (whoServes(request.headers, domain) !== 'sandbox') endWith(socket, misdirected(domain));
+    else edge.handleUpgrade(http1Upgrade(request, socket, head));
   });
   server.on('clientError', answerBrokenRequest);
+  refuseTunnels(server);
   limitSessions(server);
   const sessions = new Set<ServerHttp2Session>();
   server.on('session', (session) => {

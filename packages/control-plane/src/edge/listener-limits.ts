@@ -18,6 +18,8 @@ export const HTTP1_OPTIONS = {
   keepAliveTimeout: IDLE_TIMEOUT_MS,
   // Uploads and streams take as long as they take.
   requestTimeout: 0,
+  // Refused in words of ours: refused-requests.ts.
+  requireHostHeader: false,
   highWaterMark: STREAM_BUFFER_BYTES,
 } as const;
 

@@ -1,18 +1,18 @@
 import { randomUUID } from 'node:crypto';
-import type { Socket } from 'node:net';
 import { NestboxError } from '@nestbox/contract';
 import type { RequestsUnderWay } from '@nestbox/kit';
 import type { Registry } from '@nestbox/kit/metrics';
 import fastify, { type FastifyReply } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { z } from 'zod';
-import { BROKEN_LINGER_MS, HEADERS_TIMEOUT_MS, IDLE_TIMEOUT_MS } from '../edge/listener-limits.ts';
+import { HEADERS_TIMEOUT_MS, IDLE_TIMEOUT_MS } from '../edge/listener-limits.ts';
+import { answerBrokenRequest, refusalOf, refuseTunnels } from '../edge/refused-requests.ts';
 import type { ServiceContext } from '../service/service-context.ts';
 import type { ApiServer } from './api-server.ts';
 import { auditRequest, noteAddress, prepareAudit } from './audit-requests.ts';
 import type { Authenticator } from './authenticate.ts';
 import { noteCaller, prepareCallers } from './caller.ts';
-import { type ErrorResponse, errorResponse, toErrorResponse } from './error-response.ts';
+import { type ErrorResponse, toErrorResponse } from './error-response.ts';
 import { KnownPaths } from './known-paths.ts';
 import { BODY_TIMEOUT_MS, limitBody } from './limit-body.ts';
 import { noteCall } from './note-calls.ts';
@@ -68,7 +68,11 @@ export function createApiServer(
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     keepAliveTimeout: IDLE_TIMEOUT_MS,
-    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: HEADERS_TIMEOUT_MS / 2 },
+    http: {
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: HEADERS_TIMEOUT_MS / 2,
+      requireHostHeader: false,
+    },
     forceCloseConnections: true,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
@@ -79,6 +83,8 @@ export function createApiServer(
       sendError(reply, error);
     },
   }).withTypeProvider<ZodTypeProvider>();
+  refuseTunnels(app.server);
+  app.server.on('checkExpectation', (request, response) => app.routing(request, response));
   app.setValidatorCompiler<z.core.$ZodType>((route) => {
     const validate = validatorCompiler(route);
     // Fastify shows a missing body to validators as null; a schema with a default looks for undefined.
@@ -90,7 +96,9 @@ export function createApiServer(
   app.addHook('onRequest', (request, reply, done) => {
     requests.track(reply.raw);
     limitBody(request, reply);
-    done();
+    const refusal = refusalOf(request.raw);
+    if (refusal === undefined) done();
+    else void reply.code(refusal.status).send(refusal.body);
   });
   app.addHook('onSend', (request, reply, _payload, done) => {
     // HTTP/2 has no such header; its connections are told in a way of their own.
@@ -213,24 +221,4 @@ const SHOWN_PATH_LENGTH = 120;
 function shortPath(url: string): string {
   const path = url.split('?', 1)[0] ?? '';
   return path.length > SHOWN_PATH_LENGTH ? `${path.slice(0, SHOWN_PATH_LENGTH)}…` : path;
-}
-
-/** For what is not even HTTP, too slow, or has too many headers: node has no request object for it. */
-function answerBrokenRequest(error: Error & { code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const { status, body } =
-    error.code === 'HPE_HEADER_OVERFLOW'
-      ? errorResponse('payload_too_large', 'The headers are too large.', 431)
-      : error.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? errorResponse('deadline_exceeded', 'The request did not arrive in time.', 408)
-        : errorResponse('invalid_request', 'The request is not valid HTTP/1.1.');
-  const text = JSON.stringify(body);
-  socket.end(
-    `HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
-  );
-  // Who keeps its side open is not waited for.
-  socket.setTimeout(BROKEN_LINGER_MS, () => socket.destroy());
 }
