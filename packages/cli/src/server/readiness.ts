@@ -27,8 +27,11 @@ export async function requireReadyHost(paths: NestboxPaths): Promise<void> {
     );
 }
 
-/** Throws NestboxError `invalid_request` when something else than a folder has the state folder's name. */
-async function requireFolder({ stateDir }: NestboxPaths): Promise<void> {
+/** Throws NestboxError `invalid_request` when something else than a folder has the state folder's name, or where there can be none. */
+export async function requireFolder({ stateDir }: NestboxPaths): Promise<void> {
+  // Node would try for ever to make folders there.
+  if (/^\/(?:proc|sys)(?:\/|$)/.test(stateDir))
+    throw new NestboxError('invalid_request', `NESTBOX_DIR names ${stateDir}, where the kernel takes no files.`);
   const found = await stat(stateDir).catch(() => undefined);
   if (found?.isDirectory() === false)
     throw new NestboxError('invalid_request', `NESTBOX_DIR names ${stateDir}, which is no folder.`);
