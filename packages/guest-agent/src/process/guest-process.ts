@@ -15,7 +15,7 @@ export interface ProcessDescription {
   readonly tag: string | undefined;
 }
 
-/** A pseudo-terminal's side that the agent holds. */
+/** A pseudo-terminal's side that the agent holds until its process is over; it is the input's, which closes it. */
 export interface Terminal {
   readonly masterFd: number;
   readonly terminals: PseudoTerminals;

@@ -117,18 +117,23 @@ export class Launcher {
 
   #withTerminal(request: LaunchRequest, size: TerminalSize): GuestProcess {
     const { masterFd, path } = this.#terminals.open(size);
+    const ours = [masterFd];
     let pid: number;
+    let outputFd: number;
     try {
-      pid = this.#spawn(request, { terminal: path }, masterFd);
-    } catch (error) {
-      closeSync(masterFd);
-      throw error;
+      // Reading ends as soon as nobody holds the other side, which programs close before they exit: the terminal must not hang up then.
+      outputFd = this.#terminals.duplicate(masterFd);
+      ours.push(outputFd);
+      pid = this.#spawn(request, { terminal: path }, Math.max(...ours));
+      ours.length = 0;
+    } finally {
+      for (const fd of ours) closeSync(fd);
     }
     const source = {
       stream: 'pty',
-      socket: new ReadStream(masterFd),
+      socket: new ReadStream(outputFd),
       // The kernel passes a terminal's output on in the background, so this can be less than what was written.
-      unreadBytes: () => this.#pipes.unreadBytes(masterFd),
+      unreadBytes: () => this.#pipes.unreadBytes(outputFd),
     } as const;
     return new GuestProcess({
       pid,

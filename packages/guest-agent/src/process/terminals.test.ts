@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -82,6 +82,27 @@ describe('terminals', () => {
     );
     await client.closeStdin({ process });
     await stream.rest();
+  });
+
+  test('a program that lets go of its terminal is not hung up on', async () => {
+    const script = 'echo said; exec <&- >&- 2>&-; sleep 0.3; exit 7';
+    const seen = await observe(client.start({ process: { cmd: '/bin/sh', args: ['-c', script] }, pty: {} }));
+    assert.deepEqual([seen.pty.toString(), seen.end?.status], ['said\r\n', 'exit status 7']);
+  });
+
+  test('nothing of a terminal stays open when its program has ended', async () => {
+    const openTerminals = async () => {
+      const links = (await readdir('/proc/self/fd')).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => ''));
+      return (await Promise.all(links)).filter((path) => path.endsWith('/ptmx')).length;
+    };
+    const before = await openTerminals();
+    const stream = step(client.start({ process: { cmd: '/bin/cat' }, pty: {} }));
+    const process = byPid(await stream.start());
+    assert.equal(await openTerminals(), before + 2);
+    await client.sendInput({ process, input: { input: { case: 'pty', value: Buffer.from('\x04') } } });
+    await stream.rest();
+    await observe(client.start({ process: { cmd: 'not-there' }, pty: {} }));
+    assert.equal(await openTerminals(), before);
   });
 
   test('a shell that leaves a job behind ends all the same', async () => {
