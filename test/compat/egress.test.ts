@@ -47,7 +47,7 @@ forEachAddressing('where a sandbox may connect to', { sandbox: {} }, (suite) => 
     await sandbox.pause();
     const again = await Sandbox.connect(sandbox.sandboxId, suite.connection);
     assert.equal(await reached(again), second);
-    const [copy] = await again.fork({ count: 1 });
+    const [copy] = await again.fork({ count: 1, timeoutMs: 300_000 });
     assert.ok(copy instanceof Sandbox);
     assert.equal(await reached(copy), second);
     await copy.kill();

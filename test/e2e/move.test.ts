@@ -75,7 +75,7 @@ test('a paused sandbox and a snapshot that were copied to another state folder g
 
   const made = await Sandbox.create('mine', { ...second.connection, timeoutMs: 600_000 });
   assert.equal(await say(made, DIGEST), digest);
-  const [fork] = await made.fork();
+  const [fork] = await made.fork({ timeoutMs: 600_000 });
   assert.ok(fork instanceof Sandbox);
   assert.equal(await say(fork, DIGEST), digest);
   for (const each of [moved, made, fork])

@@ -47,7 +47,7 @@ export async function makeSmallStateFolder(sizeMib: number): Promise<NestboxPath
   await runCommand('mount', ['-o', 'loop', image, stateDir]);
   undo.defer(async () => void (await runCommand('umount', [stateDir])));
   const names = [...SHARED_FOLDERS, 'templates', ...SHARED_FILES];
-  await runCommand('cp', ['-r', '--sparse=always', ...names.map((name) => join(shared, name)), stateDir]);
+  await runCommand('cp', ['-a', '--sparse=always', ...names.map((name) => join(shared, name)), stateDir]);
   const images = join(stateDir, 'images.json');
   await writeFile(images, (await readFile(images, 'utf8')).replaceAll(`${shared}/`, `${stateDir}/`));
   return withUndo(paths, undo.move());

@@ -38,6 +38,9 @@ import { Telemetry } from './telemetry/telemetry.ts';
 import type { VmDriver, VmmName } from './vmm/driver.ts';
 import { selectDriver } from './vmm/select.ts';
 
+/** Clients give a create 60 s, of which a boot beside the making may take half where there is no KVM. */
+const SNAPSHOT_WAIT_MS = 20_000;
+
 export interface HostAgentConfig {
   readonly paths: NestboxPaths;
   readonly logger: Logger;
@@ -50,13 +53,15 @@ export interface HostAgentConfig {
   readonly warm?: readonly WarmOrder[];
   /** False: every create boots, and no snapshots of templates are made. Default true. */
   readonly useSnapshots?: boolean;
+  /** How long a create waits for a snapshot of its template that is being made, before it boots. Default 20 s. */
+  readonly snapshotWaitMs?: number;
   /** False: snapshots that templates lack are made at the first create or by `manager.prepareTemplates`. Default true. */
   readonly prepareAtStart?: boolean;
   /** How often all that rests here is read. Default once a day. */
   readonly scrub?: Partial<ScrubSettings>;
   /** Where numbers for Prometheus go. None are kept when it is not given. */
   readonly metrics?: Registry;
-  /** Prepared network slots to keep. Default 4. */
+  /** Prepared network slots to keep. Default 8. */
   readonly networkPoolSize?: number;
   /** Private addresses and CIDR blocks that sandboxes may reach. Default none. */
   readonly allowPrivate?: readonly string[];
@@ -127,6 +132,7 @@ export async function startHostAgent(config: HostAgentConfig): Promise<HostAgent
       traffic,
       telemetry,
       useSnapshots: config.useSnapshots ?? true,
+      snapshotWaitMs: config.snapshotWaitMs ?? SNAPSHOT_WAIT_MS,
       limits: resolveHostLimits(config.limits),
       logger,
     },

@@ -33,6 +33,8 @@ export interface SandboxContext {
   readonly limits: HostLimits;
   /** False: every create boots. */
   readonly useSnapshots: boolean;
+  /** How long a create waits for a snapshot of its template that is being made; then it boots. */
+  readonly snapshotWaitMs: number;
   readonly logger: Logger;
 }
 

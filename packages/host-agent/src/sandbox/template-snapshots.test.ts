@@ -93,6 +93,19 @@ describe('the snapshot of a template', { concurrency: 3 }, () => {
     assert.equal((await create(manager, 'older')).how, 'restored');
   });
 
+  test('is not waited for longer than a client waits: then the create boots', async (t) => {
+    const testHost = await makeTestHost(t);
+    const { manager } = await testHost.start({ useSnapshots: true, prepareAtStart: false, snapshotWaitMs: 50 });
+    const save = gate();
+    testHost.failures.saveGate = save.promise;
+    const preparing = manager.prepareTemplates();
+    await until('the copy', () => existsSync(testHost.layout.transitDir));
+    assert.equal((await create(manager)).how, 'booted');
+    save.open();
+    await preparing;
+    assert.equal((await create(manager)).how, 'restored');
+  });
+
   test('that is there is used at once while it is looked what is missing', async (t) => {
     const testHost = await makeTestHost(t);
     await restoreFixture(t, testHost);

@@ -67,7 +67,7 @@ export class TemplateSnapshots {
 
   /**
    * How a sandbox of this template comes about. With a snapshot that can be used here: a restore. Else a boot, and of a
-   * template that was built the snapshot is renewed. A snapshot that is being made just now, or next, is waited for; an
+   * template that was built the snapshot is renewed. A snapshot that is being made just now, or next, is waited for, though not for ever; an
    * abort throws the signal's reason. One that comes after another's is not: each takes a boot itself.
    */
   async plan(template: Template, images: CurrentImages, signal: AbortSignal, trace: Trace): Promise<CreatePlan> {
@@ -76,7 +76,8 @@ export class TemplateSnapshots {
     const renewal = this.#renewals.get(template.templateId);
     if (renewal === undefined) return this.#planNow(template, images);
     const { templateId } = template;
-    const waiting = trace.measure('wait for snapshot', () => settledOrAborted(renewal, signal));
+    const enough = Promise.race([renewal, delay(this.#context.snapshotWaitMs, undefined, { ref: false })]);
+    const waiting = trace.measure('wait for snapshot', () => settledOrAborted(enough, signal));
     this.#context.logger.info({ templateId }, 'a create waits for the snapshot of its template, which is being made');
     await waiting;
     return this.#planNow(await this.#context.templates.get(templateId), images);

@@ -132,6 +132,7 @@ export async function makeTestHost(
         traffic: { drain: async () => {}, admit: () => {} },
         telemetry: new Telemetry(layout, TEST_LOGGER),
         useSnapshots: true,
+        snapshotWaitMs: 20_000,
         limits: resolveHostLimits(),
         logger: TEST_LOGGER,
       };
