@@ -1,3 +1,4 @@
+import { closeSync } from 'node:fs';
 import type { EventQueue } from '../rpc/event-queue.ts';
 import type { PseudoTerminals, TerminalSize } from '../system/pseudo-terminal.ts';
 import type { ExitStatus } from '../system/wait.ts';
@@ -15,9 +16,14 @@ export interface ProcessDescription {
   readonly tag: string | undefined;
 }
 
-/** A pseudo-terminal's side that the agent holds until its process is over; it is the input's, which closes it. */
+/** A pseudo-terminal as the agent holds it. */
 export interface Terminal {
   readonly masterFd: number;
+  /**
+   * Open until the process has ended: a terminal whose other side nobody holds has no more to read and hangs up. Programs close theirs
+   * before they exit, and may open it anew.
+   */
+  readonly slaveFd: number;
   readonly terminals: PseudoTerminals;
 }
 
@@ -102,6 +108,7 @@ export class GuestProcess {
     this.#running = false;
     clearTimeout(this.#deadline);
     const end = endEvent(status);
+    if (this.#terminal !== undefined) closeSync(this.#terminal.slaveFd);
     await this.#output.finish(status.kind === 'exited');
     for (const queue of this.#queues) {
       queue.push(endMessage(end));

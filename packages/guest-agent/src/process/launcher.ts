@@ -119,11 +119,10 @@ export class Launcher {
     const { masterFd, path } = this.#terminals.open(size);
     const ours = [masterFd];
     let pid: number;
-    let outputFd: number;
+    let slaveFd: number;
     try {
-      // Reading ends as soon as nobody holds the other side, which programs close before they exit: the terminal must not hang up then.
-      outputFd = this.#terminals.duplicate(masterFd);
-      ours.push(outputFd);
+      slaveFd = openSync(path, constants.O_RDWR | constants.O_NOCTTY);
+      ours.push(slaveFd);
       pid = this.#spawn(request, { terminal: path }, Math.max(...ours));
       ours.length = 0;
     } finally {
@@ -131,16 +130,16 @@ export class Launcher {
     }
     const source = {
       stream: 'pty',
-      socket: new ReadStream(outputFd),
+      socket: new ReadStream(masterFd),
       // The kernel passes a terminal's output on in the background, so this can be less than what was written.
-      unreadBytes: () => this.#pipes.unreadBytes(outputFd),
+      unreadBytes: () => this.#pipes.unreadBytes(masterFd),
     } as const;
     return new GuestProcess({
       pid,
       description: request.description,
       output: new ProcessOutput([source]),
       input: new TerminalInput(masterFd),
-      terminal: { masterFd, terminals: this.#terminals },
+      terminal: { masterFd, slaveFd, terminals: this.#terminals },
     });
   }
 

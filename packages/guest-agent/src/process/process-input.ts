@@ -1,4 +1,4 @@
-import { closeSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 
 /** What a process reads. `write` resolves once the kernel has taken all bytes; writes keep their order. */
@@ -59,7 +59,6 @@ export class TerminalInput implements ProcessInput {
   #closed: boolean = false;
   #last: Promise<void> = Promise.resolve();
 
-  /** Takes over the descriptor. */
   constructor(masterFd: number) {
     this.#fd = masterFd;
   }
@@ -82,10 +81,9 @@ export class TerminalInput implements ProcessInput {
     throw new Error('cannot close stdin for PTY process');
   }
 
+  /** The descriptor belongs to whoever reads the terminal and is closed there. */
   release(): void {
-    if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.#fd);
   }
 
   async #writeAll(bytes: Uint8Array): Promise<void> {

@@ -1,7 +1,6 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { checked, libc } from './libc.ts';
 
-const F_DUPFD_CLOEXEC = 1030;
 const TIOCSPTLCK = 0x4004_5431;
 const TIOCGPTN = 0x8004_5430;
 const TIOCSWINSZ = 0x5414;
@@ -20,10 +19,6 @@ export class PseudoTerminals {
     'int ioctl(int fd, unsigned long request, void *value)',
   );
 
-  readonly #fcntl: (fd: number, command: number, value: number) => number = libc().func(
-    'int fcntl(int fd, int command, int value)',
-  );
-
   /** Opens a terminal that belongs to the thread's present user. The master is non-blocking and close-on-exec. */
   open(size: TerminalSize): { masterFd: number; path: string } {
     const masterFd = openSync('/dev/ptmx', constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK);
@@ -37,11 +32,6 @@ export class PseudoTerminals {
       closeSync(masterFd);
       throw error;
     }
-  }
-
-  /** One more descriptor of the same master. The terminal hangs up when the last of them is closed. */
-  duplicate(masterFd: number): number {
-    return checked('fcntl F_DUPFD_CLOEXEC', this.#fcntl(masterFd, F_DUPFD_CLOEXEC, 0));
   }
 
   /** Sets the size and lets the kernel tell the foreground processes by SIGWINCH. */
