@@ -1,4 +1,4 @@
-import { type IncomingMessage, request as openRequest, STATUS_CODES } from 'node:http';
+import { Agent, type IncomingMessage, request as openRequest, type RequestOptions, STATUS_CODES } from 'node:http';
 import { type Duplex, pipeline } from 'node:stream';
 import type { HttpUpgrade } from './http-exchange.ts';
 import { hasUnknownCoding } from './http-headers.ts';
@@ -12,7 +12,7 @@ import { MAX_HEADER_BYTES, type Passage, UNCOUNTED, unknownCoding } from './pass
 export function passUpgrade({ method, headers, socket: client, head }: HttpUpgrade, passage: Passage): void {
   const upgrade = headers.upgrade ?? '';
   const outgoing = openRequest({
-    ...passage.address,
+    ...onNewConnection(passage.address),
     method,
     path: passage.path,
     headers: [...passage.headers, 'Connection', 'Upgrade', 'Upgrade', upgrade],
@@ -55,6 +55,12 @@ export function passUpgrade({ method, headers, socket: client, head }: HttpUpgra
     if (!answered && !client.destroyed) passage.failed(error);
   });
   outgoing.end();
+}
+
+/** It is not given back, and one that had waited may be closed by the other side just as it is taken. */
+function onNewConnection({ agent, ...address }: Passage['address']): RequestOptions {
+  if (!(agent instanceof Agent)) return { ...address, agent };
+  return { ...address, createConnection: (options, callback) => agent.createConnection(options, callback) };
 }
 
 /**

@@ -52,6 +52,23 @@ describe('an upgrade through the host proxy', () => {
     assert.deepEqual(urls, ['/chat']);
   });
 
+  test('gets a connection of its own, since one that had waited may just be closed', async (t) => {
+    const { socketPath, ask } = await startProxy(t);
+    const app = await startApp(t, (_incoming, response) => response.end('kept'));
+    const used = new WeakSet<Duplex>();
+    app.on('request', (incoming) => used.add(incoming.socket));
+    app.on('upgrade', (_incoming, socket: Duplex) => {
+      if (used.has(socket)) socket.destroy();
+      else socket.end('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: own\r\n\r\nnew');
+    });
+    assert.equal((await ask(pathOf(app.port, '/'))).body.toString(), 'kept');
+    const answer = await raw(
+      socketPath,
+      `GET ${pathOf(app.port, '/')} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: own\r\n\r\n`,
+    );
+    assert.match(answer, /^HTTP\/1\.1 101 [\s\S]*new$/);
+  });
+
   test('to an internal route, a closed port or an unknown sandbox is refused in JSON', async (t) => {
     const { socketPath } = await startProxy(t);
     for (const [path, status] of [
