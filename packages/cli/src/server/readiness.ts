@@ -31,10 +31,16 @@ export async function requireReadyHost(paths: NestboxPaths): Promise<void> {
 export async function requireFolder({ stateDir }: NestboxPaths): Promise<void> {
   // Node would try for ever to make folders there.
   if (/^\/(?:proc|sys)(?:\/|$)/.test(stateDir))
-    throw new NestboxError('invalid_request', `NESTBOX_DIR names ${stateDir}, where the kernel takes no files.`);
+    throw new NestboxError(
+      'invalid_request',
+      `NESTBOX_DIR names ${stateDir}, where the kernel takes no files. Set it to another folder.`,
+    );
   const found = await stat(stateDir).catch(() => undefined);
   if (found?.isDirectory() === false)
-    throw new NestboxError('invalid_request', `NESTBOX_DIR names ${stateDir}, which is no folder.`);
+    throw new NestboxError(
+      'invalid_request',
+      `NESTBOX_DIR names ${stateDir}, which is no folder. Set it to another one.`,
+    );
 }
 
 /** Makes what is missing. Throws what `setUp` throws: not_set_up without root, with the line to run. */
